@@ -1,0 +1,99 @@
+"""Schedules against numbers of k-diffusion and against diffusers' schedulers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+from velatura.diffusion import schedules
+from velatura.diffusion.objective import Objective
+from velatura.diffusion.schedules import SCHEDULES, Schedule
+
+torch.set_num_threads(1)
+
+SD = Objective.from_betas()
+# diffusers turns its tables into arrays in a way that numpy 2 warns about
+NUMPY_WARNING = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+# k-diffusion 4601bf0 in float64, six steps over SD's table; SGM Uniform as A1111 builds it from sigma_to_t.
+GOLDEN = {
+    "Uniform": [14.614641229333637, 5.092407874267198, 2.279730494803032, 1.1628645573645908,
+                0.5711888739242328, 0.029167158151720367, 0.0],
+    "Karras": [14.614641229333643, 6.082149208471242, 2.232154544358539, 0.6925703768065334,
+               0.16975657575723424, 0.02916715815172038, 0.0],
+    "Exponential": [14.614641229333637, 4.215114244752603, 1.2157115469009985, 0.3506321488458646,
+                    0.10112835081452129, 0.029167158151720367, 0.0],
+    "SGM Uniform": [14.614641229333637, 5.948899190973973, 2.9183071154268285, 1.6155802601603273,
+                    0.9323579668348474, 0.4935517203201724, 0.0],
+}  # fmt: skip
+GOLDEN["Normal"] = GOLDEN["Uniform"]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_sigmas_are_those_of_k_diffusion(name: str) -> None:
+    assert SCHEDULES[name](SD, 6) == pytest.approx(GOLDEN[name], rel=1e-6)
+
+
+@NUMPY_WARNING
+@pytest.mark.parametrize(
+    ("name", "spacing", "options"),
+    [
+        ("Uniform", "linspace", {}),
+        ("Karras", "linspace", {"use_karras_sigmas": True}),
+        ("Exponential", "linspace", {"use_exponential_sigmas": True}),
+        ("Simple", "trailing", {}),
+    ],
+)
+def test_sigmas_are_those_of_diffusers(name: str, spacing: str, options: dict[str, bool]) -> None:
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing=spacing, **options
+    )
+    scheduler.set_timesteps(20)
+    # its table is float32, and Uniform it interpolates in sigma rather than in its logarithm
+    tolerance = 1e-4 if name == "Uniform" else 5e-5
+    assert SCHEDULES[name](SD, 20) == pytest.approx(scheduler.sigmas.tolist(), rel=tolerance)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+@pytest.mark.parametrize("objective", [SD, Objective.flow(3.0)], ids=["epsilon", "flow"])
+@pytest.mark.parametrize("count", [1, 2, 7, 30])
+def test_every_schedule_falls_from_the_top_to_zero(schedule: Schedule, objective: Objective, count: int) -> None:
+    sigmas = schedule(objective, count)
+    assert len(sigmas) == count + 1
+    assert sigmas[0] == pytest.approx(objective.sigma_max, rel=1e-12)
+    assert sigmas[-1] == 0
+    assert all(sigma > following for sigma, following in pairwise(sigmas))
+
+
+@pytest.mark.parametrize("name", ["Uniform", "Karras", "Normal", "Simple", "SGM Uniform"])
+def test_zero_terminal_snr_starts_from_its_own_sigma(name: str) -> None:
+    objective = Objective.from_betas("v", zero_terminal_snr=True)
+    assert SCHEDULES[name](objective, 20)[0] == pytest.approx(objective.sigma_max)
+
+
+def test_the_table_rows_a_schedule_visits_are_exact() -> None:
+    visited = torch.tensor(schedules.simple(SD, 10)[:-1])
+    assert SD.timestep(visited).tolist() == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
+
+
+def test_flow_steps_are_those_of_flow_pipelines() -> None:
+    count = 6
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(sigmas=[1 - step / count for step in range(count)])
+    assert schedules.uniform(Objective.flow(3.0), count) == pytest.approx(scheduler.sigmas.tolist(), rel=1e-6)
+    assert schedules.simple(Objective.flow(3.0), 5) == pytest.approx(schedules.uniform(Objective.flow(3.0), 5))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_no_steps_at_all_are_refused(schedule: Schedule) -> None:
+    with pytest.raises(ValueError, match="at least one step"):
+        schedule(SD, 0)
+
+
+def test_simple_cannot_visit_more_rows_than_there_are() -> None:
+    with pytest.raises(ValueError, match="1000 noise levels"):
+        schedules.simple(SD, 1001)

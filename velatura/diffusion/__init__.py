@@ -1,0 +1,1 @@
+"""Noise and samplers: objectives, schedules of sigma, samplers, guidance; pure tensor functions."""
