@@ -101,8 +101,10 @@ def _draw_extras(
     extras: list[str] = []
     main = things[0]
     if setting == "portrait":
-        lost = "blonde" if background == "yellow" else background
-        extras.append(f"{_one([word for word in HAIR if word != lost], rng)} hair")
+        # Hair that stands out from the wall and the shirt; no child's is grey.
+        lost = {"blonde" if word == "yellow" else word for word in (background, main.colour)}
+        lost |= {"grey"} if main.kind == "child" else set()
+        extras.append(f"{_one([word for word in HAIR if word not in lost], rng)} hair")
         extras += ["glasses"] if rng.random() < 0.25 else []
         extras += ["beard"] if main.kind == "man" and rng.random() < 0.35 else []
         return tuple(extras)
@@ -150,7 +152,8 @@ def _draw_facts(
         background = ""
     else:
         setting = kind
-        background = background or _one(COLOUR_WORDS, rng)
+        taken = [thing.colour for thing in things or ()]
+        background = background or _one([word for word in COLOUR_WORDS if word not in taken], rng)
     chosen = things or _draw_things(setting, background, rng)
     return Facts(chosen, setting, time or "", background, _draw_extras(chosen, setting, time or "", background, rng))
 

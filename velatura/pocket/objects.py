@@ -123,7 +123,7 @@ def flower(colour: Colour, look: Look) -> list[Shape]:
 
 def hot_air_balloon(colour: Colour, look: Look) -> list[Shape]:
     """A large envelope with one pale gore, ropes and a basket."""
-    envelope = np.array(arc(0, -0.62, 0.38, 0.38, -0.59, 0.09, 22) + [(0.13, -0.2), (-0.13, -0.2)])
+    envelope = np.array([*arc(0, -0.62, 0.38, 0.38, -0.59, 0.09, 22), (0.13, -0.2), (-0.13, -0.2)])
     gore = envelope * (0.34, 1.0)
     return [
         band([(-0.11, -0.22), (-0.07, -0.1)], 0.02, WOOD, outlined=False),

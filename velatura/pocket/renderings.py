@@ -186,7 +186,7 @@ def render_felt(scene: Scene, *, size: int = 128) -> Image.Image:
     moved_x = np.clip(x + noise("grain", side, rng) * 1.1, 0, side - 1).astype(np.intp)
     pixels = flat[moved_y, moved_x].astype(np.float32)
     fibre = noise("fibre", side, rng)
-    pixels = (pixels * 0.92 + 8) * (1 + 0.055 * fibre)[..., None] + (fibre * 2.5)[..., None]
+    pixels = (pixels * 0.92 + 8) * (1 + 0.042 * fibre)[..., None] + (fibre * 2.5)[..., None]
     return picture(pixels).reduce(OVERSAMPLING)
 
 

@@ -67,7 +67,9 @@ def fractal(rng: np.random.Generator, side: int) -> Image.Image:
     shared = _tile(rng, "cloud", side)
     channels = [shared * 0.7 + _tile(rng, ("cloud", "fine")[int(rng.random() < 0.3)], side) * 0.6 for _ in range(3)]
     base = array(gradient(side, side, _colour(rng), _colour(rng)))
-    return picture(base + np.stack(channels, axis=-1) * rng.uniform(8, 55))
+    depth = np.float32(rng.uniform(8, 55))
+    noisy: Pixels = base + np.stack(channels, axis=-1) * depth
+    return picture(noisy)
 
 
 def strokes(rng: np.random.Generator, side: int) -> Image.Image:
