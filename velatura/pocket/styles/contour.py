@@ -26,10 +26,10 @@ def contour(scene: Scene, *, size: int = 128) -> Image.Image:
     seen = canvas.view(scene, pixels)
     height = _heights(scene, rng, pixels)
     washes = _washes(seen, rng)
-    outlines = canvas.ink_lines(scene, rng, pixels, width=2.0 * PX, tremble=0.25 * PX)
+    outlines = canvas.ink_lines(scene, rng, pixels, width=2.3 * PX, tremble=0.25 * PX)
     solid = seen.small_HW & (seen.tone() < 0.17)
     lines = (
-        _level_lines(height, width=1.5 * PX * pixels) * np.where(seen.subject_HW, 0.8, 0.55) * _clear_of_details(seen)
+        _level_lines(height, width=2.0 * PX * pixels) * np.where(seen.subject_HW, 0.85, 0.72) * _clear_of_details(seen)
     )
     shade = mix(canvas.saturate(seen.colour_HW3, 1.3) * 0.5, LINE, 0.45)
     drawn = mix(washes, shade, lines)
@@ -41,7 +41,7 @@ def _heights(scene: Scene, rng: np.random.Generator, pixels: int) -> Field:
     walls = _major_borders(scene)
     inwards = canvas.distance(walls, REACH) / SURVEY
     rounded = canvas.resized(inwards, SURVEY // 2)
-    land = canvas.resized(rounded, pixels) / (5.6 * PX)
+    land = canvas.resized(rounded, pixels) / (7.6 * PX)
     return land + 0.32 * canvas.noise(rng, pixels, 5)
 
 

@@ -44,21 +44,21 @@ def stipple(scene: Scene, *, size: int = 128) -> Image.Image:
         draw.polygon(canvas.corners(shape.points, pixels), fill=0)
         if canvas.extent(shape) < SMALL and not shape.background:
             outline = canvas.corners(np.concatenate([shape.points, shape.points[:2]]), pixels)
-            draw.line(outline, fill=220, width=round(1.3 * PX * pixels), joint="curve")
+            draw.line(outline, fill=220, width=round(1.5 * PX * pixels), joint="curve")
         elif shape.outlined:
-            _dots(draw, _along(shape, 2.7 * PX), 0.95 * PX, pixels)
+            _dots(draw, _along(shape, 3.3 * PX), 1.15 * PX, pixels)
     dots = _toned_dots(seen, rng)
-    _dots(draw, dots, 1.0 * PX, pixels)
+    _dots(draw, dots, 1.3 * PX, pixels)
     solid = seen.small_HW & (seen.tone() < 0.2)
     ink = np.maximum(np.asarray(sheet).astype(np.float32) / 255, solid)
     return canvas.finish(mix(SHEET, INK, ink))
 
 
-def _toned_dots(seen: View, rng: np.random.Generator, across: int = 54) -> Field:
+def _toned_dots(seen: View, rng: np.random.Generator, across: int = 38) -> Field:
     """Dot places, shape (n, 2): error diffusion sets them evenly, a jitter hides its rows."""
-    dark = np.where(seen.subject_HW, 1, 0.6) * (1 - seen.tone(0.34))
-    outlines = canvas.near_borders(seen.top_HW, 1.2 * PX) > 0.06
-    density = np.where(seen.small_HW | outlines, 0, 255 * np.clip((dark - 0.06) * 0.95, 0, 0.8))
+    dark = np.where(seen.subject_HW, 1, 0.5) * (1 - seen.tone(0.34))
+    outlines = canvas.near_borders(seen.top_HW, 1.3 * PX) > 0.06
+    density = np.where(seen.small_HW | outlines, 0, 255 * np.clip((dark - 0.1) * 0.85, 0, 0.7))
     small = Image.fromarray((255 - density).astype(np.uint8)).resize((across, across), Image.Resampling.BOX)
     rows, columns = np.nonzero(~np.asarray(small.convert("1")))
     places = (np.stack([columns, rows], 1) + 0.5 + rng.uniform(-0.28, 0.28, (len(rows), 2))) / across
