@@ -65,11 +65,12 @@ def _curve(rng: np.random.Generator, side: int) -> list[tuple[float, float]]:
 def fractal(rng: np.random.Generator, side: int) -> Image.Image:
     """Cloudy noise of three partly independent channels over a gradient."""
     shared = _tile(rng, "cloud", side)
-    channels = [shared * 0.7 + _tile(rng, ("cloud", "fine")[int(rng.random() < 0.3)], side) * 0.6 for _ in range(3)]
+    channels: list[Pixels] = [
+        shared * 0.7 + _tile(rng, ("cloud", "fine")[int(rng.random() < 0.3)], side) * 0.6 for _ in range(3)
+    ]
     base = array(gradient(side, side, _colour(rng), _colour(rng)))
     depth = np.float32(rng.uniform(8, 55))
-    noisy: Pixels = base + np.stack(channels, axis=-1) * depth
-    return picture(noisy)
+    return picture(base + np.stack(channels, axis=-1, dtype=np.float32) * depth)
 
 
 def strokes(rng: np.random.Generator, side: int) -> Image.Image:

@@ -1,0 +1,29 @@
+# Two commands do everything: `make demo` runs the main job, `make test` runs the tests and checks.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test setup check clean
+
+demo: setup
+	$(BIN)/velatura demo
+
+test: setup check
+	$(BIN)/python -m pytest -q
+
+check: setup
+	$(BIN)/ruff check velatura tests benchmarks
+	$(BIN)/ruff format --check velatura tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable .
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

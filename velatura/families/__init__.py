@@ -1,0 +1,1 @@
+"""Families of base models: one folder each, the same file names in each, found through `family.FAMILIES`."""

@@ -1,0 +1,150 @@
+"""Loading a Stable Diffusion 1.x base from a diffusers folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from velatura.adapters.layers import find
+from velatura.adapters.weights import layer_name
+from velatura.diffusion.objective import Objective
+from velatura.errors import ModelError
+from velatura.families.sd15.recognise import VARIANT
+from velatura.family import MemoryPolicy, Model
+from velatura.text import clip_tokens
+from velatura.weights.source import BaseFolder
+
+if TYPE_CHECKING:
+    from velatura.family import ModelFamily
+
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "vae": "vae"}
+"""Part -> its folder."""
+
+
+def load(family: ModelFamily, source: Path, hashes: dict[str, str], policy: MemoryPolicy) -> Model:
+    """The base with its networks on the policy's device.
+
+    Args:
+        hashes: sha256 of the whole base under "base".
+
+    Raises:
+        ModelError: a part is missing, damaged, or of a kind that is not known.
+    """
+    folder = BaseFolder(source)
+    configs = {part: folder.config(place) for part, place in FOLDERS.items()}
+    scheduler = folder.config("scheduler", "scheduler_config.json")
+    weights = {part: folder.weights(place) for part, place in FOLDERS.items()}
+    parts: dict[str, nn.Module] = {}
+    for part, config in configs.items():
+        dtype = policy.vae_dtype if part == "vae" else policy.dtype
+        network = _filled(_network(part, config, source), weights[part], part, source)
+        # diffusers overrides `to` with warnings that do not concern a network filled here
+        parts[part] = nn.Module.to(network, policy.device, dtype)
+    vae = configs["vae"]
+    tiny = vae["_class_name"] == "AutoencoderTiny"
+    factor = 2 ** (len(vae["encoder_block_out_channels" if tiny else "block_out_channels"]) - 1)
+    model = Model(
+        family=family,
+        variant=VARIANT,
+        name=source.name,
+        hash=hashes["base"],
+        objective=Objective.from_scheduler(scheduler),
+        parts=parts,
+        pristine=_pristine(parts, weights),
+        tokenizers=(clip_tokens.load(source / "tokenizer"),),
+        resolution=int(configs["denoiser"]["sample_size"]) * factor,
+        latent_channels=int(vae["latent_channels"]),
+        latent_factor=factor,
+        latent_scale=float(vae.get("scaling_factor", 1.0 if tiny else 0.18215)),
+        latent_shift=float(vae.get("shift_factor") or 0.0),
+        policy=policy,
+    )
+    model.freeze()
+    return model
+
+
+def _network(part: str, config: dict[str, Any], source: Path) -> nn.Module:
+    """An empty network of the part's kind, its weights not allocated."""
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    with torch.device("meta"):
+        if part == "denoiser":
+            from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+            network: nn.Module = UNet2DConditionModel.from_config(settings)
+        elif part == "vae":
+            network = _autoencoder(str(config.get("_class_name")), settings, source)
+        else:
+            from transformers.models.clip.configuration_clip import CLIPTextConfig
+            from transformers.models.clip.modeling_clip import CLIPTextModel
+
+            network = CLIPTextModel(CLIPTextConfig(**settings))
+    return network
+
+
+def _autoencoder(kind: str, settings: dict[str, Any], source: Path) -> nn.Module:
+    if kind not in AUTOENCODERS:
+        raise ModelError(f"the autoencoder of this base is a {kind}", where=source, fix=f"use {AUTOENCODERS[0]}")
+    if kind == "AutoencoderTiny":
+        from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+
+        tiny: nn.Module = AutoencoderTiny.from_config(settings)
+        return tiny
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    full: nn.Module = AutoencoderKL.from_config(settings)
+    return full
+
+
+def _filled(network: nn.Module, weights: dict[str, Tensor], part: str, source: Path) -> nn.Module:
+    """The network with a copy of these weights, in fp32; every key must find its place.
+
+    Raises:
+        ModelError: keys are missing, left over, or of another shape.
+    """
+    own = dict(network.state_dict())
+    renamed = {_text_key(key, own) if part == "text_encoder" else key: value for key, value in weights.items()}
+    # position_ids are counted, not learnt; old files hold them
+    renamed = {key: value for key, value in renamed.items() if not key.endswith("position_ids")}
+    wrong = sorted(set(own) ^ set(renamed)) or sorted(key for key in own if own[key].shape != renamed[key].shape)
+    wrong = [key for key in wrong if not key.endswith("position_ids")]
+    if wrong:
+        raise ModelError(
+            f"the {part}'s weights do not fit its settings: {wrong[0]} ({len(wrong)} keys)",
+            where=source,
+            fix="fetch the base again",
+        )
+    network.to_empty(device="cpu")
+    network.float()
+    with torch.no_grad():
+        for key, tensor in network.state_dict().items():
+            if key in renamed:
+                tensor.copy_(renamed[key])
+        for module in network.modules():
+            positions = getattr(module, "position_ids", None)
+            if isinstance(positions, Tensor):
+                positions.copy_(torch.arange(positions.shape[-1]).expand_as(positions))
+    return network
+
+
+def _text_key(key: str, own: dict[str, Tensor]) -> str:
+    """Text encoders are written with or without `text_model.`, by version of transformers."""
+    if key in own:
+        return key
+    other = key.removeprefix("text_model.") if key.startswith("text_model.") else f"text_model.{key}"
+    return other if other in own else key
+
+
+def _pristine(parts: dict[str, nn.Module], weights: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mapped weight of every layer that can be adapted."""
+    pristine: dict[str, Tensor] = {}
+    adaptable = find({part: network for part, network in parts.items() if part != "vae"})
+    for part in ("denoiser", "text_encoder"):
+        for key, tensor in weights[part].items():
+            name = layer_name(part, key.removesuffix(".weight"))
+            if key.endswith(".weight") and name in adaptable:
+                pristine[f"{name}.weight"] = tensor
+    return pristine

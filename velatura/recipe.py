@@ -1,0 +1,278 @@
+"""What a run is told: one frozen tree of settings, read from TOML, written back with nothing left out.
+
+Unknown keys are errors that name the nearest right one. Units stand in each field's docstring.
+Derived numbers (epochs, effective batch) are not settings; they live in the plan.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from velatura.errors import RecipeError, nearest
+from velatura.files import disk_problems
+
+
+class Settings(BaseModel):
+    """A group of settings: frozen, closed, documented field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class BaseSettings(Settings):
+    """The base model that the adapter is trained on."""
+
+    model: str = "pocket"
+    """A name (`pocket`, or one of your bases), a checkpoint file, or a diffusers folder."""
+
+
+class DatasetSettings(Settings):
+    """The pictures, and how captions are read."""
+
+    path: str = "dataset"
+    """Folder of pictures with `.txt` captions; relative to the recipe."""
+    trigger: str = ""
+    """Words put in front of every caption that does not hold them; they will call the style up."""
+    resolution: int | None = Field(default=None, ge=64, le=4096)
+    """Side of a square of the training area, in pixels; none: the base's own."""
+    hold_out: float = Field(default=0.2, ge=0, le=0.5)
+    """Share of the pictures kept out of training, to judge by."""
+    flip: bool = False
+    """Also train on mirrored pictures."""
+
+
+class AdapterSettings(Settings):
+    """What is trained."""
+
+    kind: Literal["lora"] = "lora"
+    """The kind of adapter."""
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of the two factors of each layer."""
+    alpha: float = Field(default=16, gt=0)
+    """Scale of the adapter times the rank: it is applied with alpha / rank."""
+    targets: list[str] = ["attention+mlp"]
+    """Presets (`attention`, `attention+mlp`, `all`) or patterns such as `denoiser.*.attn*.to_q`."""
+
+
+class TrainSettings(Settings):
+    """How long and how fast to train."""
+
+    steps: int = Field(default=1500, gt=0)
+    """Optimizer steps, not micro-batches."""
+    batch: int = Field(default=4, gt=0)
+    """Pictures of one step."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Learning rate of AdamW after the warm-up."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """The learning rate's course after the warm-up; cosine falls to zero at the last step."""
+    warmup: int = Field(default=0, ge=0)
+    """Steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay of AdamW."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; longer ones are shortened to it."""
+    min_snr: float | None = Field(default=5.0, gt=0)
+    """Gamma of the min-SNR weighting (Hang et al. 2023); none: every noise level counts the same."""
+    caption_dropout: float = Field(default=0.05, ge=0, le=1)
+    """Share of the samples trained without their caption."""
+    seed: int = Field(default=1, ge=0)
+    """Every random draw of the run follows from it."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads; none: as many as there are cores. Results depend on it in the last bits."""
+
+
+class CheckpointSettings(Settings):
+    """When the adapter is kept."""
+
+    every: int = Field(default=250, gt=0)
+    """Optimizer steps between two checkpoints."""
+    keep_state: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints keep the optimizer's state, to resume from."""
+
+
+class ValidationSettings(Settings):
+    """The held-out loss, measured at each checkpoint."""
+
+    strata: int = Field(default=8, ge=2, le=64)
+    """Noise levels at which each held-out picture is measured."""
+    pictures: int = Field(default=8, ge=1)
+    """Largest number of held-out pictures measured."""
+
+
+class SampleSettings(Settings):
+    """Pictures painted at each checkpoint; also those by which checkpoints are compared."""
+
+    prompts: list[str] = []
+    """Prompts to paint; none: the held-out captions, then the training captions."""
+    count: int = Field(default=4, ge=0)
+    """How many prompts are painted at each checkpoint."""
+    seed: int = Field(default=7, ge=0)
+    """Seed of the first prompt's noise; each further prompt counts up."""
+    sampling_steps: int = Field(default=20, gt=0)
+    """Steps of the sampler."""
+    cfg_scale: float = Field(default=5.0, ge=1)
+    """Classifier-free guidance."""
+    sampler: str = "DPM++ 2M"
+    """Name of the sampler, as A1111 writes it."""
+    scheduler: str = "Karras"
+    """Name of the noise schedule, as A1111 writes it."""
+
+
+class Recipe(Settings):
+    """Everything a run is told."""
+
+    version: Literal[1] = 1
+    """Version of this format."""
+    name: str = Field(default="style", min_length=1, max_length=80, pattern=r"^[^/\\:*?\"<>|\x00-\x1f.][^/\\:*?\"<>|\x00-\x1f]*$")
+    """Name of the adapter: of its file, and in `<lora:name:1>`."""
+    base: BaseSettings = BaseSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    train: TrainSettings = TrainSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    validation: ValidationSettings = ValidationSettings()
+    samples: SampleSettings = SampleSettings()
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Recipe:
+        if self.train.warmup >= self.train.steps:
+            raise ValueError(f"train.warmup ({self.train.warmup}) must be less than train.steps ({self.train.steps})")
+        return self
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides of the form `train.steps=120`.
+
+    Raises:
+        RecipeError: the file is missing, is not TOML, or holds a key or value that a recipe has not.
+    """
+    if path.is_dir():
+        path = path / "recipe.toml"
+    with disk_problems(path):
+        data = path.read_bytes()
+    try:
+        tree = tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
+    except UnicodeDecodeError as error:
+        raise RecipeError("the recipe is not UTF-8 text", where=path, fix="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe is not valid TOML: {error}", where=path, fix="mend the line named") from error
+    return build(tree, overrides, where=path)
+
+
+def build(tree: dict[str, Any], overrides: Iterable[str] = (), *, where: object = None) -> Recipe:
+    """A recipe from a tree of plain values.
+
+    Raises:
+        RecipeError: an unknown key (the nearest right one is named) or a value out of range.
+    """
+    for override in overrides:
+        tree = apply_override(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(*_explain(error), where=where, fix=_remedy(error)) from error
+
+
+def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    """The tree with one setting replaced; the value is read as TOML, or as text where it is not TOML."""
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"cannot read the setting '{override}'", fix="write it as key=value, as in train.steps=120")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    copy = json.loads(json.dumps(tree))
+    *groups, last = key.strip().split(".")
+    place = copy
+    for group in groups:
+        place = place.setdefault(group, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"{group} in '{override}' is a value, not a group of settings", fix="see `velatura new`")
+    place[last] = parsed
+    return dict(copy)
+
+
+def to_toml(recipe: Recipe, *, comments: bool = False) -> str:
+    """The recipe with every default written out; with comments, each field's docstring stands above it."""
+    lines: list[str] = []
+    _write_group(recipe, (), lines, comments)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _write_group(group: Settings, path: tuple[str, ...], lines: list[str], comments: bool) -> None:
+    if path:
+        lines.extend(["", f"[{'.'.join(path)}]"])
+        if comments and type(group).__doc__:
+            lines.append(f"# {type(group).__doc__}")
+    nested = []
+    for name, field in type(group).model_fields.items():
+        value = getattr(group, name)
+        if isinstance(value, Settings):
+            nested.append((name, value))
+            continue
+        if comments and field.description:
+            lines.extend(f"# {line}" for line in field.description.splitlines())
+        lines.append(f"# {name} =" if value is None else f"{name} = {_toml_value(value)}")
+    for name, value in nested:
+        _write_group(value, (*path, name), lines, comments)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        text = repr(value)
+        return text if "." in text or "e" in text else f"{text}.0"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    # JSON strings are TOML basic strings but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def known_keys(group: type[Settings] = Recipe, prefix: str = "") -> list[str]:
+    """Every setting's full name, as `--set` takes it."""
+    keys: list[str] = []
+    for name, field in group.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            keys += known_keys(kind, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _explain(error: ValidationError) -> tuple[str]:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return (f"unknown setting {key}",)
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return (message,)
+    given = first.get("input")
+    shown = "" if isinstance(given, dict) else f", got {given!r}"
+    return (f"{key}: {message[:1].lower()}{message[1:]}{shown}",)
+
+
+def _remedy(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return "change it in the recipe or with --set"
+    close = _nearest_key(key)
+    return f"did you mean {close}?" if close else "`velatura new` writes a recipe with every setting explained"
+
+
+def _nearest_key(key: str) -> str | None:
+    known = known_keys()
+    if match := nearest(key, known):
+        return match
+    by_last = {name.rsplit(".", 1)[-1]: name for name in known}
+    match = nearest(key.rsplit(".", 1)[-1], list(by_last))
+    return by_last[match] if match else None

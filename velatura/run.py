@@ -1,0 +1,301 @@
+"""The run folder: one training, its record, its resume point, and the only channel to it.
+
+    runs/0001-name/
+      recipe.toml  provenance.json  dataset.jsonl    what was asked, with what, on what
+      events.jsonl                                   appended: progress, metrics, checkpoints
+      control.jsonl  lock                            requests, read between steps; one trainer at a time
+      checkpoints/step-000400/                       whole once its manifest.json stands
+      samples/  evaluation.json  report.html  result.json (written last)
+
+Nothing half-written is taken for whole: a checkpoint is written beside, synced and renamed, and
+its manifest, which names every file's sha256, is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+from velatura.errors import RunError
+from velatura.events import Event, Resumed, from_json, to_json
+from velatura.files import disk_problems, make_folder, sha256, sync_folder, write_bytes, write_text
+from velatura.recipe import Recipe, load, to_toml
+
+Request = Literal["stop", "pause", "continue", "snapshot", "preview"]
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A checkpoint that is whole."""
+
+    step: int
+    path: Path
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter's file."""
+        return self.path / "adapter.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """The optimizer's state; absent in older checkpoints."""
+        return self.path / "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run was told, every default written out."""
+        return load(self.path / "recipe.toml")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its end."""
+        return (self.path / "result.json").exists()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the run was made with."""
+        return read_json(self.path / "provenance.json")
+
+    def append(self, event: Event) -> None:
+        """Add an event to the record; a torn last line, left by a killed process, is closed first."""
+        path = self.path / "events.jsonl"
+        with disk_problems(path), path.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            torn = False
+            if size:
+                file.seek(size - 1)
+                torn = file.read(1) != b"\n"
+            file.write(((b"\n" if torn else b"") + to_json(event).encode("utf-8")) + b"\n")
+
+    def events(self) -> list[Event]:
+        """The record; torn lines are left out, and what a resume has voided too."""
+        path = self.path / "events.jsonl"
+        if not path.exists():
+            return []
+        kept: list[Event] = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            event = from_json(line)
+            if isinstance(event, Resumed):
+                kept = [old for old in kept if getattr(old, "step", 0) <= event.step]
+            if event is not None:
+                kept.append(event)
+        return kept
+
+    def checkpoints(self) -> list[CheckpointFolder]:
+        """The whole checkpoints, oldest first."""
+        found = []
+        for folder in sorted((self.path / "checkpoints").glob("step-*")):
+            if (folder / "manifest.json").exists():
+                found.append(CheckpointFolder(int(folder.name.removeprefix("step-")), folder))
+        return found
+
+    def publish(self, step: int, files: Mapping[str, bytes]) -> CheckpointFolder:
+        """Write a checkpoint so that it is whole or not there; one of the same step is replaced."""
+        parent = make_folder(self.path / "checkpoints")
+        folder = parent / f"step-{step:06d}"
+        beside = parent / f".step-{step:06d}.part"
+        with disk_problems(folder):
+            for leftover in (beside, folder):
+                if leftover.exists():
+                    (leftover / "manifest.json").unlink(missing_ok=True)
+                    shutil.rmtree(leftover)
+            beside.mkdir()
+            for name, data in files.items():
+                write_bytes(beside / name, data)
+            os.replace(beside, folder)
+            sync_folder(parent)
+        manifest = {
+            "step": step,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sha256": {name: sha256(folder / name) for name in sorted(files)},
+        }
+        write_text(folder / "manifest.json", json.dumps(manifest, indent=2))
+        return CheckpointFolder(step, folder)
+
+    def verify(self, checkpoint: CheckpointFolder) -> None:
+        """Compare a checkpoint's files with its manifest.
+
+        Raises:
+            RunError: a file is missing or changed. (State that was dropped on purpose is no longer listed.)
+        """
+        for name, digest in read_json(checkpoint.path / "manifest.json")["sha256"].items():
+            path = checkpoint.path / name
+            if not path.exists() or sha256(path) != digest:
+                raise RunError(
+                    f"{name} of checkpoint {checkpoint.step} is missing or damaged",
+                    where=checkpoint.path,
+                    fix="delete that checkpoint's folder; the run goes on from the one before",
+                )
+
+    def drop_state(self, checkpoint: CheckpointFolder) -> None:
+        """Give up a checkpoint's optimizer state; the adapter stays."""
+        path = checkpoint.path / "manifest.json"
+        manifest = read_json(path)
+        if manifest["sha256"].pop("state.safetensors", None) is not None:
+            write_text(path, json.dumps(manifest, indent=2))
+            checkpoint.state.unlink(missing_ok=True)
+
+    def requests(self, offset: int) -> tuple[list[Request], int]:
+        """Requests written to `control.jsonl` since the offset, and the new offset. Whole lines only."""
+        path = self.path / "control.jsonl"
+        if not path.exists():
+            return [], 0
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        asked: list[Request] = []
+        for line in whole.splitlines():
+            try:
+                request = json.loads(line).get("request")
+            except (ValueError, AttributeError):
+                continue
+            if request in ("stop", "pause", "continue", "snapshot", "preview"):
+                asked.append(request)
+        return asked, offset + len(whole)
+
+    def ask(self, request: Request) -> None:
+        """Ask the trainer of this run for something."""
+        path = self.path / "control.jsonl"
+        with disk_problems(path), path.open("ab") as file:
+            file.write(json.dumps({"request": request}).encode() + b"\n")
+
+    def control_end(self) -> int:
+        """Offset of the end of `control.jsonl`: requests from before a start are not for it."""
+        path = self.path / "control.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+
+class Lock:
+    """Keeps two trainers out of one run. The system frees it when the process ends, however it ends."""
+
+    def __init__(self, run: Run) -> None:
+        self.path = run.path / "lock"
+        self.file: IO[bytes] | None = None
+
+    def __enter__(self) -> Lock:
+        with disk_problems(self.path):
+            self.file = self.path.open("ab+")
+        try:
+            _lock(self.file)
+        except OSError as error:
+            self.file.close()
+            raise RunError(
+                "another process is training this run", where=self.path.parent, fix="wait for it, or stop it first"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def _lock(file: IO[bytes]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def locked(run: Run) -> bool:
+    """Whether some process is training this run now."""
+    try:
+        with Lock(run):
+            return False
+    except RunError:
+        return True
+
+
+def create(project: Path, recipe: Recipe, *, provenance: dict[str, Any], dataset_lines: list[str]) -> Run:
+    """Make the next run folder of a project. It counts as a run once its provenance stands, written last."""
+    runs = make_folder(project / "runs")
+    slug = re.sub(r"\W+", "-", recipe.name.lower()).strip("-") or "run"
+    with disk_problems(runs):
+        number = 1 + max((int(folder.name[:4]) for folder in runs.glob("[0-9][0-9][0-9][0-9]-*")), default=0)
+        while True:
+            folder = runs / f"{number:04d}-{slug}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+    write_text(folder / "recipe.toml", to_toml(recipe))
+    write_text(folder / "dataset.jsonl", "".join(line + "\n" for line in dataset_lines))
+    started = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_text(folder / "provenance.json", json.dumps(provenance | started, indent=2, sort_keys=True))
+    return Run(folder)
+
+
+def open_run(folder: Path) -> Run:
+    """A run that exists.
+
+    Raises:
+        RunError: the folder is not a run.
+    """
+    if not (folder / "provenance.json").exists() or not (folder / "recipe.toml").exists():
+        raise RunError("this is not a run folder", where=folder, fix="`velatura runs` lists the runs of a project")
+    return Run(folder)
+
+
+def runs_of(project: Path) -> list[Run]:
+    """The runs of a project, oldest first."""
+    folders = sorted((project / "runs").glob("[0-9][0-9][0-9][0-9]-*"))
+    return [Run(folder) for folder in folders if (folder / "provenance.json").exists()]
+
+
+def matching(project: Path, recipe: Recipe, *, fingerprint: str, base_hash: str) -> Run | None:
+    """The newest run that was told the same, on the same pictures and the same base."""
+    for run in reversed(runs_of(project)):
+        made = run.provenance
+        if made.get("dataset_fingerprint") == fingerprint and made.get("base_hash") == base_hash and run.recipe == recipe:
+            return run
+    return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a run.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    with disk_problems(path):
+        text = path.read_text(encoding="utf-8")
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise RunError("this file is damaged", where=path, fix="restore it, or start a new run") from error
+    if not isinstance(value, dict):
+        raise RunError("this file is damaged", where=path, fix="restore it, or start a new run")
+    return value
+
+
+def wait_while_paused(run: Run, offset: int, *, poll_seconds: float = 0.5) -> tuple[list[Request], int]:
+    """Wait until a paused run is asked for something else."""
+    while True:
+        asked, offset = run.requests(offset)
+        if any(request in ("continue", "stop") for request in asked):
+            return asked, offset
+        time.sleep(poll_seconds)

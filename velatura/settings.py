@@ -1,0 +1,168 @@
+"""The user's own settings: where bases and LoRAs lie, and what a name means.
+
+    ~/.config/velatura/config.toml     (the platform's folder; VELATURA_HOME moves it)
+
+    [folders]
+    bases = ["/models/checkpoints"]
+    loras = ["/models/loras"]
+
+A name resolves in the project first, then in these folders, then among the built-in bases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from velatura.errors import SettingsError, nearest
+from velatura.files import disk_problems, make_folder, sha256, write_text
+
+BUILT_IN_BASES = {"pocket": Path(__file__).parent / "pocket" / "base"}
+"""Bases that come with the program."""
+
+WEIGHT_ENDINGS = (".safetensors",)
+
+
+@dataclass(frozen=True)
+class UserSettings:
+    """What `config.toml` says."""
+
+    bases: tuple[Path, ...] = ()
+    loras: tuple[Path, ...] = ()
+    cache: Path = Path()
+
+
+def home() -> Path:
+    """The folder of the user's settings."""
+    if given := os.environ.get("VELATURA_HOME"):
+        return Path(given)
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming")) / "velatura"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "velatura"
+    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "velatura"
+
+
+def cache_folder() -> Path:
+    """Where things that can be made again are kept."""
+    if given := os.environ.get("VELATURA_HOME"):
+        return Path(given) / "cache"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "velatura" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "velatura"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "velatura"
+
+
+def load() -> UserSettings:
+    """Read the user's settings; a missing file means the defaults.
+
+    Raises:
+        SettingsError: the file is not TOML, or holds a key that is not known.
+    """
+    path = home() / "config.toml"
+    if not path.exists():
+        return UserSettings(cache=cache_folder())
+    with disk_problems(path):
+        data = path.read_bytes()
+    try:
+        tree = tomllib.loads(data.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"your settings are not valid TOML: {error}", where=path, fix="mend the line named") from error
+    folders = tree.pop("folders", {})
+    cache = Path(str(tree.pop("cache", cache_folder())))
+    for name in [*tree, *(key for key in folders if key not in ("bases", "loras"))]:
+        close = nearest(name, ["folders", "cache", "bases", "loras"])
+        raise SettingsError(
+            f"unknown setting {name}", where=path, fix=f"did you mean {close}?" if close else "remove it"
+        )
+    read = {key: tuple(Path(str(entry)).expanduser() for entry in folders.get(key, [])) for key in ("bases", "loras")}
+    return UserSettings(read["bases"], read["loras"], cache.expanduser())
+
+
+def find_base(name: str, *, beside: Path | None = None) -> Path:
+    """The file or folder that a base's name or path means.
+
+    Args:
+        name: a path, or a name to look up.
+        beside: folder against which a relative path is also tried (a recipe's).
+
+    Raises:
+        SettingsError: nothing, or more than one file, has that name.
+    """
+    for candidate in (Path(name).expanduser(), *([beside / name] if beside else [])):
+        if candidate.is_dir() and (candidate / "model_index.json").exists() or candidate.is_file():
+            return candidate
+    if name in BUILT_IN_BASES:
+        return BUILT_IN_BASES[name]
+    found = _by_name(name, load().bases, folders=True)
+    if len(found) == 1:
+        return found[0]
+    known = sorted({*BUILT_IN_BASES, *(path.stem for path in _all(load().bases, folders=True))})
+    raise _unresolved("base model", name, found, known)
+
+
+def find_lora(name: str, *, project: Path | None = None) -> Path:
+    """The file that a LoRA's name or path means: a path, the project's runs and `loras/`, then the user's folders.
+
+    Raises:
+        SettingsError: nothing, or more than one file, has that name.
+    """
+    direct = Path(name).expanduser()
+    if direct.is_file():
+        return direct
+    if project is not None:
+        local = _by_name(name, (project / "loras", project), folders=False)
+        if local:
+            return local[0]
+    found = _by_name(name, load().loras, folders=False)
+    if len(found) == 1:
+        return found[0]
+    places = (*((project / "loras", project) if project else ()), *load().loras)
+    raise _unresolved("LoRA", name, found, sorted({path.stem for path in _all(places, folders=False)}))
+
+
+def _by_name(name: str, places: tuple[Path, ...], *, folders: bool) -> list[Path]:
+    wanted = name.lower()
+    return [path for path in _all(places, folders=folders) if wanted in (path.stem.lower(), path.name.lower())]
+
+
+def _all(places: tuple[Path, ...], *, folders: bool) -> list[Path]:
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            found += [path for path in sorted(place.rglob("*")) if path.suffix in WEIGHT_ENDINGS and path.is_file()]
+            if folders:
+                found += [path.parent for path in sorted(place.rglob("model_index.json"))]
+    return [path for path in found if not any(part in ("runs", ".venv") for part in path.parts)]
+
+
+def _unresolved(kind: str, name: str, found: list[Path], known: list[str]) -> SettingsError:
+    if found:
+        listed = ", ".join(str(path) for path in found[:5])
+        return SettingsError(f"{len(found)} files are named {name}", where=listed, fix="give the path of the one you mean")
+    close = nearest(name, known)
+    fix = f"did you mean {close}?" if close else "give a path, or add its folder to config.toml (`velatura doctor` shows where)"
+    return SettingsError(f"no {kind} is named {name}", fix=fix)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, remembered by path, size and time of change, since bases are gigabytes."""
+    stat = path.stat()
+    mark = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    memory = cache_folder() / "hashes.json"
+    known: dict[str, str] = {}
+    if memory.exists():
+        try:
+            known = json.loads(memory.read_text(encoding="utf-8"))
+        except ValueError:
+            known = {}  # a damaged cache is an empty one
+    if mark not in known:
+        known[mark] = sha256(path)
+        make_folder(memory.parent)
+        write_text(memory, json.dumps(known, indent=0))
+    return known[mark]

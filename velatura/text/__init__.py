@@ -1,0 +1,1 @@
+"""From words to tokens: weighted prompts as data, tokenizers, chunks of 75."""

@@ -1,0 +1,163 @@
+"""CLIP's tokenizer and its chunks: 75 tokens between a start and an end, as A1111 cuts them.
+
+A tokenizer is read from a diffusers folder (`tokenizer.json`, or `vocab.json` and `merges.txt`)
+with the `tokenizers` library alone, so counting tokens needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from velatura.errors import ModelError
+from velatura.files import disk_problems
+from velatura.text.weighted import BREAK, WeightedText
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+"""CLIP's split into words."""
+
+CHUNK = 75
+"""Tokens of one chunk, start and end not counted."""
+
+COMMA_REACH = 20
+"""A chunk that fills within this many tokens after a comma is closed at the comma, as in A1111."""
+
+
+@dataclass(frozen=True)
+class ClipTokenizer:
+    """Text to token numbers."""
+
+    tokenizer: Tokenizer
+    start: int
+    end: int
+    pad: int
+    """Fills up behind the end; CLIP-L repeats the end, OpenCLIP uses 0."""
+    comma: int | None
+
+    def encode(self, text: str) -> list[int]:
+        """Token numbers without start and end."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def count(self, text: str) -> int:
+        """How many tokens a text takes."""
+        return len(self.encode(text))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """75 tokens with start, end and padding, and the weight of each."""
+
+    tokens: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def load(folder: Path) -> ClipTokenizer:
+    """The tokenizer of a diffusers folder's `tokenizer/`.
+
+    Raises:
+        ModelError: its files are missing or damaged.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        with disk_problems(folder):
+            if (folder / "vocab.json").exists():
+                tokenizer = _from_vocabulary(folder)
+            else:
+                tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            special = _special_tokens(folder)
+    except (ValueError, KeyError) as error:
+        raise ModelError("the tokenizer's files are damaged", where=folder, fix="fetch the base again") from error
+    except Exception as error:  # the tokenizers library raises bare Exception for a missing or broken file
+        if type(error) is not Exception:
+            raise
+        raise ModelError(f"the tokenizer cannot be read: {error}", where=folder, fix="fetch the base again") from error
+    start, end = (tokenizer.token_to_id(special[name]) for name in ("bos_token", "eos_token"))
+    pad = tokenizer.token_to_id(special.get("pad_token", special["eos_token"]))
+    if start is None or end is None or pad is None:
+        raise ModelError("the tokenizer has no start and end tokens", where=folder, fix="fetch the base again")
+    return ClipTokenizer(tokenizer, start, end, pad, tokenizer.token_to_id(",</w>"))
+
+
+def _special_tokens(folder: Path) -> dict[str, str]:
+    found = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        if path.exists():
+            for key, value in json.loads(path.read_text(encoding="utf-8")).items():
+                if key in ("bos_token", "eos_token", "pad_token") and value is not None:
+                    found[key] = value["content"] if isinstance(value, dict) else str(value)
+    return found
+
+
+def _from_vocabulary(folder: Path) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
+
+
+def chunks(text: WeightedText, tokenizer: ClipTokenizer) -> list[Chunk]:
+    """Cut a weighted text into chunks of 75 tokens; at least one, empty where there is no text.
+
+    A1111's rule: when a chunk is full and its last comma is at most 20 tokens back, everything
+    behind the comma moves into the next chunk. `BREAK` closes a chunk that holds anything.
+    """
+    finished: list[Chunk] = []
+    tokens: list[int] = []
+    weights: list[float] = []
+    comma = -1
+
+    def close() -> None:
+        nonlocal comma
+        missing = CHUNK - len(tokens)
+        finished.append(
+            Chunk(
+                (tokenizer.start, *tokens, tokenizer.end, *[tokenizer.pad] * missing),
+                (1.0, *weights, 1.0, *[1.0] * missing),
+            )
+        )
+        tokens.clear()
+        weights.clear()
+        comma = -1
+
+    for piece, weight in text.pieces:
+        if (piece, weight) == BREAK:
+            close()
+            continue
+        for token in tokenizer.encode(piece):
+            if token == tokenizer.comma:
+                comma = len(tokens)
+            elif len(tokens) == CHUNK and comma != -1 and len(tokens) - comma <= COMMA_REACH:
+                moved = tokens[comma + 1 :], weights[comma + 1 :]
+                del tokens[comma + 1 :], weights[comma + 1 :]
+                close()
+                tokens += moved[0]
+                weights += moved[1]
+            if len(tokens) == CHUNK:
+                close()
+            tokens.append(token)
+            weights.append(weight)
+    if tokens or not finished:
+        close()
+    return finished

@@ -1,0 +1,1 @@
+"""Weights of base models: reading them, and what they cost in memory."""
