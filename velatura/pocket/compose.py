@@ -8,6 +8,7 @@ arranged anew. One tenth of the (object, colour, setting) combinations is held o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from velatura.pocket.vocabulary import (
     PEOPLE,
     SETTINGS,
     TABLE,
+    TIMES,
     is_unseen,
     kinds_in,
 )
@@ -198,8 +200,12 @@ def compose(
         ValueError: what is given cannot go together, or leaves no combination that `unseen` asks for.
     """
     given = tuple(things) if things is not None else None
-    _check(kind, given, setting, background)
+    _check_words(given, setting, time, background)
+    _check_together(kind, given, setting, time, background)
     rng = np.random.default_rng([seed, 1])
+    if given is not None and len(given) == 2 and given[0].side == given[1].side:
+        first: Literal["left", "right"] = "left" if rng.random() < 0.5 else "right"
+        given = (replace(given[0], side=first), replace(given[1], side="right" if first == "left" else "left"))
     for _ in range(_TRIES):
         facts = _draw_facts(rng, kind, given, setting, time, background)
         held = [held_out(facts, thing) for thing in facts.things]
@@ -208,20 +214,38 @@ def compose(
     raise ValueError(f"no combination with unseen={unseen} among what is given; try unseen=None")
 
 
-def _check(kind: str | None, things: tuple[Thing, ...] | None, setting: str | None, background: str | None) -> None:
+def _known(what: str, word: str | None, words: Sequence[str]) -> None:
+    if word and word not in words:
+        raise ValueError(f"no {what} {word!r}; there are {', '.join(words)}")
+
+
+def _check_words(
+    things: tuple[Thing, ...] | None, setting: str | None, time: str | None, background: str | None
+) -> None:
     """Refuse words that are not in the vocabulary."""
-    if kind not in (None, "outdoor", "portrait", "table"):
-        raise ValueError(f"no kind {kind!r}; there are outdoor, portrait and table")
-    if background not in (None, "", *COLOUR_WORDS):
-        raise ValueError(f"no colour {background!r}; there are {', '.join(COLOUR_WORDS)}")
-    place = setting or (kind if kind in ("portrait", "table") else None)
+    _known("setting", setting, (*SETTINGS, "table", "portrait"))
+    _known("time", time, TIMES)
+    _known("colour", background, COLOUR_WORDS)
     for thing in things or ():
-        known = kinds_in(place) if place else (*DRAWN, *PEOPLE)
-        if thing.kind not in known:
-            raise ValueError(
-                f"no {thing.kind!r} {f'in {place!r}' if place else 'anywhere'}; there are {', '.join(known)}"
-            )
-        if thing.colour not in COLOUR_WORDS:
-            raise ValueError(f"no colour {thing.colour!r}; there are {', '.join(COLOUR_WORDS)}")
-    if setting is not None and things is None:
-        kinds_in(setting)
+        _known("thing", thing.kind, (*DRAWN, *PEOPLE))
+        _known("colour", thing.colour or "none", COLOUR_WORDS)
+
+
+def _check_together(
+    kind: str | None, things: tuple[Thing, ...] | None, setting: str | None, time: str | None, background: str | None
+) -> None:
+    """Refuse what cannot be in one picture."""
+    _known("kind", kind, ("outdoor", "portrait", "table"))
+    outdoors = kind == "outdoor" or setting in SETTINGS or time is not None
+    indoors = kind in ("portrait", "table") or setting in ("portrait", "table") or bool(background)
+    if outdoors and indoors:
+        raise ValueError(
+            "an outdoor scene has a setting and a time, a table or portrait has a background colour; not both"
+        )
+    place = kind if kind in ("portrait", "table") else setting
+    for thing in things or ():
+        if place:
+            _known(f"thing for {place!r}", thing.kind, tuple(dict.fromkeys(kinds_in(place))))
+    counts = [thing.count for thing in things or ()]
+    if things is not None and counts not in ([1], [2], [3], [1, 1]):
+        raise ValueError(f"a scene holds one to three of a kind, or two single things; not {counts}")
