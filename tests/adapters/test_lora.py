@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from velatura.adapters import layers, lora
 from velatura.adapters.lora import LayerSpec
+from velatura.adapters.weights import LayerWeights
 from velatura.errors import AdapterError
+
+Parts = dict[str, nn.Module]
+Specs = Callable[..., list[LayerSpec]]
+Drawn = Callable[..., dict[str, LayerWeights]]
+Run = Callable[[Mapping[str, nn.Module]], Tensor]
+Distance = Callable[[Tensor, Tensor], float]
 
 TOLERANCE = 1e-4
 
 
-def test_a_fresh_adapter_changes_nothing(parts, specs, run) -> None:
+def test_a_fresh_adapter_changes_nothing(parts: Parts, specs: Specs, run: Run) -> None:
     before = run(parts)
     with lora.inject(parts, specs(parts), seed=7):
         torch.testing.assert_close(run(parts), before, rtol=0, atol=0)
 
 
-def test_an_injected_model_predicts_what_peft_predicts(parts, specs, drawn, run, distance) -> None:
+def test_an_injected_model_predicts_what_peft_predicts(
+    parts: Parts, specs: Specs, drawn: Drawn, run: Run, distance: Distance
+) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     before = run(parts)
@@ -43,7 +54,9 @@ def test_an_injected_model_predicts_what_peft_predicts(parts, specs, drawn, run,
     assert distance(ours, before) >= 100 * TOLERANCE
 
 
-def test_ejecting_leaves_the_same_modules_the_same_keys_and_the_same_bits(parts, specs, drawn, run) -> None:
+def test_ejecting_leaves_the_same_modules_the_same_keys_and_the_same_bits(
+    parts: Parts, specs: Specs, drawn: Drawn, run: Run
+) -> None:
     before = run(parts)
     modules = [dict(module.named_modules()) for module in parts.values()]
     state = [
@@ -65,7 +78,9 @@ def test_ejecting_leaves_the_same_modules_the_same_keys_and_the_same_bits(parts,
         assert all(torch.equal(value, state_before[key]) for key, value in module.state_dict().items())
 
 
-def test_strength_zero_is_the_base_bit_for_bit_and_comes_back(parts, specs, drawn, run) -> None:
+def test_strength_zero_is_the_base_bit_for_bit_and_comes_back(
+    parts: Parts, specs: Specs, drawn: Drawn, run: Run
+) -> None:
     before = run(parts)
     with lora.inject(parts, specs(parts), seed=7) as injected:
         injected.load(drawn(parts))
@@ -78,14 +93,14 @@ def test_strength_zero_is_the_base_bit_for_bit_and_comes_back(parts, specs, draw
         assert not torch.allclose(run(parts), full)
 
 
-def test_gradients_are_those_of_the_explicit_weight(parts, specs, drawn, run) -> None:
-    """Autograd through W + alpha / rank * up @ down, swapped in with functional_call."""
+def test_gradients_are_those_of_the_explicit_weight(parts: Parts, specs: Specs, drawn: Drawn, run: Run) -> None:
+    """Autograd through W + alpha / rank * up @ down, in the place of W."""
     weights = drawn(parts)
     with lora.inject(parts, specs(parts), seed=7) as injected:
         injected.load(weights)
         target = torch.linspace(-1, 1, 2 * 4 * 8 * 6).view(2, 4, 8, 6)
         F.mse_loss(run(parts), target).backward()
-        ours = {name: parameter.grad.clone() for name, parameter in injected.named().items()}
+        ours = {name: parameter.grad for name, parameter in injected.named().items()}
 
     halves = {
         name: (torch.from_numpy(layer.down).requires_grad_(), torch.from_numpy(layer.up).requires_grad_())
@@ -105,7 +120,7 @@ def test_gradients_are_those_of_the_explicit_weight(parts, specs, drawn, run) ->
         torch.testing.assert_close(ours[f"{name}.up"], up.grad, rtol=1e-4, atol=1e-5 * float(up.grad.abs().max()))
 
 
-def test_gradients_reach_the_input_through_base_and_change(drawn) -> None:
+def test_gradients_reach_the_input_through_base_and_change() -> None:
     for base, x in (
         (nn.Linear(5, 4), torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))),
         (
@@ -120,7 +135,7 @@ def test_gradients_reach_the_input_through_base_and_change(drawn) -> None:
         assert torch.autograd.gradcheck(layer, (x.requires_grad_(),))
 
 
-def test_what_a_layer_is_drawn_as_depends_on_its_name_and_the_seed_alone(parts, specs) -> None:
+def test_what_a_layer_is_drawn_as_depends_on_its_name_and_the_seed_alone(parts: Parts, specs: Specs) -> None:
     chosen = specs(parts)
     with lora.inject(parts, chosen, seed=7) as injected:
         every = injected.weights()
@@ -137,7 +152,9 @@ def test_what_a_layer_is_drawn_as_depends_on_its_name_and_the_seed_alone(parts, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_parameters_stay_fp32_beside_a_base_of_half_precision(parts, specs, drawn, run, dtype) -> None:
+def test_parameters_stay_fp32_beside_a_base_of_half_precision(
+    parts: Parts, specs: Specs, drawn: Drawn, run: Run, dtype: torch.dtype
+) -> None:
     half = {part: module.to(dtype) for part, module in parts.items()}
     before = run(half)
     with lora.inject(half, specs(half), seed=7) as injected:
@@ -149,7 +166,9 @@ def test_parameters_stay_fp32_beside_a_base_of_half_precision(parts, specs, draw
         assert not torch.equal(predicted, before)
 
 
-def test_under_autocast_the_change_is_computed_in_the_base_outputs_type(parts, specs, drawn, run) -> None:
+def test_under_autocast_the_change_is_computed_in_the_base_outputs_type(
+    parts: Parts, specs: Specs, drawn: Drawn, run: Run
+) -> None:
     with lora.inject(parts, specs(parts), seed=7) as injected:
         injected.load(drawn(parts))
         exact = run(parts)
@@ -171,7 +190,7 @@ def test_a_batch_in_channels_last_gives_the_same_numbers_and_keeps_its_layout() 
     torch.testing.assert_close(y, layer(x))
 
 
-def test_weights_taken_out_are_copies_and_go_back_in(parts, specs, drawn, run) -> None:
+def test_weights_taken_out_are_copies_and_go_back_in(parts: Parts, specs: Specs, drawn: Drawn, run: Run) -> None:
     with lora.inject(parts, specs(parts), seed=7) as injected:
         injected.load(drawn(parts))
         predicted = run(parts)
@@ -184,7 +203,7 @@ def test_weights_taken_out_are_copies_and_go_back_in(parts, specs, drawn, run) -
         assert torch.equal(run(parts), predicted)
 
 
-def test_loading_other_layers_or_shapes_is_refused(parts, specs, drawn) -> None:
+def test_loading_other_layers_or_shapes_is_refused(parts: Parts, specs: Specs, drawn: Drawn) -> None:
     weights = drawn(parts)
     with lora.inject(parts, specs(parts), seed=7) as injected:
         name, *_ = weights
@@ -195,7 +214,7 @@ def test_loading_other_layers_or_shapes_is_refused(parts, specs, drawn) -> None:
         injected.load({name: weights[name]})
 
 
-def test_what_cannot_be_adapted_is_said(parts, specs) -> None:
+def test_what_cannot_be_adapted_is_said(parts: Parts, specs: Specs) -> None:
     name = specs(parts)[0].name
     with pytest.raises(AdapterError, match="no layer denoiser\\.nowhere"):
         lora.inject(parts, [LayerSpec("denoiser.nowhere", 2, 1.0)], seed=0)
@@ -208,17 +227,17 @@ def test_what_cannot_be_adapted_is_said(parts, specs) -> None:
         lora.inject(grouped, [LayerSpec("denoiser.0", 2, 1.0)], seed=0)
 
 
-def test_layers_keep_their_names_while_they_are_adapted(parts, specs) -> None:
+def test_layers_keep_their_names_while_they_are_adapted(parts: Parts, specs: Specs) -> None:
     before = layers.shapes(parts)
     with lora.inject(parts, specs(parts), seed=7):
         assert layers.shapes(parts) == before
 
 
-def test_the_text_encoders_layers_are_named_as_kohya_names_them(parts) -> None:
+def test_the_text_encoders_layers_are_named_as_kohya_names_them(parts: Parts) -> None:
     assert "text_encoder.text_model.encoder.layers.1.self_attn.q_proj" in layers.find(parts)
 
 
-def _path(parts, part: str, name: str) -> str:
+def _path(parts: Parts, part: str, name: str) -> str:
     """The module path of a layer in the transformers that is installed."""
     path = name.removeprefix(f"{part}.")
     return path if hasattr(parts[part], "text_model") else path.removeprefix("text_model.")
