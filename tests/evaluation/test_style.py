@@ -1,0 +1,131 @@
+"""The style score follows the true strength, and says when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from velatura.evaluation import style
+from velatura.evaluation.metrics.pixels import Picture
+from velatura.evaluation.style import Features, StyleScore
+
+STRENGTHS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+Set = Callable[[int, int, float], Features]
+
+
+@pytest.fixture(name="features", scope="module")
+def _features(draw: Callable[..., Picture]) -> Set:
+    @cache
+    def make(first: int, count: int, strength: float) -> Features:
+        return style.describe([draw(first + index, strength=strength) for index in range(count)], side=64)
+
+    return make
+
+
+def score(features: Set, strength: float, *, held_out: int = 4) -> StyleScore:
+    return style.score_features(
+        features(100, 12, 1.0), features(200, held_out, 1.0), features(300, 10, 0.0), features(300, 10, strength)
+    )
+
+
+def test_the_base_scores_zero_and_the_style_itself_about_one(features: Set) -> None:
+    assert score(features, 0.0).score == 0
+    assert score(features, 1.0).score == pytest.approx(1, abs=0.15)
+
+
+def test_the_score_rises_with_the_true_strength(features: Set) -> None:
+    scores = [score(features, strength).score for strength in STRENGTHS]
+
+    assert stats.spearmanr(STRENGTHS, scores).statistic == pytest.approx(1)
+
+
+def test_the_same_holds_without_held_out_pictures_and_the_mark_says_so(features: Set) -> None:
+    found = score(features, 1.0, held_out=3)
+
+    assert found.mark == "splits of the training pictures"
+    assert found.score == pytest.approx(1, abs=0.2)
+
+
+def test_pictures_average_to_the_score_and_the_interval_holds_it(features: Set) -> None:
+    found = score(features, 0.5)
+
+    assert found.score is not None and found.interval is not None
+    assert len(found.per_image) == 10
+    assert np.mean(found.per_image) == pytest.approx(found.score)
+    assert found.interval[0] < found.score < found.interval[1]
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(features: Set) -> None:
+    references, real = features(100, 12, 1.0), features(2000, 60, 1.0)
+    base, generated = features(3000, 60, 0.0), features(3000, 60, 0.6)
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(40):
+        ours, theirs = random.choice(60, 10, replace=False), random.choice(60, 6, replace=False)
+        parts = [
+            {name: rows[chosen] for name, rows in whole.items()}
+            for whole, chosen in ((real, theirs), (base, ours), (generated, ours))
+        ]
+        found.append(style.score_features(references, *parts))
+    truth = np.mean([one.score for one in found if one.score is not None])
+
+    inside = [one.interval[0] <= truth <= one.interval[1] for one in found if one.interval is not None]
+    assert len(inside) == 40
+    assert np.mean(inside) >= 0.8
+
+
+def test_a_base_that_already_paints_so_is_told_apart_by_nothing(features: Set) -> None:
+    found = style.score_features(
+        features(100, 12, 1.0), features(200, 4, 1.0), features(300, 10, 1.0), features(300, 10, 1.0)
+    )
+
+    assert found.score is None
+    assert set(found.families.values()) == {None}
+
+
+def test_a_family_that_does_not_tell_the_style_apart_is_dropped_alone() -> None:
+    random = np.random.default_rng(1)
+
+    def features(palette: float, edges: float, count: int) -> Features:
+        return {
+            "palette": palette + random.normal(0, 1, (count, 20)),
+            "edges": edges + random.normal(0, 1, (count, 20)),
+        }
+
+    found = style.score_features(features(9, 5, 12), features(9, 5, 6), features(0, 5, 8), features(4.5, 5, 8))
+
+    assert found.families["edges"] is None
+    assert found.score == found.families["palette"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_more_pictures_do_not_look_nearer_only_because_they_are_more(features: Set) -> None:
+    few = style.score_features(
+        features(100, 12, 1.0), features(200, 6, 1.0), features(300, 6, 0.0), features(300, 6, 0.5)
+    )
+    many = style.score_features(
+        features(100, 12, 1.0), features(200, 6, 1.0), features(300, 24, 0.0), features(300, 24, 0.5)
+    )
+
+    assert few.score == pytest.approx(many.score, abs=0.12)
+
+
+def test_pictures_that_do_not_pair_up_are_refused(features: Set) -> None:
+    with pytest.raises(ValueError, match="pair up"):
+        style.score_features(
+            features(100, 12, 1.0), features(200, 4, 1.0), features(300, 8, 0.0), features(300, 10, 0.5)
+        )
+
+
+def test_burnt_pictures_are_noticed_and_sound_ones_are_not(draw: Callable[..., Picture]) -> None:
+    references = [draw(100 + index, strength=1.0) for index in range(8)]
+    base = [draw(300 + index) for index in range(6)]
+    sound = [draw(300 + index, strength=1.0) for index in range(6)]
+    burnt = [np.clip((image.astype(float) - 128) * 2.5 + 128, 0, 255).astype(np.uint8) for image in base]
+
+    assert style.overbake(references, base, base, side=64) <= 0
+    assert style.overbake(references, base, sound, side=64) < 1.5
+    assert style.overbake(references, base, burnt, side=64) > 3
