@@ -58,7 +58,7 @@ def test_an_empty_file_is_the_empty_caption(tmp_path: Path, data: bytes) -> None
     assert read_captions(written(tmp_path, data)).captions == ("",)
 
 
-@pytest.mark.parametrize("data", [b"\x00\x01\x02\x03\x00\xff\x00\x00", b"\xff\xfea", b"\x81\x8d\x90"])
+@pytest.mark.parametrize("data", [b"\x00\x01\x02\x03\x00\xff\x00\x00", b"\xff\xfea", b"\x81\x8d\x90", bytes(range(32))])
 def test_what_is_not_text_is_an_error_and_never_an_empty_caption(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(DatasetError, match="not text"):
         read_captions(written(tmp_path, data))

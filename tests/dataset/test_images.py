@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import sys
@@ -288,6 +289,8 @@ def test_a_file_that_is_cut_off_says_so_or_that_it_is_damaged(paint: Paint, suff
         (b"\n<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
         (b"8BPS\0\1", "Photoshop"),
+        (b"\x89PNG\r\n", "in its header"),
+        (b"\xff\xd8\xff\xe0\0", "in its header"),
         (b"\x00\x01\x02\x03" * 40, "no picture format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "text, not a picture"),
     ],
@@ -299,6 +302,19 @@ def test_a_file_that_is_no_picture_says_what_it_is(tmp_path: Path, content: byte
     for look in (open_image, picture_size):
         with pytest.raises(DatasetError, match=said):
             look(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "avif", "tiff"])
+def test_wherever_a_file_is_cut_or_scratched_the_error_is_a_sentence(paint: Paint, suffix: str) -> None:
+    path = paint(f"hurt.{suffix}", size=(64, 64))
+    whole = path.read_bytes()
+    for cut in range(1, len(whole), len(whole) // 20):
+        scratched = bytearray(whole)
+        scratched[cut] ^= 0xFF
+        for hurt in (whole[:cut], bytes(scratched)):
+            path.write_bytes(hurt)
+            with contextlib.suppress(DatasetError):  # a scratch may also go unseen
+                open_image(path)
 
 
 def test_missing_files_folders_and_closed_files_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ A file that cannot be read is an error, never an empty caption.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +68,15 @@ def decode(data: bytes, path: Path) -> tuple[str, str | None]:
                 return data[len(mark) :].decode(encoding), None
             except UnicodeDecodeError:
                 raise _not_text(path) from None
-    guesses = ("utf-8", "cp1252") if 0 not in data else _wide_encodings(data)
-    for encoding in guesses:
-        try:
+    if 0 not in data:
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("utf-8"), None
+    for encoding in _wide_encodings(data) if 0 in data else ("cp1252",):
+        with contextlib.suppress(UnicodeDecodeError):
             text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        return (
-            text,
-            None if encoding == "utf-8" else f"is not UTF-8; read as {encoding}, save it as UTF-8 to be sure",
-        )
+            # A wrong guess shows in control characters, which nobody types.
+            if not re.search(r"[\x00-\x08\x0e-\x1f]", text):
+                return text, f"is not UTF-8; it was read as {encoding}, save it as UTF-8 to be sure"
     raise _not_text(path)
 
 

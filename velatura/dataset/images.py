@@ -34,10 +34,13 @@ MAX_PIXELS = 300_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError, RuntimeError,
+    AssertionError, AttributeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow's decoders raise on damaged files."""
+
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
+"""How pictures begin; with such a beginning it is the rest of the header that is bad."""
 
 _NOT_PICTURES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the picture itself", "run `git lfs pull`"),
@@ -48,6 +51,8 @@ _NOT_PICTURES = (
     (b"%pdf", "a PDF document", "export its pages as PNG"),
     (b"8bps", "a Photoshop document", "export it as PNG"),
 )
+
+_AGAIN = "export or download it again"
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -168,7 +173,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[Image.Image, int]]:
     except _BROKEN as error:
         cut_off = isinstance(error, EOFError) or "truncated" in str(error).lower()
         what = "is cut off before the picture ends" if cut_off else f"is damaged ({_reason(error)})"
-        raise DatasetError(f"the file {what}", where=path, fix="export or download it again") from None
+        raise DatasetError(f"the file {what}", where=path, fix=_AGAIN) from None
 
 
 def _open(path: Path) -> Image.Image:
@@ -249,7 +254,9 @@ def _unrecognised(path: Path) -> DatasetError:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        return DatasetError("the file is empty (0 bytes)", where=path, fix="export or download it again")
+        return DatasetError("the file is empty (0 bytes)", where=path, fix=_AGAIN)
+    if head.startswith(_MAGIC) or head[4:12] == b"ftypavif":
+        return DatasetError("the file is cut off or damaged in its header", where=path, fix=_AGAIN)
     beginning = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, what, fix in _NOT_PICTURES:
         if beginning.startswith(magic):

@@ -1,0 +1,77 @@
+"""Pictures that are nearly the same: scaled, recompressed, retouched, mirrored copies of one another.
+
+Each picture is reduced to 64 bits that say how its coarse light and dark are laid out (pHash: the
+signs of the lowest 8 x 8 cosine frequencies about their median); near-duplicates differ in few bits.
+Source: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from velatura.dataset.images import open_image
+from velatura.dataset.scan import Picture
+
+DISTANCE = 8
+"""Bits in which near-duplicates may differ; unrelated pictures differ in about 32 of 64."""
+
+_SIDE = 32
+_FREQUENCIES = np.cos(np.pi / _SIDE * np.outer(np.arange(8), np.arange(_SIDE) + 0.5))
+
+
+def phash(image: Image.Image) -> int:
+    """The picture's 64 bits, row by row, lowest frequency first; a picture of one colour gives 0."""
+    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    spectrum = (_FREQUENCIES @ np.asarray(small, dtype=np.float64) @ _FREQUENCIES.T).ravel()
+    spectrum[0] = 0.0  # mean brightness says nothing of the layout
+    bits = spectrum > np.median(spectrum[1:]) + 1e-6
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def near_duplicates(pictures: Iterable[Picture], *, distance: int = DISTANCE) -> tuple[tuple[int, ...], ...]:
+    """Groups of two or more pictures (by index) that are nearly the same, mirrored or not.
+
+    Raises:
+        DatasetError: a picture can no longer be read.
+    """
+    upright, mirrored = [], []
+    for picture in pictures:
+        image = open_image(picture.path, at_least=2 * _SIDE)
+        upright.append(phash(image))
+        mirrored.append(phash(ImageOps.mirror(image)))
+    return groups(upright, mirrored, distance=distance)
+
+
+def groups(upright: Sequence[int], mirrored: Sequence[int], *, distance: int = DISTANCE) -> tuple[tuple[int, ...], ...]:
+    """Join every two pictures whose hashes lie within `distance`, one of them mirrored or neither.
+
+    Joining is transitive: a series of small changes is one group.
+    """
+    signs, flipped = _signs(upright), _signs(mirrored)
+    leader = list(range(len(signs)))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    for index in range(len(signs)):
+        agreement = np.maximum(signs[index + 1 :] @ signs[index], signs[index + 1 :] @ flipped[index])
+        for other in np.flatnonzero(agreement >= 64 - 2 * distance) + index + 1:
+            one, two = sorted((find(index), find(int(other))))
+            leader[two] = one
+    members: dict[int, list[int]] = defaultdict(list)
+    for index in range(len(signs)):
+        members[find(index)].append(index)
+    return tuple(tuple(group) for group in members.values() if len(group) > 1)
+
+
+def _signs(hashes: Sequence[int]) -> NDArray[np.float32]:
+    """Bits as +1 and -1, shape (pictures, 64): a product of two rows is 64 - 2 * the bits they differ in."""
+    packed = np.frombuffer(b"".join(one.to_bytes(8, "big") for one in hashes), dtype=np.uint8)
+    return np.unpackbits(packed).reshape(-1, 64).astype(np.float32) * 2 - 1
