@@ -273,7 +273,7 @@ def _damaged() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     whole, stem = _kohya(_adapter()), SD15.kohya(Q)
     yield "no adapter", {}
     yield (
-        "1 of 16 keys.*belong to no layer.*lora_unet_nowhere.alpha",
+        "LoRA is for SD 1.5, but.*1 of 16 keys.*belong to no layer.*: lora_unet_nowhere.alpha",
         {**whole, "lora_unet_nowhere.alpha": whole[f"{stem}.alpha"]},
     )
     yield "lacks one of its halves", {key: value for key, value in whole.items() if key != f"{stem}.lora_up.weight"}

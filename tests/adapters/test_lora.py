@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -120,7 +121,7 @@ def test_gradients_are_those_of_the_explicit_weight(parts: Parts, specs: Specs, 
         torch.testing.assert_close(ours[f"{name}.up"], up.grad, rtol=1e-4, atol=1e-5 * float(up.grad.abs().max()))
 
 
-def test_gradients_reach_the_input_through_base_and_change() -> None:
+def test_a_layer_is_the_base_with_the_change_in_its_weight_whatever_its_stride_and_padding() -> None:
     for base, x in (
         (nn.Linear(5, 4), torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))),
         (
@@ -132,6 +133,9 @@ def test_gradients_reach_the_input_through_base_and_change() -> None:
         for index, half in enumerate((layer.down, layer.up)):
             values = torch.randn(half.shape, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
             half.data.copy_(values)
+        explicit = copy.deepcopy(base)
+        explicit.weight.data += 1.5 * (layer.up.flatten(1) @ layer.down.flatten(1)).view(base.weight.shape)
+        torch.testing.assert_close(layer(x), explicit(x))
         assert torch.autograd.gradcheck(layer, (x.requires_grad_(),))
 
 

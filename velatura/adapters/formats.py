@@ -240,8 +240,9 @@ def _misfit(keys: list[str], strange: list[str], family: str, where: object) -> 
             fix=f"use it with a base of {other}",
         )
     listed = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
+    about = f"this LoRA is for {other}, but not for this base: " if other else ""
     return AdapterError(
-        f"{len(strange)} of {len(keys)} keys in this file belong to no layer of this base: {listed}",
+        f"{about}{len(strange)} of {len(keys)} keys in this file belong to no layer of the base: {listed}",
         where=where,
         fix="use it with the base it was made for",
     )
