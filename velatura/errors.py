@@ -25,12 +25,14 @@ class VelaturaError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
+        """What is wrong, where, and how to mend it."""
         self.what = what
         self.where = None if where is None else str(where)
         self.fix = fix
         super().__init__(str(self))
 
     def __str__(self) -> str:
+        """All three in one line."""
         text = self.what if self.where is None else f"{self.what} ({self.where})"
         return text if self.fix is None else f"{text}; {self.fix}"
 

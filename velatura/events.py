@@ -7,6 +7,7 @@ the web page read them; stopping the iteration is the cancel.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -75,8 +76,8 @@ KINDS: dict[str, type[Any]] = {
 
 
 def to_json(event: Event) -> str:
-    """One line of `events.jsonl`, without the line end."""
-    return json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, sort_keys=True)
+    """One line of `events.jsonl`, without the line end; strict JSON, so a number that is not finite becomes null."""
+    return json.dumps({"event": type(event).__name__.lower(), **_finite(asdict(event))}, sort_keys=True)
 
 
 def from_json(line: str) -> Event | None:
@@ -85,11 +86,21 @@ def from_json(line: str) -> Event | None:
         record = json.loads(line)
     except ValueError:
         return None
-    kind = KINDS.get(record.pop("event", "")) if isinstance(record, dict) else None
+    kind = KINDS.get(str(record.pop("event", ""))) if isinstance(record, dict) else None
     if kind is None or set(record) - {entry.name for entry in fields(kind)}:
         return None
+    if kind is Metric and isinstance(record.get("values"), dict):
+        record["values"] = {name: math.nan if value is None else value for name, value in record["values"].items()}
     try:
         event: Event = kind(**record)
     except TypeError:
         return None
     return event
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

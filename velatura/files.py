@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,14 +26,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         FileProblem: the disk is full, or the folder may not be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     with disk_problems(path):
         try:
             with beside.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            beside.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -45,15 +46,27 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line of UTF-8 text; a last line that a killed process left torn is ended first."""
+    with disk_problems(path), path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        torn = False
+        if size:
+            file.seek(size - 1)
+            torn = file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + line.encode("utf-8") + b"\n")
+
+
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside the folder durable, where the system can (Windows cannot and need not)."""
+    """Make a rename inside the folder durable, where the system can; Windows and some network disks cannot."""
     if os.name == "nt":
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -62,20 +75,23 @@ def disk_problems(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise FileProblem("the disk is full", where=path, fix="free some space and start again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise FileProblem(
-                "no permission to write here", where=path, fix="choose another folder, or change its permissions"
-            ) from error
-        if error.errno == errno.ENOENT:
-            raise FileProblem("there is no such file or folder", where=path, fix="check the path") from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise FileProblem(
-                "a file stands where a folder is needed, or the other way round", where=path, fix="choose another path"
-            ) from error
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise FileProblem(f"the disk refused: {reason}", where=path, fix="check the disk") from error
+        raise problem(error, path) from error
+
+
+def problem(error: OSError, path: Path) -> FileProblem:
+    """The sentence for an operating system's refusal."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FileProblem("the disk is full", where=path, fix="free some space and start again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return FileProblem("no permission to read or write here", where=path, fix="change it, or take another place")
+    if error.errno == errno.ENOENT:
+        return FileProblem("there is no such file or folder", where=path, fix="check the path")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return FileProblem(
+            "a file stands where a folder is needed, or the other way round", where=path, fix="choose another path"
+        )
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return FileProblem(f"the disk refused: {reason}", where=path, fix="check the disk")
 
 
 def make_folder(path: Path) -> Path:

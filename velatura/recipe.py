@@ -1,27 +1,22 @@
 """What a run is told: one frozen tree of settings, read from TOML, written back with nothing left out.
 
-Unknown keys are errors that name the nearest right one. Units stand in each field's docstring.
-Derived numbers (epochs, effective batch) are not settings; they live in the plan.
+Units stand in each field's docstring. Derived numbers (epochs, effective batch) are not settings; they
+live in the plan.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from velatura.errors import RecipeError, nearest
-from velatura.files import disk_problems
-
-
-class Settings(BaseModel):
-    """A group of settings: frozen, closed, documented field by field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+from velatura import schema
+from velatura.errors import RecipeError
+from velatura.schema import Settings
 
 
 class BaseSettings(Settings):
@@ -39,7 +34,7 @@ class DatasetSettings(Settings):
     trigger: str = ""
     """Words put in front of every caption that does not hold them; they will call the style up."""
     resolution: int | None = Field(default=None, ge=64, le=4096)
-    """Side of a square of the training area, in pixels; none: the base's own."""
+    """Side of a square of the training area, in pixels; "none": the base's own."""
     hold_out: float = Field(default=0.2, ge=0, le=0.5)
     """Share of the pictures kept out of training, to judge by."""
     flip: bool = False
@@ -53,9 +48,9 @@ class AdapterSettings(Settings):
     """The kind of adapter."""
     rank: int = Field(default=16, ge=1, le=1024)
     """Rank of the two factors of each layer."""
-    alpha: float = Field(default=16, gt=0)
+    alpha: float = Field(default=16.0, gt=0)
     """Scale of the adapter times the rank: it is applied with alpha / rank."""
-    targets: list[str] = ["attention+mlp"]
+    targets: list[str] = Field(default=["attention+mlp"])
     """Presets (`attention`, `attention+mlp`, `all`) or patterns such as `denoiser.*.attn*.to_q`."""
 
 
@@ -77,13 +72,13 @@ class TrainSettings(Settings):
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; longer ones are shortened to it."""
     min_snr: float | None = Field(default=5.0, gt=0)
-    """Gamma of the min-SNR weighting (Hang et al. 2023); none: every noise level counts the same."""
+    """Gamma of the min-SNR weighting (Hang et al. 2023); "none": every noise level counts the same."""
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of the samples trained without their caption."""
     seed: int = Field(default=1, ge=0)
     """Every random draw of the run follows from it."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads; none: as many as there are cores. Results depend on it in the last bits."""
+    """Processor threads; "none": as many as there are cores. Results depend on it in the last bits."""
 
 
 class CheckpointSettings(Settings):
@@ -107,7 +102,7 @@ class ValidationSettings(Settings):
 class SampleSettings(Settings):
     """Pictures painted at each checkpoint; also those by which checkpoints are compared."""
 
-    prompts: list[str] = []
+    prompts: list[str] = Field(default=[])
     """Prompts to paint; none: the held-out captions, then the training captions."""
     count: int = Field(default=4, ge=0)
     """How many prompts are painted at each checkpoint."""
@@ -128,7 +123,9 @@ class Recipe(Settings):
 
     version: Literal[1] = 1
     """Version of this format."""
-    name: str = Field(default="style", min_length=1, max_length=80, pattern=r"^[^/\\:*?\"<>|\x00-\x1f.][^/\\:*?\"<>|\x00-\x1f]*$")
+    name: str = Field(
+        default="style", min_length=1, max_length=80, pattern=r"^[^/\\:*?\"<>|\x00-\x1f.][^/\\:*?\"<>|\x00-\x1f]*$"
+    )
     """Name of the adapter: of its file, and in `<lora:name:1>`."""
     base: BaseSettings = BaseSettings()
     dataset: DatasetSettings = DatasetSettings()
@@ -146,22 +143,15 @@ class Recipe(Settings):
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides of the form `train.steps=120`.
+    """Read a recipe, given by its file or its folder, and apply overrides of the form `train.steps=120`.
 
     Raises:
-        RecipeError: the file is missing, is not TOML, or holds a key or value that a recipe has not.
+        FileProblem: the file is missing or cannot be read.
+        RecipeError: it is not TOML, or holds a key or value that a recipe has not.
     """
     if path.is_dir():
         path = path / "recipe.toml"
-    with disk_problems(path):
-        data = path.read_bytes()
-    try:
-        tree = tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
-    except UnicodeDecodeError as error:
-        raise RecipeError("the recipe is not UTF-8 text", where=path, fix="save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe is not valid TOML: {error}", where=path, fix="mend the line named") from error
-    return build(tree, overrides, where=path)
+    return build(schema.read_tree(path, what="recipe"), overrides, where=path)
 
 
 def build(tree: dict[str, Any], overrides: Iterable[str] = (), *, where: object = None) -> Recipe:
@@ -172,107 +162,40 @@ def build(tree: dict[str, Any], overrides: Iterable[str] = (), *, where: object 
     """
     for override in overrides:
         tree = apply_override(tree, override)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(*_explain(error), where=where, fix=_remedy(error)) from error
+    return schema.build(Recipe, tree, where=where)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
     """The tree with one setting replaced; the value is read as TOML, or as text where it is not TOML."""
     key, equals, value = override.partition("=")
-    if not equals or not key.strip():
+    names = [name.strip() for name in key.split(".")]
+    if not equals or not all(names):
         raise RecipeError(f"cannot read the setting '{override}'", fix="write it as key=value, as in train.steps=120")
-    try:
-        parsed: Any = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    copy = json.loads(json.dumps(tree))
-    *groups, last = key.strip().split(".")
-    place = copy
-    for group in groups:
-        place = place.setdefault(group, {})
+    changed = copy.deepcopy(tree)
+    place = changed
+    for name in names[:-1]:
+        place = place.setdefault(name, {})
         if not isinstance(place, dict):
-            raise RecipeError(f"{group} in '{override}' is a value, not a group of settings", fix="see `velatura new`")
-    place[last] = parsed
-    return dict(copy)
+            raise RecipeError(f"{name} in '{override}' is a value, not a group of settings", fix="see `velatura new`")
+    place[names[-1]] = _value(value.strip())
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = parsed["value"]
+    known = isinstance(value, bool | int | float | str | list | dict)  # a date is text here
+    return value if known and len(parsed) == 1 else text
 
 
 def to_toml(recipe: Recipe, *, comments: bool = False) -> str:
     """The recipe with every default written out; with comments, each field's docstring stands above it."""
-    lines: list[str] = []
-    _write_group(recipe, (), lines, comments)
-    return "\n".join(lines).strip() + "\n"
+    return schema.to_toml(recipe, comments=comments)
 
 
-def _write_group(group: Settings, path: tuple[str, ...], lines: list[str], comments: bool) -> None:
-    if path:
-        lines.extend(["", f"[{'.'.join(path)}]"])
-        if comments and type(group).__doc__:
-            lines.append(f"# {type(group).__doc__}")
-    nested = []
-    for name, field in type(group).model_fields.items():
-        value = getattr(group, name)
-        if isinstance(value, Settings):
-            nested.append((name, value))
-            continue
-        if comments and field.description:
-            lines.extend(f"# {line}" for line in field.description.splitlines())
-        lines.append(f"# {name} =" if value is None else f"{name} = {_toml_value(value)}")
-    for name, value in nested:
-        _write_group(value, (*path, name), lines, comments)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        text = repr(value)
-        return text if "." in text or "e" in text else f"{text}.0"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    # JSON strings are TOML basic strings but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def known_keys(group: type[Settings] = Recipe, prefix: str = "") -> list[str]:
+def known_keys() -> list[str]:
     """Every setting's full name, as `--set` takes it."""
-    keys: list[str] = []
-    for name, field in group.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            keys += known_keys(kind, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys
-
-
-def _explain(error: ValidationError) -> tuple[str]:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return (f"unknown setting {key}",)
-    message = first["msg"].removeprefix("Value error, ")
-    if not key:
-        return (message,)
-    given = first.get("input")
-    shown = "" if isinstance(given, dict) else f", got {given!r}"
-    return (f"{key}: {message[:1].lower()}{message[1:]}{shown}",)
-
-
-def _remedy(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
-        return "change it in the recipe or with --set"
-    close = _nearest_key(key)
-    return f"did you mean {close}?" if close else "`velatura new` writes a recipe with every setting explained"
-
-
-def _nearest_key(key: str) -> str | None:
-    known = known_keys()
-    if match := nearest(key, known):
-        return match
-    by_last = {name.rsplit(".", 1)[-1]: name for name in known}
-    match = nearest(key.rsplit(".", 1)[-1], list(by_last))
-    return by_last[match] if match else None
+    return schema.known_keys(Recipe)

@@ -8,11 +8,14 @@
       samples/  evaluation.json  report.html  result.json (written last)
 
 Nothing half-written is taken for whole: a checkpoint is written beside, synced and renamed, and
-its manifest, which names every file's sha256, is written last.
+its manifest, which names every file's sha256, is written last. A run counts once its provenance
+stands, which is written last as well.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -23,14 +26,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
-from velatura.errors import RunError
+from velatura.errors import RunError, VelaturaError
 from velatura.events import Event, Resumed, from_json, to_json
-from velatura.files import disk_problems, make_folder, sha256, sync_folder, write_bytes, write_text
+from velatura.files import append_line, disk_problems, make_folder, sha256, sync_folder, write_bytes, write_text
 from velatura.recipe import Recipe, load, to_toml
 
 Request = Literal["stop", "pause", "continue", "snapshot", "preview"]
+
+LOCK_TRIES = 5
+"""How often a trainer asks for the lock, 0.1 s apart: `locked` holds it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +80,17 @@ class Run:
 
     def append(self, event: Event) -> None:
         """Add an event to the record; a torn last line, left by a killed process, is closed first."""
-        path = self.path / "events.jsonl"
-        with disk_problems(path), path.open("ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            torn = False
-            if size:
-                file.seek(size - 1)
-                torn = file.read(1) != b"\n"
-            file.write(((b"\n" if torn else b"") + to_json(event).encode("utf-8")) + b"\n")
+        append_line(self.path / "events.jsonl", to_json(event))
 
     def events(self) -> list[Event]:
         """The record; torn lines are left out, and what a resume has voided too."""
         path = self.path / "events.jsonl"
         if not path.exists():
             return []
+        with disk_problems(path):
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept: list[Event] = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in lines:
             event = from_json(line)
             if isinstance(event, Resumed):
                 kept = [old for old in kept if getattr(old, "step", 0) <= event.step]
@@ -100,31 +101,37 @@ class Run:
     def checkpoints(self) -> list[CheckpointFolder]:
         """The whole checkpoints, oldest first."""
         found = []
-        for folder in sorted((self.path / "checkpoints").glob("step-*")):
-            if (folder / "manifest.json").exists():
-                found.append(CheckpointFolder(int(folder.name.removeprefix("step-")), folder))
-        return found
+        for folder in (self.path / "checkpoints").glob("step-*"):
+            name = re.fullmatch(r"step-(\d+)", folder.name)
+            if name and (folder / "manifest.json").exists():
+                found.append(CheckpointFolder(int(name[1]), folder))
+        return sorted(found, key=lambda checkpoint: checkpoint.step)
 
     def publish(self, step: int, files: Mapping[str, bytes]) -> CheckpointFolder:
         """Write a checkpoint so that it is whole or not there; one of the same step is replaced."""
         parent = make_folder(self.path / "checkpoints")
         folder = parent / f"step-{step:06d}"
         beside = parent / f".step-{step:06d}.part"
-        with disk_problems(folder):
-            for leftover in (beside, folder):
-                if leftover.exists():
-                    (leftover / "manifest.json").unlink(missing_ok=True)
-                    shutil.rmtree(leftover)
-            beside.mkdir()
-            for name, data in files.items():
-                write_bytes(beside / name, data)
-            os.replace(beside, folder)
-            sync_folder(parent)
         manifest = {
             "step": step,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sha256": {name: sha256(folder / name) for name in sorted(files)},
+            "sha256": {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)},
         }
+        with disk_problems(folder):
+            for leftover in parent.glob(".step-*.part"):
+                shutil.rmtree(leftover)
+            try:
+                beside.mkdir()
+                for name, data in files.items():
+                    write_bytes(beside / name, data)
+            except BaseException:
+                shutil.rmtree(beside, ignore_errors=True)
+                raise
+            if folder.exists():
+                (folder / "manifest.json").unlink(missing_ok=True)
+                shutil.rmtree(folder)
+            beside.replace(folder)
+            sync_folder(parent)
         write_text(folder / "manifest.json", json.dumps(manifest, indent=2))
         return CheckpointFolder(step, folder)
 
@@ -149,6 +156,7 @@ class Run:
         manifest = read_json(path)
         if manifest["sha256"].pop("state.safetensors", None) is not None:
             write_text(path, json.dumps(manifest, indent=2))
+        with disk_problems(checkpoint.state):
             checkpoint.state.unlink(missing_ok=True)
 
     def requests(self, offset: int) -> tuple[list[Request], int]:
@@ -156,7 +164,7 @@ class Run:
         path = self.path / "control.jsonl"
         if not path.exists():
             return [], 0
-        with path.open("rb") as file:
+        with disk_problems(path), path.open("rb") as file:
             file.seek(offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
@@ -166,15 +174,13 @@ class Run:
                 request = json.loads(line).get("request")
             except (ValueError, AttributeError):
                 continue
-            if request in ("stop", "pause", "continue", "snapshot", "preview"):
+            if request in get_args(Request):
                 asked.append(request)
         return asked, offset + len(whole)
 
     def ask(self, request: Request) -> None:
         """Ask the trainer of this run for something."""
-        path = self.path / "control.jsonl"
-        with disk_problems(path), path.open("ab") as file:
-            file.write(json.dumps({"request": request}).encode() + b"\n")
+        append_line(self.path / "control.jsonl", json.dumps({"request": request}))
 
     def control_end(self) -> int:
         """Offset of the end of `control.jsonl`: requests from before a start are not for it."""
@@ -186,53 +192,60 @@ class Lock:
     """Keeps two trainers out of one run. The system frees it when the process ends, however it ends."""
 
     def __init__(self, run: Run) -> None:
+        """Nothing is locked yet."""
         self.path = run.path / "lock"
         self.file: IO[bytes] | None = None
 
     def __enter__(self) -> Lock:
+        """Take the lock, or raise RunError where another process has it."""
         with disk_problems(self.path):
             self.file = self.path.open("ab+")
-        try:
-            _lock(self.file)
-        except OSError as error:
-            self.file.close()
-            raise RunError(
-                "another process is training this run", where=self.path.parent, fix="wait for it, or stop it first"
-            ) from error
-        return self
+        for _ in range(LOCK_TRIES):
+            if _try_lock(self.file):
+                return self
+            time.sleep(0.1)
+        self.file.close()
+        raise RunError(
+            "another process is training this run", where=self.path.parent, fix="wait for it, or stop it first"
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Free it."""
         if self.file is not None:
             self.file.close()
 
 
-def _lock(file: IO[bytes]) -> None:
-    if os.name == "nt":
-        import msvcrt
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
 
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        import fcntl
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def locked(run: Run) -> bool:
     """Whether some process is training this run now."""
     try:
-        with Lock(run):
-            return False
-    except RunError:
-        return True
+        with (run.path / "lock").open("rb+") as file:
+            return not _try_lock(file)
+    except OSError:
+        return False  # no lock file: nobody has trained it yet; or it is not ours to train
 
 
 def create(project: Path, recipe: Recipe, *, provenance: dict[str, Any], dataset_lines: list[str]) -> Run:
     """Make the next run folder of a project. It counts as a run once its provenance stands, written last."""
     runs = make_folder(project / "runs")
-    slug = re.sub(r"\W+", "-", recipe.name.lower()).strip("-") or "run"
+    slug = re.sub(r"\W+", "-", recipe.name.lower())[:40].strip("-") or "run"
     with disk_problems(runs):
         number = 1 + max((int(folder.name[:4]) for folder in runs.glob("[0-9][0-9][0-9][0-9]-*")), default=0)
         while True:
@@ -242,10 +255,14 @@ def create(project: Path, recipe: Recipe, *, provenance: dict[str, Any], dataset
                 break
             except FileExistsError:
                 number += 1
-    write_text(folder / "recipe.toml", to_toml(recipe))
-    write_text(folder / "dataset.jsonl", "".join(line + "\n" for line in dataset_lines))
     started = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_text(folder / "provenance.json", json.dumps(provenance | started, indent=2, sort_keys=True))
+    try:
+        write_text(folder / "recipe.toml", to_toml(recipe))
+        write_text(folder / "dataset.jsonl", "".join(line + "\n" for line in dataset_lines))
+        write_text(folder / "provenance.json", json.dumps(provenance | started, indent=2, sort_keys=True))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return Run(folder)
 
 
@@ -267,11 +284,13 @@ def runs_of(project: Path) -> list[Run]:
 
 
 def matching(project: Path, recipe: Recipe, *, fingerprint: str, base_hash: str) -> Run | None:
-    """The newest run that was told the same, on the same pictures and the same base."""
+    """The newest run that was told the same, on the same pictures and the same base. Damaged runs are passed over."""
     for run in reversed(runs_of(project)):
-        made = run.provenance
-        if made.get("dataset_fingerprint") == fingerprint and made.get("base_hash") == base_hash and run.recipe == recipe:
-            return run
+        with contextlib.suppress(VelaturaError):
+            made = run.provenance
+            same = (made.get("dataset_fingerprint"), made.get("base_hash")) == (fingerprint, base_hash)
+            if same and run.recipe == recipe:
+                return run
     return None
 
 
@@ -282,9 +301,9 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: the file is damaged.
     """
     with disk_problems(path):
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     try:
-        value = json.loads(text)
+        value = json.loads(data)
     except ValueError as error:
         raise RunError("this file is damaged", where=path, fix="restore it, or start a new run") from error
     if not isinstance(value, dict):
@@ -293,9 +312,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def wait_while_paused(run: Run, offset: int, *, poll_seconds: float = 0.5) -> tuple[list[Request], int]:
-    """Wait until a paused run is asked for something else."""
-    while True:
-        asked, offset = run.requests(offset)
-        if any(request in ("continue", "stop") for request in asked):
-            return asked, offset
+    """Wait until a paused run is asked to continue or to stop; everything asked for meanwhile, and the new offset."""
+    asked: list[Request] = []
+    while not any(request in ("continue", "stop") for request in asked):
         time.sleep(poll_seconds)
+        more, offset = run.requests(offset)
+        asked += more
+    return asked, offset

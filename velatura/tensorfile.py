@@ -29,7 +29,7 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
 
 ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 """Bytes of one element, by the format's name of its type."""
@@ -83,13 +83,19 @@ def raw(array: NDArray[Any]) -> RawTensor:
 
 
 def to_bytes(tensors: Mapping[str, RawTensor | NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The whole file. Tensors stand in order of element size (largest first, so that each is aligned), then name."""
+    """The whole file. Tensors stand in order of element size (largest first, so that each is aligned), then name.
+
+    Raises:
+        ValueError: a tensor's bytes are not as many as its shape and type need.
+    """
     ready = {name: value if isinstance(value, RawTensor) else raw(value) for name, value in tensors.items()}
     order = sorted(ready, key=lambda name: (-ITEM_BYTES[ready[name].dtype], name))
     places: dict[str, object] = {}
     offset = 0
     for name in order:
         tensor = ready[name]
+        if len(tensor.data) != ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape):
+            raise ValueError(f"{name} has {len(tensor.data)} bytes, not those of {tensor.shape} in {tensor.dtype}")
         places[name] = {
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
@@ -125,18 +131,24 @@ def _parse_header(first: bytes, read: Any, size: int, path: Path) -> Header:
         places = json.loads(read(length))
         metadata = {str(k): str(v) for k, v in (places.pop("__metadata__", None) or {}).items()}
         entries = {
-            name: Entry(place["dtype"], tuple(map(int, place["shape"])), *map(int, place["data_offsets"]))
+            name: Entry(str(place["dtype"]), tuple(_counts(place["shape"])), *_counts(place["data_offsets"]))
             for name, place in places.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileProblem("the header of this file is damaged", where=path, fix="fetch or copy it again") from error
     for name, entry in entries.items():
         needed = ITEM_BYTES.get(entry.dtype, 0) * math.prod(entry.shape)
-        if entry.dtype in ITEM_BYTES and entry.end - entry.start != needed or not 0 <= entry.start <= entry.end:
+        if (entry.dtype in ITEM_BYTES and entry.end - entry.start != needed) or entry.start > entry.end:
             raise FileProblem(f"tensor {name} has a size that is not its shape's", where=path, fix="fetch it again")
         if 8 + length + entry.end > size:
             raise FileProblem("this file is cut off", where=path, fix="fetch or copy it again")
     return Header(metadata, entries, 8 + length)
+
+
+def _counts(values: Any) -> list[int]:
+    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError(f"not a list of counts: {values}")
+    return values
 
 
 def read(path: Path) -> tuple[dict[str, RawTensor], dict[str, str]]:
@@ -145,7 +157,9 @@ def read(path: Path) -> tuple[dict[str, RawTensor], dict[str, str]]:
     with disk_problems(path), path.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     tensors = {
-        name: RawTensor(entry.dtype, entry.shape, mapped[header.data_start + entry.start : header.data_start + entry.end])
+        name: RawTensor(
+            entry.dtype, entry.shape, mapped[header.data_start + entry.start : header.data_start + entry.end]
+        )
         for name, entry in header.entries.items()
     }
     return tensors, header.metadata

@@ -1,0 +1,23 @@
+"""What every test gets: a home of its own, and one thread, so that numbers do not depend on the machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's settings and cache, empty; whoever runs the tests keeps theirs."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("VELATURA_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Only where torch is loaded already: tests without it stay fast."""
+    if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
