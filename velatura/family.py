@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from velatura.adapters.formats import KeyMap
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.text.weighted import WeightedText
@@ -135,6 +136,8 @@ class ModelFamily(Protocol):
     """One family of base models."""
 
     name: str
+    keys: KeyMap
+    """How its layers are called in adapter files."""
     targets: Mapping[str, tuple[str, ...]]
     """Preset -> patterns of layer names."""
 

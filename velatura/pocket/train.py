@@ -58,7 +58,7 @@ class Settings:
     """Seconds between two checkpoints."""
     vae_shards: int = 2
     """Shards of pictures, and of textures, that the autoencoder sees."""
-    vae_crops: int = 64_000
+    vae_crops: int = 40_000
     """Crops that the autoencoder sees, all workers together."""
     vae_crop: int = 48
     """Side of a crop, in pixels."""
@@ -91,15 +91,21 @@ def main() -> None:
         tokenizer.learn(shards.captions(folder / "shards", 0), folder / "tokenizer")
     write_text(folder / "settings.json", json.dumps(asdict(settings), indent=2))
     if settings.workers == 1:
-        _work(0, settings, str(folder))
+        _work(0, settings, str(folder), "")
     else:
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29517")
-        torch.multiprocessing.spawn(_work, args=(settings, str(folder)), nprocs=settings.workers)  # type: ignore[no-untyped-call]
+        meeting = (folder / f"meeting-{os.getpid()}").resolve()
+        try:
+            torch.multiprocessing.spawn(  # type: ignore[no-untyped-call]
+                _work, args=(settings, str(folder), meeting.as_uri()), nprocs=settings.workers
+            )
+        finally:
+            meeting.unlink(missing_ok=True)
 
 
 def _arguments() -> tuple[Settings, Path]:
-    parser = argparse.ArgumentParser(prog="velatura.pocket.train", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="velatura.pocket.train", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("--state", type=Path, required=True, help="folder for data and checkpoints")
     for name, value in asdict(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -108,12 +114,14 @@ def _arguments() -> tuple[Settings, Path]:
     return Settings(**given), folder
 
 
-def _work(rank: int, settings: Settings, state: str) -> None:
+def _work(rank: int, settings: Settings, state: str, meeting: str) -> None:
     folder = Path(state)
     if settings.device == "cpu":
         torch.set_num_threads(1)
     if settings.workers > 1:
-        dist.init_process_group("gloo", rank=rank, world_size=settings.workers, timeout=timedelta(hours=2))
+        dist.init_process_group(
+            "gloo", init_method=meeting, rank=rank, world_size=settings.workers, timeout=timedelta(hours=2)
+        )
     for shard in range(rank, settings.vae_shards, settings.workers):
         shards.draw(folder / "shards", shard)
         shards.draw_textures(folder / "shards", shard)
@@ -144,7 +152,9 @@ def train_autoencoder(rank: int, settings: Settings, folder: Path) -> None:
         crops = _crops(pictures, settings, step, rank).to(settings.device)
         share = step / last
         rate = settings.vae_rate * min(1.0, (step + 1) / 50) * (1.0 if share < 0.5 else 2 * (1 - share) + 0.02)
-        losses = autoencoder_losses(model, crops, tie=max(0.0, 1 - share / 0.5), seed=settings.seed, step=step, rank=rank)
+        losses = autoencoder_losses(
+            model, crops, tie=max(0.0, 1 - share / 0.5), seed=settings.seed, step=step, rank=rank
+        )
         loss = losses["l1"] + losses["gradient"] + losses["low"] + losses["tie"] + settings.vae_kl * losses["kl"]
         take_step(steppers, loss, rate=rate, clip=[model])
         step += 1

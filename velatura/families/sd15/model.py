@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from velatura.adapters.formats import SD15, KeyMap
 from velatura.adapters.targets import PRESETS
 from velatura.families.sd15.load import FOLDERS, load
 from velatura.families.sd15.recognise import recognise
@@ -27,6 +28,7 @@ class Sd15:
     """The family."""
 
     name = "sd15"
+    keys: KeyMap = SD15
     targets: Mapping[str, tuple[str, ...]] = PRESETS
 
     def recognise(self, source: Path) -> Variant | None:
@@ -58,7 +60,9 @@ class Sd15:
         cut = [chunks(prompt, tokenizer) for prompt in prompts]
         longest = max(len(pieces) for pieces in cut)
         empty = chunks(plain(""), tokenizer)[0]
-        columns = [self._encode(model, [pieces[at] if at < len(pieces) else empty for pieces in cut]) for at in range(longest)]
+        columns = [
+            self._encode(model, [pieces[at] if at < len(pieces) else empty for pieces in cut]) for at in range(longest)
+        ]
         return TextConditioning(torch.cat(columns, dim=1))
 
     def _encode(self, model: Model, column: list[Chunk]) -> Tensor:

@@ -1,0 +1,288 @@
+"""The fixed protocol: every checkpoint of a run, and the base, on the same cells, prompts and seeds.
+
+Two kinds of evidence. Without painting: the error on held-out pictures, on as many training
+pictures, and on held-out pictures under another picture's caption. Painted: the held-out captions
+(style, copies), and one object asked for in several colours (whether the prompt is still read).
+Adapters are read back from their files and merged, on the path that generation uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from velatura.adapters.merge import Applied
+from velatura.dataset import prepared as prepared_pictures
+from velatura.errors import RunError
+from velatura.evaluation.copies import Detector, calibrate, copy_check
+from velatura.evaluation.heldout import held_out_loss, text_reliance
+from velatura.evaluation.results import BaseResult, CheckpointResult, Results, Sample, to_json
+from velatura.evaluation.separability import colour_spread, separability
+from velatura.evaluation.style import overbake, style_scores
+from velatura.events import Progress
+from velatura.family import Model
+from velatura.files import make_folder, write_bytes, write_text
+from velatura.generation.generate import Job, Painted, generate
+from velatura.recipe import Recipe
+from velatura.run import CheckpointFolder, Run
+from velatura.training import samples as painting
+from velatura.training.data import Cached
+from velatura.training.data import Sample as Encoded
+from velatura.training.dataset import Pictures
+from velatura.training.validation import cells
+
+Picture = NDArray[np.uint8]
+
+COLOURS = ("red", "blue", "green", "yellow")
+"""Asked for in turn; far apart, and known to every base."""
+OBJECT = "house"
+COLOUR_SEEDS = 2
+PROMPTS = 8
+"""Captions that are painted at most."""
+SEED = 1000
+"""Seeds of the protocol count from here."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What every checkpoint is asked."""
+
+    captions: tuple[Job, ...]
+    """Captions of held-out pictures, or of training pictures where none is held out."""
+    colours: tuple[Job, ...]
+    """Colour by colour, each with every seed."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All of it."""
+        return self.captions + self.colours
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What checkpoints are compared with."""
+
+    train: list[Picture]
+    held_out: list[Picture]
+    base: list[Picture]
+    """The base's pictures of the exam."""
+    cells: dict[str, NDArray[np.float64]]
+    """The base's errors: held_out, wrong, train."""
+    detector: Detector | None
+
+
+def exam(recipe: Recipe, pictures: Pictures) -> Exam:
+    """The prompts and seeds of a dataset's exam; they follow from its captions alone."""
+    sources = pictures.held_out or pictures.train
+    told = list(dict.fromkeys(one.captions[0] for one in sources))
+    captions = tuple(Job(told[place % len(told)], SEED + place) for place in range(min(PROMPTS, max(len(told), 4))))
+    trigger = recipe.dataset.trigger
+    colours = tuple(
+        Job(f"{trigger}, a {colour} {OBJECT}" if trigger else f"a {colour} {OBJECT}", SEED + 100 + seed)
+        for colour in COLOURS
+        for seed in range(COLOUR_SEEDS)
+    )
+    return Exam(captions, colours)
+
+
+def evaluate(
+    model: Model, recipe: Recipe, pictures: Pictures, cached: Cached, run: Run
+) -> Iterator[Progress | Results]:
+    """Measure the base and every checkpoint of a run; yields progress, and last the results, which are also written.
+
+    The model must carry no adapter. Files go to `samples/exam/` and `evaluation.json` of the run.
+
+    Raises:
+        RunError: the run has no checkpoint.
+    """
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        raise RunError("this run has no checkpoint yet", where=run.path.name, fix="train it first")
+    asked = exam(recipe, pictures)
+    total = (1 + len(checkpoints)) * len(asked.jobs)
+    done = 0
+
+    def painted(name: str) -> Iterator[Progress | list[Picture]]:
+        nonlocal done
+        images: list[Picture] = []
+        for event in generate(model, asked.jobs, painting.sampling(recipe, model), batch=8):
+            if isinstance(event, Painted):
+                write_bytes(_folder(run, name) / f"{len(images):02d}.png", _png(event.image))
+                images.append(np.asarray(event.image))
+                done += 1
+                yield Progress("judging", done, total)
+        yield images
+
+    base_images: list[Picture] = []
+    for event in painted("base"):
+        if isinstance(event, Progress):
+            yield event
+        else:
+            base_images = event
+    reference = _reference(model, recipe, pictures, cached, base_images)
+    _keep_real(run, "real", reference.held_out)
+    _keep_real(run, "train", reference.train)
+    measured = []
+    for checkpoint in checkpoints:
+        adapter = painting.read_adapter(model, checkpoint.adapter)
+        with painting.merged(model, [Applied(adapter.layers, 1.0, 1.0)]):
+            losses = _cells(model, recipe, cached)
+            images = []
+            for event in painted(checkpoint.path.name):
+                if isinstance(event, Progress):
+                    yield event
+                else:
+                    images = event
+        measured.append(_measure(model, recipe, checkpoint, asked, reference, losses, images))
+    results = Results(
+        base=BaseResult(model.name, tuple(_samples(asked, "base"))),
+        checkpoints=tuple(measured),
+        held_out=tuple(
+            Sample(f"samples/exam/real/{n:02d}.png", one.captions[0]) for n, one in enumerate(pictures.held_out)
+        ),
+        training_count=len(pictures.train),
+        colour_spread=colour_spread(reference.train, base_images) if len(reference.train) > 1 else None,
+        settings=_settings(model, recipe, pictures),
+        not_measured={} if pictures.held_out else {"held_out": "no picture was held out"},
+    )
+    write_text(run.path / "evaluation.json", to_json(results))
+    yield results
+
+
+def _reference(
+    model: Model, recipe: Recipe, pictures: Pictures, cached: Cached, base_images: list[Picture]
+) -> Reference:
+    train = [_real(one) for one in pictures.train]
+    held_out = [_real(one) for one in pictures.held_out]
+    detector = calibrate(train, held_out=held_out) if len(train) > 1 else None
+    return Reference(train, held_out, base_images, _cells(model, recipe, cached), detector)
+
+
+def _real(one: prepared_pictures.Prepared) -> Picture:
+    return np.asarray(prepared_pictures.load(one)[0], dtype=np.uint8)
+
+
+def _cells(model: Model, recipe: Recipe, cached: Cached) -> dict[str, NDArray[np.float64]]:
+    """Errors on held-out pictures with the right and with a wrong caption, and on as many training pictures."""
+    strata = recipe.validation.strata
+    held_out = cached.held_out[: recipe.validation.pictures]
+    return {
+        "held_out": cells(model, held_out, strata=strata),
+        "wrong": cells(model, _exchanged(held_out), strata=strata),
+        "train": cells(model, cached.train[: max(1, len(held_out))], strata=strata),
+    }
+
+
+def _exchanged(held_out: Sequence[Encoded]) -> list[Encoded]:
+    """Each picture with the caption of the next one that is told differently; none where all are told alike."""
+    exchanged = []
+    for place, sample in enumerate(held_out):
+        others = [*held_out[place + 1 :], *held_out[:place]]
+        other = next((one for one in others if one.prepared.captions[0] != sample.prepared.captions[0]), None)
+        if other is not None:
+            exchanged.append(Encoded(sample.prepared, sample.latents_CHW, other.texts))
+    return exchanged
+
+
+def _measure(
+    model: Model,
+    recipe: Recipe,
+    checkpoint: CheckpointFolder,
+    asked: Exam,
+    reference: Reference,
+    losses: dict[str, NDArray[np.float64]],
+    images: list[Picture],
+) -> CheckpointResult:
+    log_snr = model.objective.snr(model.objective.strata(recipe.validation.strata)).log().tolist()
+    base, count = reference.base, len(asked.captions)
+    missing: dict[str, str] = {}
+    held_out = training = reliance = None
+    if len(losses["held_out"]):
+        held_out = held_out_loss(losses["held_out"], reference.cells["held_out"], log_snr=log_snr)
+        training = held_out_loss(losses["train"], reference.cells["train"], log_snr=log_snr)
+    else:
+        missing["held_out"] = missing["training"] = "no picture was held out"
+    if len(losses["held_out"]) and len(losses["wrong"]) == len(losses["held_out"]):
+        reliance = text_reliance(
+            losses["held_out"], losses["wrong"], reference.cells["held_out"], reference.cells["wrong"]
+        )
+    else:
+        missing["reliance"] = "the held-out pictures have no captions that differ"
+    style = None
+    if len(reference.train) > 1:
+        style = style_scores(reference.train, reference.held_out, base[:count], images[:count])
+    else:
+        missing["style"] = "one picture does not show what a style varies"
+    found = reference.detector.nearest(images[:count]) if reference.detector else []
+    base_found = reference.detector.nearest(base[:count]) if reference.detector else []
+    samples = [
+        Sample(
+            sample.path,
+            sample.caption,
+            sample.seed,
+            nearest=f"samples/exam/train/{found[place].index:02d}.png" if place < len(found) else None,
+            likeness=max(found[place].similarity.values()) if place < len(found) else None,
+            copied=found[place].flagged if place < len(found) else False,
+        )
+        for place, sample in enumerate(_samples(asked, checkpoint.path.name))
+    ]
+    return CheckpointResult(
+        step=checkpoint.step,
+        path=f"checkpoints/{checkpoint.path.name}",
+        held_out=held_out,
+        training=training,
+        style=style,
+        reliance=reliance,
+        separability=separability(_rows(images[count:]), _rows(base[count:]), names=COLOURS),
+        copies=copy_check(found, base=base_found) if found else None,
+        overbake=overbake(reference.train, base[:count], images[:count]) if len(reference.train) > 1 else None,
+        broken=sum(bool(image.std() < 2) for image in images),
+        samples=tuple(samples),
+        not_measured=missing,
+    )
+
+
+def _rows(images: list[Picture]) -> list[list[Picture]]:
+    return [images[start : start + COLOUR_SEEDS] for start in range(0, len(images), COLOUR_SEEDS)]
+
+
+def _samples(asked: Exam, name: str) -> list[Sample]:
+    return [
+        Sample(f"samples/exam/{name}/{place:02d}.png", job.prompt, job.seed) for place, job in enumerate(asked.captions)
+    ]
+
+
+def _settings(model: Model, recipe: Recipe, pictures: Pictures) -> dict[str, str]:
+    told = recipe.train
+    return {
+        "Base": f"{model.name} ({model.hash[:10]})",
+        "Pictures": f"{len(pictures.train)} trained on, {len(pictures.held_out)} held out",
+        "Trigger": recipe.dataset.trigger or "none",
+        "Adapter": f"LoRA, rank {recipe.adapter.rank}, alpha {recipe.adapter.alpha:g}, {', '.join(recipe.adapter.targets)}",
+        "Training": f"{told.steps} steps of {told.batch}, learning rate {told.learning_rate:g}, {told.schedule}",
+        "Seed": str(told.seed),
+        "Judged with": f"{recipe.samples.sampler}, {recipe.samples.sampling_steps} steps, CFG {recipe.samples.cfg_scale:g}",
+        "Dataset fingerprint": pictures.fingerprint[:16],
+    }
+
+
+def _folder(run: Run, name: str) -> Path:
+    return make_folder(run.path / "samples" / "exam" / name)
+
+
+def _keep_real(run: Run, name: str, images: list[Picture]) -> None:
+    for place, image in enumerate(images):
+        write_bytes(_folder(run, name) / f"{place:02d}.png", _png(Image.fromarray(image)))
+
+
+def _png(image: Image.Image) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()

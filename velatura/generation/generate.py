@@ -1,0 +1,165 @@
+"""From prompts to pictures: the one loop that every way of painting goes through.
+
+A job is one picture: its prompts, its seed. Jobs of one size and one sampling go through the
+denoiser together, as many at a time as the batch allows. Each picture's noise comes from its own
+seed on the CPU, as in A1111 with the RNG source "CPU", whatever the batch and the device.
+
+Shape suffixes: B batch, C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from velatura.diffusion import samplers
+from velatura.diffusion.guidance import classifier_free
+from velatura.errors import PromptError
+from velatura.events import Progress
+from velatura.family import Conditioning, Model, TextConditioning, stack_prompts
+from velatura.generation import prompt as grammar
+from velatura.text.weighted import BREAK, WeightedText, plain
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How noise becomes a picture; the same for all pictures of a batch."""
+
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    steps: int = 20
+    cfg_scale: float = 5.0
+    sampler: str = "DPM++ 2M"
+    scheduler: str = "Karras"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to paint."""
+
+    prompt: str
+    seed: int
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A finished picture and the job it comes from."""
+
+    job: Job
+    image: Image.Image
+
+
+def weighted(text: str) -> WeightedText:
+    """A prompt in A1111's grammar as weighted text; LoRAs named in it are left to the caller."""
+    pieces: list[tuple[str, float]] = []
+    for part in grammar.parse(text).parts:
+        pieces += [BREAK] if pieces else []
+        pieces += [(fragment.text, fragment.weight) for fragment in part if fragment.text]
+    return WeightedText(tuple(pieces))
+
+
+def generate(model: Model, jobs: Sequence[Job], sampling: Sampling, *, batch: int = 4) -> Iterator[Progress | Painted]:
+    """Paint the jobs in order; yields progress after each sampling step and each finished picture.
+
+    Raises:
+        PromptError: a prompt has no meaning.
+        SettingsError: an unknown sampler or schedule, or one that does not fit the model.
+    """
+    check_size(model, sampling.width, sampling.height)
+    sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
+    sigmas = schedule(model.objective, sampling.steps)
+    total = sampling.steps * -(-len(jobs) // batch)
+    done = 0
+    for start in range(0, len(jobs), batch):
+        group = jobs[start : start + batch]
+        noise = SeededNoise([job.seed for job in group], model, sampling)
+        latents = _first_latents(model, noise.next(), sigmas[0])
+        denoise = _Denoise(model, group, sampling.cfg_scale)
+        for step in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise.next()):  # type: ignore[misc]
+            latents = step.x
+            done += 1
+            yield Progress("painting", done, total)
+        for job, image in zip(group, decode(model, latents), strict=True):
+            yield Painted(job, image)
+
+
+class SeededNoise:
+    """Noise for a batch: each picture draws from its own seed, so the batch changes nothing."""
+
+    def __init__(self, seeds: Sequence[int], model: Model, sampling: Sampling) -> None:
+        """Nothing is drawn yet."""
+        self._streams = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        factor = model.latent_factor
+        self._shape = (model.latent_channels, sampling.height // factor, sampling.width // factor)
+        self._device = model.policy.device
+
+    def next(self) -> Tensor:
+        """The next draw of every picture, unit variance, (B, C, H, W)."""
+        drawn = [torch.randn(self._shape, generator=stream) for stream in self._streams]
+        return torch.stack(drawn).to(self._device)
+
+
+def _first_latents(model: Model, noise_BCHW: Tensor, sigma: float) -> Tensor:
+    sigma_B = torch.full((len(noise_BCHW),), sigma, dtype=torch.float64)
+    return model.objective.add_noise(torch.zeros_like(noise_BCHW), noise_BCHW, sigma_B)
+
+
+class _Denoise:
+    """The clean latents that a batch most likely hides, guided by its prompts."""
+
+    def __init__(self, model: Model, jobs: Sequence[Job], cfg_scale: float) -> None:
+        self.model, self.cfg_scale = model, cfg_scale
+        positive = [encoded(model, job.prompt) for job in jobs]
+        negative = [encoded(model, job.negative_prompt) for job in jobs] if cfg_scale != 1 else []
+        empty = model.family.encode_prompts(model, [plain("")])
+        self.conditioning = Conditioning(stack_prompts([*positive, *negative], empty))
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        objective, count = self.model.objective, len(x)
+        if self.cfg_scale == 1:
+            sigma_B = torch.full((count,), sigma, dtype=torch.float64)
+            prediction = self.model.family.predict(self.model, x, sigma_B, self.conditioning)
+        else:
+            sigma_B = torch.full((2 * count,), sigma, dtype=torch.float64)
+            both = self.model.family.predict(self.model, torch.cat([x, x]), sigma_B, self.conditioning)
+            prediction = classifier_free(both[:count], both[count:], self.cfg_scale)
+        return objective.denoised(x, prediction, sigma_B[:count])
+
+
+@torch.inference_mode()
+def encoded(model: Model, text: str) -> TextConditioning:
+    """One prompt, encoded."""
+    return model.family.encode_prompts(model, [weighted(text)])
+
+
+@torch.inference_mode()
+def decode(model: Model, latents_BCHW: Tensor) -> list[Image.Image]:
+    """Latents as 8-bit pictures, one at a time, so that memory and bits do not depend on the batch."""
+    images = []
+    for latents_CHW in latents_BCHW:
+        pixels = model.family.decode_latents(model, latents_CHW[None])[0]
+        scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        images.append(Image.fromarray(np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())))
+    return images
+
+
+def check_size(model: Model, width: int, height: int) -> None:
+    """Refuse sizes that the model's latents cannot have.
+
+    Raises:
+        PromptError: a side is not a multiple of what the networks halve, or is absurd.
+    """
+    step = model.latent_factor * 4
+    for name, side in (("width", width), ("height", height)):
+        if side % step or not step <= side <= 8192:
+            nearest = min(max(step, round(side / step) * step), 8192)
+            raise PromptError(f"the {name} {side} is not a multiple of {step}", fix=f"use {nearest}")

@@ -1,0 +1,120 @@
+"""How a picture was made, written so that it can be made again, here or in A1111.
+
+Two forms in each file: A1111's infotext, and our own record with everything bit-identity depends on.
+Names and hashes only: no path, user or host name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import velatura
+from velatura import settings as user
+from velatura.adapters import formats
+from velatura.adapters.layers import shapes
+from velatura.adapters.merge import Applied
+from velatura.errors import PromptError
+from velatura.family import Model
+from velatura.generation import infotext, prompt
+from velatura.generation.generate import Job, Sampling
+from velatura.tensorfile import tensor_hash
+
+
+@dataclass(frozen=True)
+class UsedLora:
+    """An adapter in use, and what to call it."""
+
+    name: str
+    hash: str
+    """sha256 of its tensors, hex; its first 12 digits are A1111's hash of a LoRA."""
+    applied: Applied
+
+
+def used_loras(model: Model, text: str, given: Sequence[str], project: Path | None) -> list[UsedLora]:
+    """The adapters that a prompt names and those given beside it, in that order.
+
+    Args:
+        given: "FILE" or "NAME", with ":strength" behind it where it is not 1.
+
+    Raises:
+        SettingsError: a name resolves to nothing or to several files.
+        AdapterError: one does not fit the base.
+        PromptError: a strength is not a number.
+    """
+    asked = [(use.name, use.denoiser_strength, use.text_strength) for use in prompt.parse(text).loras]
+    asked += [(name, strength, strength) for name, strength in map(_split, given)]
+    found = []
+    for name, denoiser, text_strength in asked:
+        path = user.find_lora(name, project=project)
+        adapter = formats.read(path, keys=model.family.keys, layers=shapes(model.trainable_parts))
+        applied = Applied(adapter.layers, denoiser, text_strength)
+        found.append(UsedLora(path.stem, tensor_hash(path.read_bytes()), applied))
+    return found
+
+
+def _split(given: str) -> tuple[str, float]:
+    name, colon, strength = given.rpartition(":")
+    if not colon or "/" in strength or "\\" in strength:
+        return given, 1.0
+    try:
+        return name, float(strength)
+    except ValueError as error:
+        raise PromptError(
+            f"the strength '{strength}' of --lora {name} is not a number", fix=f"write --lora {name}:0.8"
+        ) from error
+
+
+def infotext_of(
+    model: Model, job: Job, sampling: Sampling, loras: Sequence[UsedLora], *, batch: int
+) -> tuple[str, dict[str, Any]]:
+    """A picture's infotext and record."""
+    named = {use.name for use in prompt.parse(job.prompt).loras}
+    beside = [lora for lora in loras if lora.name not in named]
+    told = job.prompt + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
+    settings = {
+        "Steps": sampling.steps,
+        "Sampler": sampling.sampler,
+        "Schedule type": sampling.scheduler,
+        "CFG scale": f"{sampling.cfg_scale:g}",
+        "Seed": job.seed,
+        "Size": f"{sampling.width}x{sampling.height}",
+        "Model hash": model.hash[:10],
+        "Model": model.name,
+        "RNG": "CPU",
+        "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
+        "Version": f"velatura {velatura.__version__}",
+    }
+    record = {
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "seed": job.seed,
+        "steps": sampling.steps,
+        "cfg_scale": sampling.cfg_scale,
+        "sampler": sampling.sampler,
+        "scheduler": sampling.scheduler,
+        "width": sampling.width,
+        "height": sampling.height,
+        "base": {"name": model.name, "family": model.variant.family, "sha256": model.hash},
+        "loras": [
+            {
+                "name": lora.name,
+                "sha256_tensors": lora.hash,
+                "strength": lora.applied.denoiser_strength,
+                "text_strength": lora.applied.text_strength,
+            }
+            for lora in loras
+        ],
+        "adapters": "merged",
+        "batch": batch,
+        "device": model.policy.device,
+        "dtype": str(model.policy.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "velatura": velatura.__version__,
+        "torch": torch.__version__,
+    }
+    return infotext.write(told, job.negative_prompt, settings), record

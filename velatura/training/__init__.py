@@ -1,0 +1,1 @@
+"""Training an adapter: one loop, and beside it data, objective, validation and checkpoints."""

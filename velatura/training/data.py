@@ -1,0 +1,135 @@
+"""What the loop trains on: latents and encoded captions, made once, and the batch of any step.
+
+The batch of step n is a function of the seed and n: its pictures, captions, noise and noise levels.
+A resumed run and a run in two processes see what the uninterrupted one sees.
+
+Shape suffixes: B batch, C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from velatura import randomness
+from velatura.dataset.buckets import grouped, plan_epoch
+from velatura.dataset.prepared import Prepared, load
+from velatura.events import Progress
+from velatura.family import Conditioning, Model, TextConditioning, stack_prompts
+from velatura.recipe import TrainSettings
+from velatura.text.weighted import plain
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture as the denoiser sees it."""
+
+    prepared: Prepared
+    latents_CHW: Tensor
+    texts: tuple[TextConditioning, ...]
+    """One for each of its captions."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A dataset, encoded."""
+
+    train: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
+    empty: TextConditioning
+    """The empty caption: what a dropped caption becomes."""
+    mirrored: tuple[Tensor, ...] | None
+    """Latents of the mirrored training pictures, where the recipe asks for them."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything that one step needs."""
+
+    clean_BCHW: Tensor
+    noise_BCHW: Tensor
+    sigma_B: Tensor
+    """float64 on the CPU."""
+    conditioning: Conditioning
+
+
+def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterator[Progress | Cached]:
+    """Encode pictures and captions; yields progress, and last the cached dataset.
+
+    Raises:
+        DatasetError: a picture cannot be read any more.
+    """
+    samples: list[Sample] = []
+    mirrored: list[Tensor] = []
+    known: dict[str, TextConditioning] = {}
+    with torch.no_grad():
+        for number, one in enumerate(prepared):
+            pixels_CHW = _pixels(one)
+            latents_CHW = model.family.encode_images(model, pixels_CHW[None])[0].cpu()
+            for caption in one.captions:
+                if caption not in known:
+                    known[caption] = model.family.encode_prompts(model, [plain(caption)]).to("cpu")
+            samples.append(Sample(one, latents_CHW, tuple(known[caption] for caption in one.captions)))
+            if flip and not one.held_out:
+                mirrored.append(model.family.encode_images(model, pixels_CHW.flip(-1)[None])[0].cpu())
+            yield Progress("encoding pictures", number + 1, len(prepared))
+        empty = model.family.encode_prompts(model, [plain("")]).to("cpu")
+    train = tuple(sample for sample in samples if not sample.prepared.held_out)
+    held_out = tuple(sample for sample in samples if sample.prepared.held_out)
+    yield Cached(train, held_out, empty, tuple(mirrored) if flip else None)
+
+
+def _pixels(one: Prepared) -> Tensor:
+    """A picture in [-1, 1], (3, H, W)."""
+    image, _ = load(one)
+    pixels_HWC = torch.from_numpy(np.array(image, dtype=np.float32))
+    return pixels_HWC.permute(2, 0, 1) / 127.5 - 1
+
+
+class Batches:
+    """The batch of any step."""
+
+    def __init__(self, model: Model, cached: Cached, settings: TrainSettings) -> None:
+        """Nothing is drawn yet; only the last epoch's order is kept at hand."""
+        self.model, self.cached, self.settings = model, cached, settings
+        self.buckets = grouped([sample.prepared.bucket for sample in cached.train])
+        self.per_epoch = len(plan_epoch(self.buckets, batch=settings.batch, seed=settings.seed, epoch=0))
+        self._order: tuple[int, list[tuple[int, ...]]] = (-1, [])
+
+    def pictures(self, step: int) -> tuple[int, ...]:
+        """Indices into the training samples of step `step`, counted from 0."""
+        epoch, place = divmod(step, self.per_epoch)
+        if self._order[0] != epoch:
+            planned = plan_epoch(self.buckets, batch=self.settings.batch, seed=self.settings.seed, epoch=epoch)
+            self._order = (epoch, planned)
+        return self._order[1][place]
+
+    def at(self, step: int) -> Batch:
+        """The batch of step `step`."""
+        chosen, seed, device = self.pictures(step), self.settings.seed, self.model.policy.device
+        clean, texts, noise = [], [], []
+        for place, index in enumerate(chosen):
+            draw = randomness.generator(seed, "sample", step, place)
+            sample = self.cached.train[index]
+            mirror = self.cached.mirrored is not None and draw.random() < 0.5
+            clean.append(self.cached.mirrored[index] if mirror and self.cached.mirrored else sample.latents_CHW)
+            dropped = draw.random() < self.settings.caption_dropout
+            text = sample.texts[int(draw.integers(len(sample.texts)))]
+            texts.append(self.cached.empty if dropped else text)
+            noise.append(randomness.normal(tuple(sample.latents_CHW.shape), seed, "noise", step, place))
+        return Batch(
+            torch.stack(clean).to(device),
+            torch.stack(noise).to(device),
+            self._sigmas(step, len(chosen)),
+            Conditioning(stack_prompts(texts, self.cached.empty).to(device)),
+        )
+
+    def _sigmas(self, step: int, count: int) -> Tensor:
+        """One noise level from each of `count` equal slices, in an order drawn anew: less spread than free draws."""
+        draw = randomness.generator(self.settings.seed, "sigma", step)
+        uniform_B = (draw.permutation(count) + draw.random(count)) / count
+        return self.model.objective.training_sigma(torch.from_numpy(uniform_B))

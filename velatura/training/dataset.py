@@ -1,0 +1,84 @@
+"""The pictures that a recipe names, scanned, split and fitted to the base's buckets. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from velatura.dataset.fingerprint import fingerprint
+from velatura.dataset.prepared import Prepared, prepare
+from velatura.dataset.scan import Dataset, scan
+from velatura.dataset.split import hold_out
+from velatura.recipe import Recipe
+
+SMALL = 15
+"""With so few pictures each one held out is missed; the run says so and offers to train again on all."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A dataset as one recipe trains it."""
+
+    dataset: Dataset
+    prepared: tuple[Prepared, ...]
+    fingerprint: str
+
+    @property
+    def train(self) -> tuple[Prepared, ...]:
+        """What is trained on."""
+        return tuple(one for one in self.prepared if not one.held_out)
+
+    @property
+    def held_out(self) -> tuple[Prepared, ...]:
+        """What is only judged by."""
+        return tuple(one for one in self.prepared if one.held_out)
+
+    @property
+    def buckets(self) -> dict[tuple[int, int], int]:
+        """Bucket -> number of training pictures."""
+        return dict(Counter(one.bucket for one in self.train))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before training."""
+        notes = [f"{problem.name}: {problem.what}" for problem in self.dataset.problems]
+        without = [one.picture.name for one in self.prepared if one.picture.captions is None]
+        if without:
+            shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
+            notes.append(f"{len(without)} of {len(self.prepared)} pictures have no caption: {shown}")
+        names = ", ".join(one.picture.name for one in self.held_out)
+        if not self.held_out:
+            notes.append("no picture is held out, so likeness to unseen pictures is not measured")
+        elif len(self.prepared) <= SMALL:
+            notes.append(f"held out to judge by: {names}; --refit trains once more on all pictures after the choice")
+        else:
+            notes.append(f"held out to judge by: {names}")
+        return notes
+
+
+def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 8) -> Pictures:
+    """Scan the recipe's dataset and decide how each picture is trained.
+
+    Args:
+        recipe: what the run is told.
+        folder: the recipe's folder, against which its paths count.
+        resolution: side of the square of the training area, in pixels.
+        latent_factor: pixels per latent; buckets are multiples of 8 latents, or 4 for small bases.
+
+    Raises:
+        DatasetError: the folder is missing or holds no readable picture.
+    """
+    dataset = scan(folder / recipe.dataset.path)
+    split = hold_out(dataset, share=recipe.dataset.hold_out, seed=recipe.train.seed)
+    step = min(64, latent_factor * 4 if resolution < 256 else latent_factor * 8)
+    prepared = prepare(
+        dataset,
+        area=(resolution, resolution),
+        step=step,
+        minimum=max(step, resolution // 2),
+        maximum=resolution * 2,
+        trigger=recipe.dataset.trigger or None,
+        split=split,
+    )
+    return Pictures(dataset, prepared, fingerprint(dataset))

@@ -1,0 +1,78 @@
+"""What an adapter file says about its training, from the recipe, the pictures and the base alone: no dates, no paths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+
+import velatura
+from velatura.adapters import formats
+from velatura.adapters.metadata import TrainingFacts, build
+from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.family import Model
+from velatura.recipe import Recipe
+from velatura.training.dataset import Pictures
+from velatura.training.loop import AdapterBytes
+
+
+def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
+    """A hash over everything that decides what a run computes."""
+    told = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(f"{told}\n{pictures.fingerprint}\n{base_hash}".encode()).hexdigest()
+
+
+def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoch: int) -> AdapterBytes:
+    """A function from weights and step to the bytes of the adapter's file."""
+    settings = recipe.train
+    fingerprint = run_fingerprint(recipe, pictures, model.hash)
+    words = Counter(
+        tag.strip()
+        for one in pictures.train
+        for caption in one.captions[:1]
+        for tag in caption.split(",")
+        if tag.strip()
+    )
+    resolution = recipe.dataset.resolution or model.resolution
+
+    def write(layers: dict[str, LayerWeights], step: int) -> bytes:
+        facts = TrainingFacts(
+            output_name=recipe.name,
+            fingerprint=fingerprint,
+            base_name=model.name,
+            base_version=model.variant.name,
+            base_hash=model.hash,
+            architecture=model.variant.architecture,
+            prediction_type=None if model.objective.kind == "flow" else model.objective.kind,
+            rank=recipe.adapter.rank,
+            alpha=recipe.adapter.alpha,
+            targets=tuple(recipe.adapter.targets),
+            steps=step,
+            max_steps=settings.steps,
+            epoch=-(-step // per_epoch),
+            epochs=-(-settings.steps // per_epoch),
+            batch_size=settings.batch,
+            batches_per_epoch=per_epoch,
+            learning_rate=settings.learning_rate,
+            optimizer="torch.optim.AdamW",
+            optimizer_arguments={"weight_decay": settings.weight_decay},
+            schedule=settings.schedule,
+            warmup_steps=settings.warmup,
+            max_grad_norm=settings.clip,
+            seed=settings.seed,
+            min_snr_gamma=settings.min_snr,
+            dataset_name=pictures.dataset.folder.name,
+            train_images=len(pictures.train),
+            held_out_images=len(pictures.held_out),
+            resolution=(resolution, resolution),
+            buckets=pictures.buckets,
+            flip=recipe.dataset.flip,
+            caption_dropout=settings.caption_dropout,
+            tag_frequency=dict(words),
+            software=f"velatura {velatura.__version__}",
+            trigger=recipe.dataset.trigger or None,
+            title=recipe.name,
+        )
+        return formats.to_bytes(AdapterFile(layers, build(facts)), keys=model.family.keys)
+
+    return write

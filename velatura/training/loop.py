@@ -1,0 +1,123 @@
+"""The training loop, read top to bottom.
+
+It yields events: progress, metrics, checkpoints as they stand on disk. Stopping the iteration stops
+the training; what was published stays. Everything drawn at a step follows from the seed and the
+step's number, so going on from a checkpoint is the uninterrupted run, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from velatura.adapters.lora import Injected
+from velatura.adapters.weights import LayerWeights
+from velatura.errors import TrainingError
+from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
+from velatura.family import Model
+from velatura.recipe import Recipe
+from velatura.run import CheckpointFolder, Request, Run, wait_while_paused
+from velatura.training.checkpoint import load_state, state_bytes
+from velatura.training.data import Batches, Cached
+from velatura.training.losses import loss
+from velatura.training.rate import learning_rate
+
+METRIC_EVERY = 10
+"""Steps between two recorded losses; reading one waits for the device."""
+
+AdapterBytes = Callable[[dict[str, LayerWeights], int], bytes]
+"""The adapter's file from its weights and the step."""
+
+
+def train(
+    model: Model, injected: Injected, cached: Cached, recipe: Recipe, run: Run, *, adapter_bytes: AdapterBytes
+) -> Iterator[Event]:
+    """Train the injected adapter to the recipe's last step, from the run's newest resumable checkpoint on.
+
+    Yields a `Checkpoint` right after each is whole on disk. A request to stop ends the loop early,
+    with a checkpoint at the step reached.
+
+    Raises:
+        TrainingError: the loss is not a number; nothing of that step is kept.
+        RunError: the checkpoint to go on from is damaged.
+    """
+    settings = recipe.train
+    parameters = injected.named()
+    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    batches = Batches(model, cached, settings)
+    step = resume(run, injected, optimizer)
+    if step:
+        yield Resumed(step)
+    controls = run.control_end()
+    started, first = time.monotonic(), step
+    losses: list[torch.Tensor] = []
+    while step < settings.steps:
+        batch = batches.at(step)
+        value = loss(model, batch, min_snr=settings.min_snr)
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, step)
+        losses.append(value.detach())
+        if len(losses) == METRIC_EVERY or step + 1 == settings.steps or due(recipe, step + 1):
+            yield _measured(step + 1, losses, learning_rate(settings, step))
+            losses = []
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        seconds = (time.monotonic() - started) / (step - first) * (settings.steps - step)
+        yield Progress("training", step, settings.steps, round(seconds, 1))
+        asked, controls = run.requests(controls)
+        if "pause" in asked:
+            yield Note("paused")
+            asked, controls = wait_while_paused(run, controls)
+        if due(recipe, step) or _wants_checkpoint(asked):
+            files = {
+                "adapter.safetensors": adapter_bytes(injected.weights(), step),
+                "state.safetensors": state_bytes(parameters, optimizer, step=step),
+            }
+            published = run.publish(step, files)
+            forget_old_states(run, keep=recipe.checkpoints.keep_state)
+            yield Checkpoint(step, published.path.relative_to(run.path).as_posix())
+        if "stop" in asked:
+            yield Note(f"stopped at step {step}; start it again to go on")
+            return
+
+
+def resume(run: Run, injected: Injected, optimizer: torch.optim.Optimizer) -> int:
+    """Go back to the newest checkpoint that has its state; the step to go on from."""
+    for checkpoint in reversed(run.checkpoints()):
+        if checkpoint.state.exists():
+            run.verify(checkpoint)
+            return load_state(checkpoint.state, injected.named(), optimizer)
+    return 0
+
+
+def due(recipe: Recipe, step: int) -> bool:
+    """Whether a checkpoint is due after this many steps."""
+    return step % recipe.checkpoints.every == 0 or step == recipe.train.steps
+
+
+def forget_old_states(run: Run, *, keep: int) -> None:
+    """Keep the optimizer's state of the newest checkpoints only; it is three times the adapter."""
+    with_state: list[CheckpointFolder] = [one for one in run.checkpoints() if one.state.exists()]
+    for checkpoint in with_state[:-keep]:
+        run.drop_state(checkpoint)
+
+
+def _wants_checkpoint(asked: list[Request]) -> bool:
+    return any(request in ("stop", "snapshot", "preview") for request in asked)
+
+
+def _measured(step: int, losses: list[torch.Tensor], rate: float) -> Metric:
+    """The mean of the losses since the last one, read from the device once."""
+    mean = float(torch.stack(losses).mean())
+    if not math.isfinite(mean):
+        raise TrainingError(
+            f"the loss is not a number by step {step}",
+            fix="lower train.learning_rate; the run goes on from its last checkpoint",
+        )
+    return Metric(step, {"loss": mean, "learning_rate": rate})

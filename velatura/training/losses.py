@@ -1,0 +1,27 @@
+"""The loss of a batch: how far the denoiser's prediction is from what it should have said.
+
+Shape suffixes: B batch, C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from velatura.family import Model
+from velatura.training.data import Batch
+
+
+def errors(model: Model, batch: Batch) -> Tensor:
+    """Mean squared error of every sample, fp32, (B,)."""
+    objective = model.objective
+    noisy_BCHW = objective.add_noise(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B)
+    predicted_BCHW = model.family.predict(model, noisy_BCHW, batch.sigma_B, batch.conditioning)
+    target_BCHW = objective.target(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B)
+    return (predicted_BCHW.float() - target_BCHW.float()).square().mean(dim=(1, 2, 3))
+
+
+def loss(model: Model, batch: Batch, *, min_snr: float | None) -> Tensor:
+    """The batch's weighted mean error, a scalar. Source of the weight: Hang et al. 2023, arXiv:2303.09556."""
+    weight_B = model.objective.loss_weight(batch.sigma_B, min_snr)
+    error_B = errors(model, batch)
+    return (error_B * weight_B.to(error_B.dtype).to(error_B.device)).mean()

@@ -1,0 +1,66 @@
+"""Pictures painted from a checkpoint: read back from its file and merged, on the path that generation uses.
+
+What a preview shows is therefore what the saved file gives anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from velatura.adapters import formats
+from velatura.adapters.layers import shapes
+from velatura.adapters.lora import Injected
+from velatura.adapters.merge import Applied, merge
+from velatura.adapters.weights import AdapterFile
+from velatura.family import Model
+from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.recipe import Recipe
+from velatura.training.dataset import Pictures
+
+
+def read_adapter(model: Model, path: Path) -> AdapterFile:
+    """An adapter file for this base.
+
+    Raises:
+        AdapterError: it does not fit.
+    """
+    return formats.read(path, keys=model.family.keys, layers=shapes(model.trainable_parts))
+
+
+@contextmanager
+def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = None) -> Iterator[None]:
+    """The model with adapters merged in, and the adapter in training silent; afterwards as before."""
+    before = injected.strength if injected is not None else 0.0
+    if injected is not None:
+        injected.strength = 0.0
+    try:
+        merge(model.trainable_parts, model.pristine, uses)
+        yield
+    finally:
+        merge(model.trainable_parts, model.pristine, [])
+        if injected is not None:
+            injected.strength = before
+
+
+def jobs(recipe: Recipe, pictures: Pictures) -> list[Job]:
+    """The recipe's prompts, or else captions: held-out ones first, then those of training."""
+    captions = [one.captions[0] for one in (*pictures.held_out, *pictures.train)]
+    told = recipe.samples.prompts or list(dict.fromkeys(captions)) or [recipe.dataset.trigger]
+    chosen = (told * recipe.samples.count)[: recipe.samples.count] if told else []
+    return [Job(prompt, recipe.samples.seed + place) for place, prompt in enumerate(chosen)]
+
+
+def sampling(recipe: Recipe, model: Model) -> Sampling:
+    """How the recipe's sample pictures are painted."""
+    side = recipe.dataset.resolution or model.resolution
+    told = recipe.samples
+    return Sampling(side, side, told.sampling_steps, told.cfg_scale, told.sampler, told.scheduler)
+
+
+def paint(model: Model, what: Sequence[Job], how: Sampling, *, batch: int = 4) -> list[Image.Image]:
+    """The jobs' pictures, in order."""
+    return [event.image for event in generate(model, what, how, batch=batch) if isinstance(event, Painted)]
