@@ -30,7 +30,7 @@ SEED = 20_000_000
 
 
 def draw(folder: Path, shard: int) -> None:
-    """Draw one shard into `images-0000.npy` (n, side, side, 3) uint8 and `captions-0000.json`; no-op where it stands."""
+    """Draw one shard: `images-0000.npy`, (n, side, side, 3) uint8, and `captions-0000.json`; no-op where it stands."""
     captions_path = folder / f"captions-{shard:04d}.json"
     if captions_path.exists():
         return

@@ -279,6 +279,7 @@ class Latents:
     """Latents and captions of the shards in use; a worker draws and encodes every n-th shard and all read all."""
 
     def __init__(self, rank: int, settings: Settings, folder: Path) -> None:
+        """Nothing is drawn or encoded yet."""
         self.rank, self.settings, self.folder = rank, settings, folder
         self.count = 0
         self.latents = torch.empty(0, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE, dtype=torch.float16)
@@ -329,7 +330,7 @@ def encode_shard(folder: Path, shard: int, settings: Settings) -> None:
     if path.exists():
         return
     model = build_autoencoder()
-    model.load_state_dict(_newest(folder / "autoencoder")["model"])
+    model.load_state_dict(newest_weights(folder / "autoencoder")["model"])
     model = model.to(settings.device).eval()
     pictures = shards.images(folder / "shards", shard)
     means = []
@@ -445,7 +446,7 @@ def restore(
     if not (state / "newest.json").exists():
         return 0
     newest = json.loads((state / "newest.json").read_text())
-    weights = _newest(state)
+    weights = newest_weights(state)
     for name, module in modules.items():
         module.load_state_dict(weights[name])
     if averaged is not None:
@@ -457,7 +458,8 @@ def restore(
     return int(newest["step"])
 
 
-def _newest(state: Path) -> dict[str, Any]:
+def newest_weights(state: Path) -> dict[str, Any]:
+    """The weights of a stage's newest checkpoint."""
     step = json.loads((state / "newest.json").read_text())["step"]
     loaded: dict[str, Any] = torch.load(state / f"weights-{step:07d}.pt", weights_only=True)
     return loaded
@@ -466,7 +468,7 @@ def _newest(state: Path) -> dict[str, Any]:
 def _save(path: Path, value: Any) -> None:
     beside = path.with_suffix(".part")
     torch.save(value, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def log(rank: int, folder: Path, stage: str, step: int, samples: int, values: dict[str, float]) -> None:

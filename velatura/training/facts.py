@@ -1,4 +1,4 @@
-"""What an adapter file says about its training, from the recipe, the pictures and the base alone: no dates, no paths."""
+"""What an adapter file says about its training: from recipe, pictures and base alone, no dates, no paths."""
 
 from __future__ import annotations
 
