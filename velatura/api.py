@@ -262,7 +262,8 @@ def base_resolution(source: Path) -> int:
     config = runs.read_json(source / "unet" / "config.json")
     vae = runs.read_json(source / "vae" / "config.json")
     levels = vae.get("encoder_block_out_channels") or vae["block_out_channels"]
-    return int(config["sample_size"]) * 2 ** (len(levels) - 1)
+    factor: int = 2 ** (len(levels) - 1)
+    return int(config["sample_size"]) * factor
 
 
 def project_of(path: Path) -> Path:
@@ -296,7 +297,7 @@ def set_threads(wanted: int | None) -> int:
     """Fix the number of processor threads, which decides the last bits of sums; the number set."""
     import torch
 
-    threads = wanted or torch.get_num_threads()
+    threads = wanted if wanted is not None else int(torch.get_num_threads())
     torch.set_num_threads(threads)
     return threads
 

@@ -6,7 +6,7 @@ The demo's folder is an ordinary project, so everything in it can be done again 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def run(folder: Path, *, images: Path | None = None, style: str = DEFAULT_STYLE,
     yield from _show(folder, recipe, trigger, seed)
 
 
-def _dataset(folder: Path, images: Path | None, style: str, seed: int) -> Iterator[Event]:
+def _dataset(folder: Path, images: Path | None, style: str, seed: int) -> Generator[Event, None, str]:
     """Pictures in `dataset/`, drawn or copied in; the words that call the style up."""
     target = make_folder(folder / "dataset")
     filled = any(target.iterdir())

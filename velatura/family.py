@@ -48,6 +48,7 @@ class TextConditioning:
     pooled_BD: Tensor | None = None
 
     def __len__(self) -> int:
+        """How many prompts."""
         return len(self.tokens_BLD)
 
     def pick(self, index: Tensor | Sequence[int]) -> TextConditioning:

@@ -258,15 +258,15 @@ def _samples(asked: Exam, name: str) -> list[Sample]:
 
 
 def _settings(model: Model, recipe: Recipe, pictures: Pictures) -> dict[str, str]:
-    told = recipe.train
+    told, adapter, how = recipe.train, recipe.adapter, recipe.samples
     return {
         "Base": f"{model.name} ({model.hash[:10]})",
         "Pictures": f"{len(pictures.train)} trained on, {len(pictures.held_out)} held out",
         "Trigger": recipe.dataset.trigger or "none",
-        "Adapter": f"LoRA, rank {recipe.adapter.rank}, alpha {recipe.adapter.alpha:g}, {', '.join(recipe.adapter.targets)}",
+        "Adapter": f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}, {', '.join(adapter.targets)}",
         "Training": f"{told.steps} steps of {told.batch}, learning rate {told.learning_rate:g}, {told.schedule}",
         "Seed": str(told.seed),
-        "Judged with": f"{recipe.samples.sampler}, {recipe.samples.sampling_steps} steps, CFG {recipe.samples.cfg_scale:g}",
+        "Judged with": f"{how.sampler}, {how.sampling_steps} steps, CFG {how.cfg_scale:g}",
         "Dataset fingerprint": pictures.fingerprint[:16],
     }
 

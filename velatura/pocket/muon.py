@@ -19,6 +19,7 @@ class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for weights of two and more axes (the first axis against all others)."""
 
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, momentum: float = 0.95) -> None:
+        """The parameters' gradients must be there at each step."""
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -47,7 +48,8 @@ def orthogonalise(matrix: Tensor, *, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    nearest: Tensor = x.T if tall else x
+    return nearest
 
 
 def optimizers(modules: Iterable[nn.Module], *, lr: float) -> list[torch.optim.Optimizer]:

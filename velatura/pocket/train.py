@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 from torch.nn import functional as F
 
 from velatura import randomness
@@ -95,7 +95,7 @@ def main() -> None:
     else:
         meeting = (folder / f"meeting-{os.getpid()}").resolve()
         try:
-            torch.multiprocessing.spawn(  # type: ignore[no-untyped-call]
+            multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
                 _work, args=(settings, str(folder), meeting.as_uri()), nprocs=settings.workers
             )
         finally:
@@ -265,7 +265,8 @@ def denoiser_loss(
     predicted = denoiser(noisy, timesteps, encoded).sample
     error = (predicted - noise).square().mean(dim=(1, 2, 3))
     snr = alphas[timesteps] / (1 - alphas[timesteps])
-    return (error * snr.clamp(max=settings.min_snr) / snr).mean()
+    weighted: Tensor = (error * snr.clamp(max=settings.min_snr) / snr).mean()
+    return weighted
 
 
 def cumulative_alphas() -> Tensor:
