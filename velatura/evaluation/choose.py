@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from velatura.evaluation.gates import Gate, gates, passes
+from velatura.evaluation.gates import ADVICE, Gate, gates, passes
 from velatura.evaluation.results import CheckpointResult, Results
 from velatura.randomness import generator
 
@@ -64,7 +64,7 @@ def choose(results: Results, *, flexibility: float = 1.0) -> Choice:
     checks = gates(results)
     standing = [one for one in results.checkpoints if passes(checks[one.step])]
     if not standing:
-        return Choice(None, ("No checkpoint can be recommended.", *_why_none(checks)))
+        return Choice(None, ("Every checkpoint fails a check.", *_why_none(checks)))
     basis = _basis(standing)
     measured = [one for one in standing if _measures(one, basis)]
     if not measured:
@@ -177,14 +177,16 @@ def _reasons(
 ) -> tuple[str, ...]:
     reasons = []
     if chosen.style is not None and chosen.style.score is not None:
-        share = f"{chosen.style.score:.0%}"
-        reasons.append(f"It has gone {share} of the way from the base model to real pictures of the style.")
+        share = "all" if chosen.style.score >= 0.995 else f"{chosen.style.score:.0%} of"
+        reasons.append(f"It has gone {share} the way from the base model to real pictures of the style.")
     if chosen.adherence is not None:
-        reasons.append(f"It follows prompts {chosen.adherence:.0%} as well as the base model.")
+        share = "" if chosen.adherence >= 0.995 else f"{chosen.adherence:.0%} "
+        reasons.append(f"It follows prompts {share}as well as the base model.")
     if chosen.copies is not None:
         count = chosen.copies
-        found = "no picture" if not count.flagged else f"{count.flagged} of {count.total} pictures"
-        reasons.append(f"Of {count.total} pictures checked, {found} came close to a training picture.")
+        found = f"{count.flagged or 'None'} of its {count.total} pictures came too close to a training picture"
+        alarm = f", a rate of false alarms that the base model has too ({count.base_rate:.0%})"
+        reasons.append(f"{found}{alarm if 0 < count.flagged <= count.base_rate * count.total else ''}.")
     if chosen.held_out is not None:
         value = chosen.held_out.value
         better = f"{abs(value):.1%} {'better' if value < 0 else 'worse'} than the base model"
@@ -196,9 +198,9 @@ def _reasons(
         reasons.append(
             f"It cannot be told apart from step {others}, and the earliest has had the least time to learn by heart."
         )
-    failed = [step for step, gate in checks.items() if not passes(gate)]
-    if failed:
-        reasons.append(f"Ruled out: {'; '.join(_failure(step, checks[step]) for step in failed)}.")
+    failures = _failures(checks)
+    if failures:
+        reasons.append(f"Ruled out: {'; '.join(failures)}.")
     return tuple(reasons)
 
 
@@ -207,8 +209,8 @@ def _warnings(results: Results, chosen: CheckpointResult, basis: str, checks: Se
     warnings += _unmeasured(results, checks)
     if basis == "style":
         warnings.append("Adherence was not measured, so a checkpoint that ignores prompts could have won.")
-    if chosen.style is not None and chosen.style.mark != "held-out pictures":
-        warnings.append("Too few pictures were held out, so style was compared with the training pictures themselves.")
+    if chosen.style is not None and not chosen.style.held_out:
+        warnings.append("No picture was held out, so style was compared with the training pictures alone.")
     if len(results.checkpoints) > 1 and chosen is results.checkpoints[-1]:
         warnings.append("It is the last checkpoint: a longer run might be better still.")
     return tuple(warnings)
@@ -226,12 +228,25 @@ def _unmeasured(results: Results, checks: Sequence[Gate] = ()) -> list[str]:
 
 
 def _why_none(checks: dict[int, tuple[Gate, ...]]) -> list[str]:
-    return [f"S{_failure(step, found)[1:]}." for step, found in checks.items()]
+    first = {_failed(found).name for found in checks.values()}
+    advice = [says for name, says in ADVICE.items() if name in first]
+    return [f"S{failure[1:]}." for failure in _failures(checks)] + advice
 
 
-def _failure(step: int, checks: tuple[Gate, ...]) -> str:
-    first = next(gate for gate in checks if gate.status == "fail")
-    return f"step {step}: {first.says[0].lower()}{first.says[1:].rstrip('.')}"
+def _failed(checks: tuple[Gate, ...]) -> Gate:
+    return next(gate for gate in checks if gate.status == "fail")
+
+
+def _failures(checks: dict[int, tuple[Gate, ...]]) -> list[str]:
+    """What ruled checkpoints out, steps with the same reason together."""
+    steps: dict[str, list[int]] = {}
+    for step, found in checks.items():
+        if not passes(found):
+            steps.setdefault(_failed(found).says, []).append(step)
+    return [
+        f"{'step' if len(those) == 1 else 'steps'} {_list(those)}: {says[0].lower()}{says[1:].rstrip('.')}"
+        for says, those in steps.items()
+    ]
 
 
 def _list(steps: Sequence[int]) -> str:

@@ -17,7 +17,8 @@ Status = Literal["pass", "warn", "fail", "unknown"]
 
 STYLE_EFFECT = (0.15, 0.4)
 """Style score under which nothing, or little, was learnt."""
-CARICATURE = 1.15
+CARICATURE = 1.1
+"""A style score surely above this is more than the real pictures hold."""
 SEPARABILITY = (0.6, 0.8)
 """Share of the base's: fail under the first, warn under the second."""
 RELIANCE = (0.3, 0.6)
@@ -26,6 +27,18 @@ COPIES_ABOVE_BASE = 0.10
 OVERBAKE = 3.0
 ONE_HUE = 0.3
 """Training sets with less colour spread than this share of the base's are not failed on separability."""
+
+
+ADVICE = {
+    "Pictures": "Empty pictures mean that training diverged: lower the learning rate.",
+    "Style": "Train longer, or raise the learning rate.",
+    "Reads captions": "Caption what varies between the pictures, and train for fewer steps.",
+    "Colours asked for": "Caption the colours of things, and train for fewer steps or at a lower rank.",
+    "Own pictures": "Train for fewer steps, at a lower rank, or on more pictures.",
+    "Variety": "Train for fewer steps, or on more varied pictures.",
+    "Held-out loss": "Lower the learning rate, or train for fewer steps.",
+}
+"""Name of a gate -> what to try when every checkpoint fails it."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +98,16 @@ def _style(one: CheckpointResult) -> Gate:
         reasons = {"style": reason} if one.style is not None else one.not_measured
         return _unknown("Style", "style", reasons)
     status = _below(score, STYLE_EFFECT)
-    if score > CARICATURE:
-        return Gate("Style", "warn", f"{score:.2f}", "Stronger than the real pictures: a caricature.")
+    interval = None if one.style is None else one.style.interval
+    value = f"{score:.2f}".replace("-", "−")
+    if interval is not None and interval[0] > CARICATURE:
+        return Gate("Style", "warn", value, "Stronger than the real pictures: a caricature.")
     says = {
         "fail": "Hardly any of the style has been learnt.",
         "warn": "Only part of the style has been learnt.",
         "pass": "The style is plainly there.",
     }
-    return Gate("Style", status, f"{score:.2f}", says[status])
+    return Gate("Style", status, value, says[status])
 
 
 def _adherence(one: CheckpointResult, spread: float | None) -> tuple[Gate, Gate]:
@@ -133,7 +148,7 @@ def _copies(one: CheckpointResult) -> Gate:
     check = one.copies
     if check is None:
         return _unknown("Own pictures", "copies", one.not_measured)
-    value = f"{check.flagged} of {check.total} copied"
+    value = f"{check.flagged} of {check.total} close"
     if check.near_exact:
         return Gate("Own pictures", "fail", value, "It repeats training pictures without being asked to.")
     if check.interval[0] > check.base_rate + COPIES_ABOVE_BASE:
@@ -173,7 +188,7 @@ def _lowest(results: Results) -> HeldOutLoss | None:
 def _held_out(one: CheckpointResult, best: HeldOutLoss | None) -> Gate:
     if one.held_out is None or best is None:
         return _unknown("Held-out loss", "held_out", one.not_measured)
-    value = f"{100 * one.held_out.value:+.1f} %"
+    value = f"{100 * one.held_out.value:+.1f} %".replace("-", "−")
     error = one.held_out.standard_error or 0.0
     if one.held_out.value > max(2 * error, 0.005):
         return Gate("Held-out loss", "fail", value, "It predicts new pictures of the style worse than the base.")
