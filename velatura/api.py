@@ -22,6 +22,7 @@ from velatura.files import make_folder, write_bytes, write_text
 from velatura.recipe import Recipe
 
 if TYPE_CHECKING:
+    from velatura.adapters.lora import Injected
     from velatura.evaluation.choose import Choice
     from velatura.evaluation.results import Results
     from velatura.family import Model
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # --- training --------------------------------------------------------------------------------
 
 
-def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False) -> Iterator[Event]:
+def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit: bool = False) -> Iterator[Event]:
     """Train what a recipe says, or go on with a run.
 
     A recipe goes on with the newest run that was told the same, on the same pictures and base; if
@@ -41,6 +42,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False) -> It
         path: a recipe, a project folder, or a run folder.
         overrides: settings of the form `train.steps=120`.
         new: start a new run in any case.
+        refit: after the choice, train once more on all pictures, held-out ones too.
 
     Raises:
         VelaturaError: the recipe, the pictures, the base or the disk are not as they must be.
@@ -75,11 +77,45 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False) -> It
             where=run.path.name,
             fix="train the recipe anew",
         )
-    if run.finished:
+    if not run.finished:
+        yield from _train_run(model, recipe, pictures, run, project)
+    elif not refit:
         yield Note(f"run {run.path.name} is finished; --new trains again")
         yield Done(recipe.train.steps, {"run": run.path.name, "finished_before": True})
+    if refit and run.finished and pictures.held_out:
+        yield from _refit(model, recipe, pictures, run, project)
+
+
+def _refit(model: Model, recipe: Recipe, pictures: Pictures, judged: runs.Run, project: Path) -> Iterator[Event]:
+    """Train on all pictures for as long as the chosen checkpoint was, lengthened for the further pictures."""
+    result = runs.read_json(judged.path / "result.json")
+    if not result["chosen"]:
+        yield Note("no checkpoint could be recommended, so there is nothing to train again on all pictures")
         return
-    yield from _train_run(model, recipe, pictures, run, project)
+    steps = refit_steps(result["step"], len(pictures.train), len(pictures.prepared))
+    recipe = recipe.model_copy(
+        update={
+            "dataset": recipe.dataset.model_copy(update={"hold_out": 0.0}),
+            "train": recipe.train.model_copy(update={"steps": steps, "warmup": min(recipe.train.warmup, steps - 1)}),
+            "checkpoints": recipe.checkpoints.model_copy(update={"every": steps}),
+        }
+    )
+    everything = read_pictures(recipe, project, model)
+    yield Note(f"training on all {len(everything.train)} pictures for {steps} steps")
+    run = runs.matching(project, recipe, fingerprint=everything.fingerprint, base_hash=model.hash)
+    if run is None:
+        made = provenance(recipe, everything, model) | {"refit_of": judged.path.name}
+        run = runs.create(project, recipe, provenance=made, dataset_lines=lines(everything))
+    if not run.finished:
+        yield from _train_run(model, recipe, everything, run, project)
+
+
+def refit_steps(chosen: int, trained_on: int, pictures: int) -> int:
+    """Steps for all the pictures, from the best number of steps for some of them: it grows with n to the 0.54.
+
+    Source: a fit over sets of 10 to 100 pictures at one learning rate, by spacepxl.
+    """
+    return max(1, round(chosen * (pictures / trained_on) ** 0.54))
 
 
 def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, project: Path) -> Iterator[Event]:
@@ -103,31 +139,40 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         per_epoch = Batches(model, cached, recipe.train).per_epoch
         with inject(model.trainable_parts, specs, seed=recipe.train.seed) as injected:
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
+            # a process that was killed may have published a checkpoint and not painted it
+            for checkpoint in run.checkpoints():
+                yield from _paint_samples(model, recipe, pictures, run, injected, checkpoint)
             for happened in train_loop(model, injected, cached, recipe, run, adapter_bytes=write):
                 run.append(happened)
                 yield happened
                 if type(happened).__name__ == "Checkpoint":
-                    yield from _paint_samples(model, recipe, pictures, run, injected)
+                    yield from _paint_samples(model, recipe, pictures, run, injected, run.checkpoints()[-1])
         done = run.checkpoints()[-1] if run.checkpoints() else None
         if done is None or done.step < recipe.train.steps:
             return
         yield from _judge(model, recipe, pictures, cached, run, project)
 
 
-def _paint_samples(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, injected: Any) -> Iterator[Event]:
+def _paint_samples(
+    model: Model,
+    recipe: Recipe,
+    pictures: Pictures,
+    run: runs.Run,
+    injected: Injected,
+    checkpoint: runs.CheckpointFolder,
+) -> Iterator[Event]:
+    """The sample pictures of a checkpoint, where they are not there yet."""
     from velatura.adapters.merge import Applied
     from velatura.generation.contact import contact_sheet
     from velatura.training import samples
 
     what = samples.jobs(recipe, pictures)
-    if not what:
+    path = make_folder(run.path / "samples") / f"step-{checkpoint.step:06d}.png"
+    if not what or path.exists():
         return
-    checkpoint = run.checkpoints()[-1]
     adapter = samples.read_adapter(model, checkpoint.adapter)
     with samples.merged(model, [Applied(adapter.layers, 1.0, 1.0)], injected):
         images = samples.paint(model, what, samples.sampling(recipe, model))
-    folder = make_folder(run.path / "samples")
-    path = folder / f"step-{checkpoint.step:06d}.png"
     write_bytes(path, png(contact_sheet(images, columns=min(4, len(images)))))
     preview = Preview(checkpoint.step, path.relative_to(run.path).as_posix())
     run.append(preview)

@@ -58,7 +58,7 @@ class Settings:
     """Seconds between two checkpoints."""
     vae_shards: int = 2
     """Shards of pictures, and of textures, that the autoencoder sees."""
-    vae_crops: int = 40_000
+    vae_crops: int = 64_000
     """Crops that the autoencoder sees, all workers together."""
     vae_crop: int = 48
     """Side of a crop, in pixels."""
