@@ -131,7 +131,7 @@ def test_without_style_the_held_out_loss_decides_and_says_so() -> None:
     results = run([None] * 4, [None] * 4)
     losses = (-0.01, -0.02, -0.015, -0.005)
     measured = tuple(
-        replace(one, held_out=HeldOutLoss(loss, 0.0001, None, {}, (loss,) * 5), not_measured={"style": "No pictures."})
+        replace(one, held_out=HeldOutLoss(loss, 0.0001, None, {}, (loss,) * 5), not_measured={"style": "no pictures"})
         for one, loss in zip(results.checkpoints, losses, strict=True)
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from velatura.evaluation.gates import ADVICE, Gate, gates, passes
+from velatura.evaluation.gates import ADVICE, Gate, gates, passes, sentence
 from velatura.evaluation.results import CheckpointResult, Results
 from velatura.randomness import generator
 
@@ -217,14 +217,11 @@ def _warnings(results: Results, chosen: CheckpointResult, basis: str, checks: Se
 
 
 def _unmeasured(results: Results, checks: Sequence[Gate] = ()) -> list[str]:
-    reasons = [f"{name}: not measured. {why}" for name, why in results.not_measured.items()]
-    known = set(results.not_measured.values())
-    reasons += [
-        f"{gate.name}: not measured. {gate.says}"
-        for gate in checks
-        if gate.status == "unknown" and gate.says not in known
-    ]
-    return reasons
+    said = {name: sentence(why) for name, why in results.not_measured.items()}
+    for gate in checks:
+        if gate.status == "unknown" and (not gate.says or gate.says not in said.values()):
+            said.setdefault(gate.name, gate.says)
+    return [f"{name}: not measured. {why}".rstrip() for name, why in said.items()]
 
 
 def _why_none(checks: dict[int, tuple[Gate, ...]]) -> list[str]:

@@ -24,10 +24,10 @@ from velatura.evaluation.metrics.pixels import Picture, lightness, square
 
 Matrix = NDArray[np.float64]
 
-FLOORS: Mapping[str, float] = MappingProxyType({"hash": 1 - 12 / 63, "thumbnail": 0.85, "gradients": 0.85})
+FLOORS: Mapping[str, float] = MappingProxyType({"hash": 1 - 24 / 63, "thumbnail": 0.85, "gradients": 0.85})
 """No threshold is set under these: 12 differing bits of 63 is the published limit of the hash, the others
 keep drawn scenes of one style apart."""
-CEILINGS: Mapping[str, float] = MappingProxyType({"hash": 1 - 2 / 63, "thumbnail": 0.98, "gradients": 0.96})
+CEILINGS: Mapping[str, float] = MappingProxyType({"hash": 1 - 4 / 63, "thumbnail": 0.98, "gradients": 0.96})
 """At or above these a picture is the same picture, whatever the set looks like."""
 REPEATED = 3
 """A training picture found by this many generated ones draws everything to itself."""
@@ -40,7 +40,7 @@ class Nearest:
     index: int
     """Which training picture."""
     similarity: dict[str, float]
-    """Detector -> similarity to that picture; 1 is the same."""
+    """Detector -> correlation with that picture; 1 is the same, 0 is chance."""
     flagged: bool
     """A suspected copy: above the set's own threshold for some detector."""
     near_exact: bool = False
@@ -231,7 +231,7 @@ def _similarities(lights: Sequence[Matrix], training: Mapping[str, Matrix]) -> d
     for turned in (lights, [light[:, ::-1] for light in lights]):
         prints = _prints(turned)
         found = {
-            "hash": (prints["hash"] @ training["hash"].T / 63 + 1) / 2,
+            "hash": prints["hash"] @ training["hash"].T / 63,
             "thumbnail": _shifted(prints["thumbnail"], training["thumbnail"], side=20, reach=2),
             "gradients": _shifted(prints["gradients"], training["gradients"], side=8, reach=1),
         }

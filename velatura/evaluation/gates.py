@@ -50,7 +50,7 @@ class Gate:
     value: str
     """What was measured, short."""
     says: str
-    """What that means, one sentence; for "unknown", why it was not measured."""
+    """What that means, one sentence; for "unknown", why it was not measured, "" where nobody said."""
 
 
 def gates(results: Results) -> dict[int, tuple[Gate, ...]]:
@@ -76,7 +76,12 @@ def passes(checks: tuple[Gate, ...]) -> bool:
 
 
 def _unknown(name: str, field: str, reasons: Mapping[str, str]) -> Gate:
-    return Gate(name, "unknown", "not measured", reasons.get(field, "It was not measured."))
+    return Gate(name, "unknown", "not measured", sentence(reasons.get(field, "")))
+
+
+def sentence(reason: str) -> str:
+    """A reason with a capital and a full stop, however it was written down; "" stays so."""
+    return f"{reason[0].upper()}{reason[1:].rstrip('.')}." if reason else ""
 
 
 def _below(value: float, limits: tuple[float, float]) -> Status:

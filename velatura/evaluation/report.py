@@ -235,7 +235,7 @@ def _checks(choice: Choice, checks: Mapping[int, tuple[Gate, ...]]) -> str:
         rows.append(f"<tr{' class=chosen' if step == choice.step else ''}><th>{step}</th>{cells}</tr>")
     table = f'<table class="gates"><thead><tr><th>Step</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     shown = choice.step if choice.step is not None else list(checks)[-1]
-    says = definitions({gate.name: gate.says for gate in checks[shown]})
+    says = definitions({gate.name: gate.says or "It was not measured." for gate in checks[shown]})
     return section(
         "Checks",
         f'<div class="scroll">{table}</div><details><summary>What they say of step {shown}</summary>{says}</details>',
