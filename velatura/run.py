@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import IO, Any, Literal, get_args
 
 from velatura.errors import RunError, VelaturaError
-from velatura.events import Event, Resumed, from_json, to_json
+from velatura.events import Checkpoint, Event, Progress, Resumed, from_json, to_json
 from velatura.files import append_line, disk_problems, make_folder, sha256, sync_folder, write_bytes, write_text
 from velatura.recipe import Recipe, load, to_toml
 
@@ -188,6 +188,22 @@ class Run:
         return path.stat().st_size if path.exists() else 0
 
 
+@dataclass(frozen=True)
+class Summary:
+    """A run in one line."""
+
+    name: str
+    state: Literal["running", "finished", "stopped", "damaged"]
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Those it was told to do."""
+    chosen: int | None
+    """Step of the checkpoint that was named the best; none while none was, or where none can be."""
+    started: str
+    """Date and time in UTC, ISO 8601."""
+
+
 class Lock:
     """Keeps two trainers out of one run. The system frees it when the process ends, however it ends."""
 
@@ -281,6 +297,28 @@ def runs_of(project: Path) -> list[Run]:
     """The runs of a project, oldest first."""
     folders = sorted((project / "runs").glob("[0-9][0-9][0-9][0-9]-*"))
     return [Run(folder) for folder in folders if (folder / "provenance.json").exists()]
+
+
+def summary(run: Run) -> Summary:
+    """How far a run has come. A damaged one is said to be so, and hides no other."""
+    try:
+        steps, started = run.recipe.train.steps, str(run.provenance.get("started", ""))
+        result = read_json(run.path / "result.json") if run.finished else {}
+    except VelaturaError:
+        return Summary(run.path.name, "damaged", 0, 0, None, "")
+    if run.finished:
+        chosen = result.get("step") if result.get("chosen") else None
+        return Summary(run.path.name, "finished", steps, steps, chosen, started)
+    return Summary(run.path.name, "running" if locked(run) else "stopped", _reached(run), steps, None, started)
+
+
+def _reached(run: Run) -> int:
+    for event in reversed(run.events()):
+        if isinstance(event, Progress) and event.stage == "training":
+            return event.done
+        if isinstance(event, Resumed | Checkpoint):
+            return event.step
+    return 0
 
 
 def matching(project: Path, recipe: Recipe, *, fingerprint: str, base_hash: str) -> Run | None:

@@ -1,0 +1,351 @@
+"""Commands from the words to what they leave behind. Training and painting themselves are tested elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from velatura import api, recipe
+from velatura import run as runs
+from velatura.brief import load as load_brief
+from velatura.events import Checkpoint, Done, Event, Note, Progress
+
+Velatura = Callable[..., Any]
+
+
+# velatura new
+
+
+def test_new_makes_a_project_and_says_what_to_do_next(velatura: Velatura, tmp_path: Path, pictures: Path) -> None:
+    answer = velatura("new", "ink", "--images", pictures, "--trigger", "inkstyle")
+
+    assert answer.code == 0
+    assert "ink is ready with 3 pictures" in answer.out and "`velatura train ink`" in answer.out
+    made = recipe.load(tmp_path / "ink")
+    assert (made.name, made.base.model, made.dataset.trigger) == ("ink", "pocket", "inkstyle")
+    assert load_brief(tmp_path / "ink").trigger == "inkstyle"
+    assert "# Optimizer steps, not micro-batches." in (tmp_path / "ink" / "recipe.toml").read_text()
+
+
+def test_new_tells_machines_the_same(velatura: Velatura, pictures: Path) -> None:
+    (pictures / "bad.png").write_text("no picture")
+
+    (told,) = velatura("new", "ink", "--images", pictures, "--json").json
+
+    assert told["folder"] == "ink" and told["pictures"] == 3
+    assert [problem["name"] for problem in told["problems"]] == ["b.caption", "bad.png"]
+
+
+def test_a_base_given_by_its_path_is_found_from_the_project_too(velatura: Velatura, tmp_path: Path) -> None:
+    (tmp_path / "dream.safetensors").write_bytes(b"")
+
+    assert velatura("new", "deep/ink", "--base", "dream.safetensors").code == 0
+
+    assert Path(recipe.load(tmp_path / "deep" / "ink").base.model) == tmp_path / "dream.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("ink", "--base", "poket"), "error: no base model is named poket; did you mean pocket?"),
+        (("ink", "--images", "nowhere"), "error: there is no such folder (nowhere); check the path"),
+        (
+            ("ink", "--images", "empty"),
+            "error: the folder holds no pictures (empty); put PNG, JPEG or WebP files into it",
+        ),
+        (("con",), "error: 'con' cannot be a name on every system; take con_"),
+        (("what?",), "error: 'what?' cannot be a name on every system; take what-"),
+    ],
+    ids=range(5),
+)
+def test_new_refuses_in_one_sentence_and_makes_nothing(
+    velatura: Velatura, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+
+    answer = velatura("new", *words)
+
+    assert answer.code == 2 and answer.err.splitlines() == [sentence]
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_place_that_may_not_be_written_is_one_sentence(velatura: Velatura, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    answer = velatura("new", "file/ink")
+
+    assert answer.code == 2
+    assert "error: a file stands where a folder is needed" in answer.err
+
+
+def test_an_existing_project_is_not_overwritten(velatura: Velatura, tmp_path: Path) -> None:
+    velatura("new", "ink")
+    (tmp_path / "ink" / "recipe.toml").write_text("precious")
+
+    answer = velatura("new", "ink")
+
+    assert answer.code == 2 and "there is a project here already" in answer.err
+    assert (tmp_path / "ink" / "recipe.toml").read_text() == "precious"
+
+
+# velatura runs
+
+
+def test_runs_are_listed_with_state_steps_and_choice(velatura: Velatura, tmp_path: Path) -> None:
+    velatura("new", "ink")
+    told = recipe.load(tmp_path / "ink", ["train.steps=300"])
+    finished, stopped, running, damaged, fresh = (
+        runs.create(tmp_path / "ink", told, provenance={}, dataset_lines=[]) for _ in range(5)
+    )
+    (finished.path / "result.json").write_text('{"step": 200, "chosen": true}')
+    stopped.append(Checkpoint(100, "checkpoints/step-000100"))
+    stopped.append(Progress("training", 120, 300))
+    stopped.append(Progress("painting", 4, 4))
+    running.append(Progress("training", 7, 300))
+    (damaged.path / "provenance.json").write_text("{")
+
+    with runs.Lock(running):
+        listed = velatura("runs", "ink", "--json").json[0]
+        shown = velatura("runs", "ink").out
+
+    assert [(one["state"], one["step"], one["chosen"]) for one in listed] == [
+        ("finished", 300, 200),
+        ("stopped", 120, None),
+        ("running", 7, None),
+        ("damaged", 0, None),
+        ("stopped", 0, None),
+    ]
+    assert [one["name"] for one in listed] == [f"000{number}-ink" for number in range(1, 6)]
+    assert fresh.path.name in shown and "stopped at step 120" in shown and "step 200" in shown
+
+
+def test_a_project_without_runs_says_how_to_start_one(velatura: Velatura) -> None:
+    velatura("new", "ink")
+
+    answer = velatura("runs", "ink")
+
+    assert answer.code == 0 and answer.out == "no runs yet; `velatura train ink` starts one\n"
+    assert velatura("runs", "ink", "--json").json == [[]]
+
+
+def test_a_folder_that_is_no_project_has_no_runs(velatura: Velatura) -> None:
+    answer = velatura("runs", "nowhere")
+
+    assert answer.code == 2 and "error: this is not a project (nowhere)" in answer.err
+
+
+# velatura dataset check
+
+
+def test_a_sound_dataset_exits_with_0(velatura: Velatura, pictures: Path) -> None:
+    (pictures / "b.caption").write_text("a house")
+
+    answer = velatura("dataset", "check", pictures)
+
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
+        "pictures: 3, 64 x 64 to 100 x 200 pixels",
+        "with a caption: 2",
+        "no problems found",
+    ]
+
+
+def test_problems_of_a_dataset_exit_with_1(velatura: Velatura, pictures: Path) -> None:
+    (pictures / "c.png").write_bytes((pictures / "a.png").read_bytes())
+    (pictures / "d.png").write_text("no picture")
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+
+    answer = velatura("dataset", "check", pictures)
+    told = velatura("dataset", "check", pictures, "--json").json[0]
+
+    assert answer.code == 1
+    for sentence in (
+        "c.png is the same file as a.png",
+        "d.png is left out",
+        "b.caption is not UTF-8",
+        "a.png, c.png are",
+    ):
+        assert f"problem: {sentence}" in answer.out
+    assert told["nearly_the_same"] == [["a.png", "c.png"]] and len(told["problems"]) == 3
+    assert [one["captions"] for one in told["pictures"]] == [["a boat"], ["ein Haus, größer"], None, None]
+    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+@pytest.mark.parametrize("made", ["missing", "empty", "broken", "project"])
+def test_a_folder_without_pictures_exits_with_2(velatura: Velatura, tmp_path: Path, made: str) -> None:
+    if made == "project":
+        velatura("new", "set")
+    elif made != "missing":
+        (tmp_path / "set").mkdir()
+    if made == "broken":
+        (tmp_path / "set" / "a.png").write_text("no picture")
+
+    answer = velatura("dataset", "check", "set")
+
+    assert answer.code == 2 and answer.out == ""
+    assert len(answer.err.splitlines()) == 1 and answer.err.startswith("error: ")
+
+
+# velatura plan, train, evaluate, generate, demo
+
+
+@pytest.mark.parametrize("command", ["plan", "train"])
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("ink", "--set", "train.stpes=5"), "error: unknown setting train.stpes"),
+        (("ink", "--set", "train.steps"), "error: cannot read the setting 'train.steps'"),
+        (("nowhere.toml",), "error: there is no such file or folder (nowhere.toml); check the path"),
+    ],
+    ids=range(3),
+)
+def test_a_wrong_recipe_is_one_sentence(
+    velatura: Velatura, command: str, words: tuple[str, ...], sentence: str
+) -> None:
+    velatura("new", "ink")
+
+    answer = velatura(command, *words)
+
+    assert answer.code == 2 and answer.out == ""
+    assert answer.err.splitlines()[-1].startswith(sentence)
+    assert "Traceback" not in answer.err
+
+
+def test_a_wrong_key_in_the_file_names_the_nearest_and_the_file(velatura: Velatura, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("[train]\nlearning_rat = 1e-4\n")
+
+    answer = velatura("train")
+
+    assert answer.code == 2
+    assert answer.err == (
+        "error: unknown setting train.learning_rat (recipe.toml); did you mean train.learning_rate?\n"
+    )
+
+
+def worker(asked: dict[str, Any], summary: dict[str, Any]) -> Callable[..., Iterator[Event]]:
+    """Stands in for the work; writes down what it was asked."""
+
+    def work(*arguments: Any, **options: Any) -> Iterator[Event]:
+        asked.update(options, arguments=arguments)
+        yield Note("it begins")
+        yield Done(1, summary)
+
+    return work
+
+
+def test_train_hands_on_what_it_is_told_and_shows_how_it_ended(
+    velatura: Velatura, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    summary = {
+        "lora": "loras/ink.safetensors",
+        "reasons": ["It is good.", "It is early."],
+        "warnings": [],
+        "chosen": True,
+    }
+    monkeypatch.setattr(api, "train", worker(asked, summary))
+
+    answer = velatura("train", "ink", "--set", "train.steps=5", "--set", "train.batch=2", "--new")
+
+    assert asked == {"arguments": (Path("ink"),), "overrides": ["train.steps=5", "train.batch=2"], "new": True}
+    assert answer.code == 0 and answer.err == "it begins\n"
+    assert answer.out.splitlines() == [
+        "lora: loras/ink.safetensors",
+        "reasons:",
+        "  It is good.",
+        "  It is early.",
+        "chosen: yes",
+    ]
+
+
+def test_machines_get_the_events_alone(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "evaluate", worker({}, {"lora": "a"}))
+
+    answer = velatura("evaluate", "runs/0001-ink", "--json")
+
+    assert [one["event"] for one in answer.json] == ["note", "done"] and answer.err == ""
+
+
+def test_generate_hands_on_what_it_is_told(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(api, "generate", worker(asked, {"folder": "images"}))
+
+    velatura("generate", "a boat <lora:ink:0.8>", "--lora", "a.safetensors:0.5", "--lora", "b", "--seed", 7, "-n", 4,
+             "--steps", 12, "--cfg", 4, "--width", 96, "--out", "here", "--negative", "blurry")  # fmt: skip
+
+    (request,) = asked["arguments"]
+    assert request == api.GenerateRequest(
+        prompt="a boat <lora:ink:0.8>", negative="blurry", base="pocket", loras=("a.safetensors:0.5", "b"), seed=7,
+        steps=12, cfg=4.0, width=96, count=4, out=Path("here"), project=None,
+    )  # fmt: skip
+
+
+def test_generate_inside_a_project_takes_its_base_and_its_loras(
+    velatura: Velatura, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    velatura("new", "ink")
+    text = (tmp_path / "ink" / "recipe.toml").read_text()
+    (tmp_path / "ink" / "recipe.toml").write_text(text.replace('model = "pocket"', 'model = "dream"'))
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(api, "generate", worker(asked, {}))
+    monkeypatch.chdir(tmp_path / "ink" / "dataset")
+
+    velatura("generate", "a boat")
+
+    assert asked["arguments"][0].project == tmp_path / "ink" and asked["arguments"][0].base == "dream"
+    velatura("generate", "a boat", "--base", "pocket")
+    assert asked["arguments"][0].base == "pocket"
+
+
+def test_plan_shows_numbers_and_notes(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = api.Plan(1500, 4, 16, 4, 4, 375.0, {"128x128": 12, "160x96": 4}, 6, ["no caption: a.png"])
+    monkeypatch.setattr(api, "plan", lambda path, overrides: made)
+
+    lines = velatura("plan", "ink").out.splitlines()
+
+    assert "steps per epoch: 4" in lines and "buckets: 128x128: 12, 160x96: 4" in lines
+    assert lines[-1] == "note: no caption: a.png"
+    assert velatura("plan", "ink", "--json").json == [json.loads(json.dumps(made.to_dict()))]
+
+
+def test_the_demos_styles_are_listed(velatura: Velatura) -> None:
+    answer = velatura("demo", "--list")
+
+    assert answer.code == 0 and "watercolour" in answer.out
+    assert "watercolour" in velatura("demo", "--list", "--json").json[0]
+
+
+def test_demo_hands_on_what_it_is_told(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("velatura.demo.run", worker(asked, {"report": "demo/report.html"}))
+
+    answer = velatura("demo", "here", "--images", "mine", "--seed", 3)
+
+    assert asked["arguments"] == (Path("here"),) and asked["images"] == Path("mine") and asked["seed"] == 3
+    assert answer.out == "report: demo/report.html\n"
+
+
+# velatura doctor
+
+
+def test_doctor_shows_its_findings_and_exits_by_them(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
+    from velatura.doctor.examine import Finding
+
+    found = [Finding("Python", "3.11.7"), Finding("extra caption", "not installed", "note", "pip install it")]
+    monkeypatch.setattr("velatura.doctor.examine.examine", lambda: found)
+
+    answer = velatura("doctor")
+    assert answer.code == 0
+    assert answer.out.splitlines()[1:] == [
+        "ok  Python         3.11.7",
+        "--  extra caption  not installed; pip install it",
+    ]
+
+    found.append(Finding("disk", "full", "wrong", "free some space"))
+    told = velatura("doctor", "--json")
+    assert told.code == 1
+    assert told.json[0][-1] == {"subject": "disk", "says": "full", "state": "wrong", "fix": "free some space"}
