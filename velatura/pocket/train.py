@@ -207,7 +207,7 @@ def _crops(pictures: list[Any], settings: Settings, step: int, rank: int) -> Ten
 def train_denoiser(rank: int, settings: Settings, folder: Path) -> None:
     """Train text encoder and denoiser on latents, from the last checkpoint on."""
     text_encoder = seeded(build_text_encoder(), settings.seed).to(settings.device)
-    denoiser = seeded(build_denoiser(), settings.seed + 1).to(settings.device)
+    denoiser = seeded(build_denoiser(), settings.seed + 1).to(settings.device, memory_format=torch.channels_last)
     trained: dict[str, nn.Module] = {"text_encoder": text_encoder, "denoiser": denoiser}
     averaged = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in trained.items()}
     steppers = optimizers(trained.values(), lr=settings.rate)
