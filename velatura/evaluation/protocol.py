@@ -20,10 +20,11 @@ from velatura.adapters.merge import Applied
 from velatura.dataset import prepared as prepared_pictures
 from velatura.errors import RunError
 from velatura.evaluation.copies import Detector, calibrate, copy_check
+from velatura.evaluation.diversity import diversity
 from velatura.evaluation.heldout import held_out_loss, text_reliance
 from velatura.evaluation.results import BaseResult, CheckpointResult, Results, Sample, to_json
 from velatura.evaluation.separability import colour_spread, separability
-from velatura.evaluation.style import overbake, style_scores
+from velatura.evaluation.style import Features, describe, overbake, score_features
 from velatura.events import Progress
 from velatura.family import Model
 from velatura.files import make_folder, write_bytes, write_text
@@ -71,6 +72,8 @@ class Reference:
     held_out: list[Picture]
     base: list[Picture]
     """The base's pictures of the exam."""
+    features: dict[str, Features]
+    """Of the three sets: train, held_out, and base for the captions alone."""
     cells: dict[str, NDArray[np.float64]]
     """The base's errors: held_out, wrong, train."""
     detector: Detector | None
@@ -124,7 +127,7 @@ def evaluate(
             yield event
         else:
             base_images = event
-    reference = _reference(model, recipe, pictures, cached, base_images)
+    reference = _reference(model, recipe, pictures, cached, asked, base_images)
     _keep_real(run, "real", reference.held_out)
     _keep_real(run, "train", reference.train)
     measured = []
@@ -155,12 +158,14 @@ def evaluate(
 
 
 def _reference(
-    model: Model, recipe: Recipe, pictures: Pictures, cached: Cached, base_images: list[Picture]
+    model: Model, recipe: Recipe, pictures: Pictures, cached: Cached, asked: Exam, base_images: list[Picture]
 ) -> Reference:
     train = [_real(one) for one in pictures.train]
     held_out = [_real(one) for one in pictures.held_out]
     detector = calibrate(train, held_out=held_out) if len(train) > 1 else None
-    return Reference(train, held_out, base_images, _cells(model, recipe, cached), detector)
+    told = base_images[: len(asked.captions)]
+    features = {"train": describe(train), "held_out": describe(held_out), "base": describe(told)}
+    return Reference(train, held_out, base_images, features, _cells(model, recipe, cached), detector)
 
 
 def _real(one: prepared_pictures.Prepared) -> Picture:
@@ -215,7 +220,8 @@ def _measure(
         missing["reliance"] = "the held-out pictures have no captions that differ"
     style = None
     if len(reference.train) > 1:
-        style = style_scores(reference.train, reference.held_out, base[:count], images[:count])
+        known = reference.features
+        style = score_features(known["train"], known["held_out"], known["base"], describe(images[:count]))
     else:
         missing["style"] = "one picture does not show what a style varies"
     found = reference.detector.nearest(images[:count]) if reference.detector else []
@@ -239,6 +245,7 @@ def _measure(
         style=style,
         reliance=reliance,
         separability=separability(_rows(images[count:]), _rows(base[count:]), names=COLOURS),
+        diversity=diversity(_rows(images[count:]), _rows(base[count:])),
         copies=copy_check(found, base=base_found) if found else None,
         overbake=overbake(reference.train, base[:count], images[:count]) if len(reference.train) > 1 else None,
         broken=sum(bool(image.std() < 2) for image in images),

@@ -57,7 +57,7 @@ img{display:block;width:100%;height:auto;border-radius:6px;background:var(--line
 .pair>figcaption{grid-column:1/-1;margin:0}
 .pair.flag img{outline:2px solid var(--bad);outline-offset:1px}
 .flagged{color:var(--bad);font-weight:600}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:20px;
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:20px;
   margin-top:18px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 18px 12px;min-width:0}
 .card p{font-size:.88rem;color:var(--soft);margin:0 0 8px}
