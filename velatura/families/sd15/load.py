@@ -24,6 +24,9 @@ AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "vae": "vae"}
 """Part -> its folder."""
 
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What diffusers called an autoencoder's attention until 2023; the files of Stable Diffusion 1.5 still do."""
+
 
 def load(family: ModelFamily, source: Path, hashes: dict[str, str], policy: MemoryPolicy) -> Model:
     """The base with its networks on the policy's device.
@@ -36,6 +39,7 @@ def load(family: ModelFamily, source: Path, hashes: dict[str, str], policy: Memo
     """
     folder = BaseFolder(source)
     configs = {part: folder.config(place) for part, place in FOLDERS.items()}
+    _check_input(configs["denoiser"], configs["vae"], source)
     scheduler = folder.config("scheduler", "scheduler_config.json")
     weights = {part: folder.weights(place) for part, place in FOLDERS.items()}
     parts: dict[str, nn.Module] = {}
@@ -65,6 +69,16 @@ def load(family: ModelFamily, source: Path, hashes: dict[str, str], policy: Memo
     )
     model.freeze()
     return model
+
+
+def _check_input(denoiser: dict[str, Any], vae: dict[str, Any], source: Path) -> None:
+    taken, given = denoiser.get("in_channels", 4), vae.get("latent_channels", 4)
+    if taken != given:
+        raise ModelError(
+            f"the denoiser takes {taken} channels and the latents have {given}: this is an inpainting base",
+            where=source,
+            fix="use the base that it was made from",
+        )
 
 
 def _network(part: str, config: dict[str, Any], source: Path) -> nn.Module:
@@ -106,7 +120,8 @@ def _filled(network: nn.Module, weights: dict[str, Tensor], part: str, source: P
         ModelError: keys are missing, left over, or of another shape.
     """
     own = dict(network.state_dict())
-    renamed = {_text_key(key, own) if part == "text_encoder" else key: value for key, value in weights.items()}
+    current = _text_key if part == "text_encoder" else _attention_key
+    renamed = {current(key, own): value for key, value in weights.items()}
     # position_ids are counted, not learnt; old files hold them
     renamed = {key: value for key, value in renamed.items() if not key.endswith("position_ids")}
     wrong = sorted(set(own) ^ set(renamed)) or sorted(key for key in own if own[key].shape != renamed[key].shape)
@@ -136,6 +151,14 @@ def _text_key(key: str, own: dict[str, Tensor]) -> str:
         return key
     other = key.removeprefix("text_model.") if key.startswith("text_model.") else f"text_model.{key}"
     return other if other in own else key
+
+
+def _attention_key(key: str, own: dict[str, Tensor]) -> str:
+    """An autoencoder's attention by its present name."""
+    parent, _, rest = key.rpartition(".attentions.0.")
+    layer, _, kind = rest.partition(".")
+    other = f"{parent}.attentions.0.{OLD_ATTENTION.get(layer, layer)}.{kind}"
+    return other if key not in own and other in own else key
 
 
 def _pristine(parts: dict[str, nn.Module], weights: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

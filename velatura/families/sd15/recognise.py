@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from velatura.family import Variant
 
 VARIANT = Variant("sd15", "sd_v1", "stable-diffusion-v1")
 
+NEEDED = {"unet", "vae", "text_encoder", "tokenizer"}
+
+WIDTH_OF_SD2 = 1024
+"""Features of Stable Diffusion 2's text encoder, which otherwise is built of the same classes."""
+
 
 def recognise(source: Path) -> Variant | None:
     """The variant, or None where this is something else."""
-    index = source / "model_index.json"
-    if not index.is_file():
+    parts = _settings(source / "model_index.json")
+    if not set(parts) >= NEEDED or "text_encoder_2" in parts:
         return None
+    text_encoder = parts["text_encoder"]
+    if not isinstance(text_encoder, list) or text_encoder[-1:] != ["CLIPTextModel"]:
+        return None
+    width = _settings(source / "unet" / "config.json").get("cross_attention_dim")
+    return None if width == WIDTH_OF_SD2 else VARIANT
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A settings file; empty where it is missing or damaged, which loading will tell."""
     try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    known = {"unet", "vae", "text_encoder", "tokenizer"} <= set(parts) and "text_encoder_2" not in parts
-    text_encoder = parts.get("text_encoder") or [None, None]
-    return VARIANT if known and text_encoder[1] == "CLIPTextModel" else None
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}

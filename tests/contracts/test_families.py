@@ -1,0 +1,293 @@
+"""What every family of bases must hold, whatever it is: each is tried at a tiny size with random weights."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests import tiny
+from velatura import randomness, tensorfile
+from velatura.adapters import formats, targets
+from velatura.adapters.layers import find, shapes
+from velatura.adapters.lora import LayerSpec, inject
+from velatura.adapters.merge import Applied, merge
+from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.errors import AdapterError, ModelError
+from velatura.family import FAMILIES, Conditioning, Model, families, load_base, stack_prompts
+from velatura.generation.generate import weighted
+from velatura.text.weighted import plain
+
+LONG = ", ".join(["a red boat on the sea"] * 20)
+"""More than one chunk of tokens."""
+
+
+@pytest.fixture(scope="session", params=list(FAMILIES))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    written: Path = tiny.BASES[request.param](tmp_path_factory.mktemp(request.param))
+    return written
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> Model:
+    torch.set_num_threads(1)
+    return load_base(folder)
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A base of the test's own, to be spoilt."""
+    return shutil.copytree(folder, tmp_path / "base")
+
+
+@pytest.fixture
+def latents_BCHW(loaded: Model) -> Tensor:
+    """Two, not square."""
+    side = loaded.resolution // loaded.latent_factor
+    return randomness.normal((2, loaded.latent_channels, side, side + 4), 1, "latents")
+
+
+def told(model: Model, *prompts: str) -> Conditioning:
+    with torch.no_grad():
+        encoded = [model.family.encode_prompts(model, [weighted(prompt)]) for prompt in prompts]
+        return Conditioning(stack_prompts(encoded, model.family.encode_prompts(model, [plain("")])))
+
+
+def predict(model: Model, latents_BCHW: Tensor, conditioning: Conditioning, sigma: float = 2.5) -> Tensor:
+    with torch.no_grad():
+        return model.family.predict(
+            model, latents_BCHW, torch.full((len(latents_BCHW),), sigma, dtype=torch.float64), conditioning
+        )
+
+
+def adapter(model: Model, presets: list[str]) -> dict[str, LayerWeights]:
+    """Nothing zero in it, alpha unlike the rank."""
+    known = shapes(model.trainable_parts)
+    made = {}
+    for name in targets.select(presets, known, presets=model.family.targets):
+        out, *rest = known[name]
+        draw = randomness.generator(3, "adapter", name)
+        down = 0.3 * draw.standard_normal((3, *rest), dtype=np.float32)
+        up = 0.3 * draw.standard_normal((out, 3, 1, 1) if len(rest) > 1 else (out, 3), dtype=np.float32)
+        made[name] = LayerWeights(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
+    return made
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """The largest difference, as a share of max(1, root mean square)."""
+    return float((a - b).abs().max()) / max(1.0, float(b.square().mean().sqrt()))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def rewrite(path: Path, change: Callable[[dict[str, tensorfile.RawTensor]], None]) -> None:
+    tensors, metadata = tensorfile.read(path)
+    kept = {
+        name: tensorfile.RawTensor(tensor.dtype, tensor.shape, bytes(tensor.data)) for name, tensor in tensors.items()
+    }
+    change(kept)
+    path.write_bytes(tensorfile.to_bytes(kept, metadata))
+
+
+def test_every_family_has_a_tiny_base() -> None:
+    assert set(tiny.BASES) == set(FAMILIES) == {family.name for family in families()}
+
+
+def test_a_base_is_recognised_by_its_own_family_alone(folder: Path) -> None:
+    recognised = [family.name for family in families() if family.recognise(folder) is not None]
+    assert len(recognised) == 1
+
+
+def test_what_is_no_base_is_no_family_s(tmp_path: Path) -> None:
+    (tmp_path / "lora.safetensors").write_bytes(tensorfile.to_bytes({"a": np.zeros(3, np.float32)}))
+    for number, text in enumerate(("{", "[]", '"text"', '{"unet": 3}', "\xff")):
+        place = tmp_path / f"broken{number}"
+        place.mkdir()
+        (place / "model_index.json").write_text(text, encoding="latin-1")
+    for family in families():
+        for path in (tmp_path, *tmp_path.iterdir(), tmp_path / "missing"):
+            assert family.recognise(path) is None, path
+    with pytest.raises(ModelError, match="not a base model"):
+        load_base(tmp_path / "lora.safetensors")
+
+
+def test_the_same_weights_have_the_same_hash_and_others_another(loaded: Model, copy: Path) -> None:
+    moved = copy.rename(copy.with_name("elsewhere"))
+    assert load_base(moved).hash == loaded.hash
+    for number, path in enumerate(weight_files(moved)):
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        assert load_base(moved).hash != loaded.hash, number
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("change", ["a key too many", "a key missing", "another shape"])
+def test_every_key_must_find_its_place(copy: Path, change: str) -> None:
+    for path in weight_files(copy):
+        before = path.read_bytes()
+
+        def spoil(tensors: dict[str, tensorfile.RawTensor]) -> None:
+            name = sorted(tensors)[len(tensors) // 2]
+            if change == "a key too many":
+                tensors["surplus.weight"] = tensors[name]
+            elif change == "a key missing":
+                del tensors[name]
+            else:
+                tensors[name] = tensorfile.raw(np.zeros((*tensors[name].shape, 2), np.float32))
+
+        rewrite(path, spoil)
+        with pytest.raises(ModelError, match="do not fit"):
+            load_base(copy)
+        path.write_bytes(before)
+    load_base(copy)
+
+
+def test_a_part_that_is_missing_or_cut_off_is_one_sentence(copy: Path) -> None:
+    for path in [*weight_files(copy), *sorted(copy.rglob("*config.json"))]:
+        if path.name == "tokenizer_config.json":
+            continue
+        before = path.read_bytes()
+        path.write_bytes(before[: len(before) // 2])
+        with pytest.raises((ModelError, tensorfile.FileProblem)):
+            load_base(copy)
+        path.unlink()
+        with pytest.raises(ModelError):
+            load_base(copy)
+        path.write_bytes(before)
+
+
+def test_pictures_become_latents_and_latents_pictures_of_the_same_size(loaded: Model) -> None:
+    side, factor = loaded.resolution, loaded.latent_factor
+    images = randomness.normal((2, 3, side, side + 4 * factor), 0, "images").clamp(-1, 1)
+    with torch.no_grad():
+        latents = loaded.family.encode_images(loaded, images)
+        back = loaded.family.decode_latents(loaded, latents)
+    assert latents.shape == (2, loaded.latent_channels, side // factor, side // factor + 4)
+    assert back.shape == images.shape
+    assert latents.dtype == back.dtype == torch.float32
+
+
+def test_latents_are_the_posterior_s_mean_so_nothing_is_drawn(loaded: Model) -> None:
+    images = randomness.normal((1, 3, loaded.resolution, loaded.resolution), 0, "images").clamp(-1, 1)
+    state = torch.random.get_rng_state()
+    with torch.no_grad():
+        first, second = (loaded.family.encode_images(loaded, images) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_encoded_prompt_is_a_function_of_its_text_alone(loaded: Model) -> None:
+    texts = ["a red boat", "", "a (black:1.4) cat BREAK at night", LONG, "🦊 ночь"]
+    with torch.no_grad():
+        alone = [loaded.family.encode_prompts(loaded, [weighted(text)]) for text in texts]
+        together = loaded.family.encode_prompts(loaded, [weighted(text) for text in texts])
+        empty = loaded.family.encode_prompts(loaded, [plain("")])
+    stacked = stack_prompts(alone, empty)
+    assert together.tokens_BLD.shape == stacked.tokens_BLD.shape
+    assert float((together.tokens_BLD - stacked.tokens_BLD).abs().max()) < 1e-5
+    assert alone[3].tokens_BLD.shape[1] > alone[0].tokens_BLD.shape[1]
+    assert torch.equal(together.pick([3, 0]).tokens_BLD, together.tokens_BLD[[3, 0]])
+
+
+def test_a_prediction_is_a_function_of_its_own_sample(loaded: Model, latents_BCHW: Tensor) -> None:
+    both = told(loaded, "a red boat", LONG)
+    sigmas = torch.tensor([0.4, 6.0], dtype=torch.float64)
+    given = latents_BCHW.clone()
+    with torch.no_grad():
+        together = loaded.family.predict(loaded, latents_BCHW, sigmas, both)
+        for place in (0, 1):
+            one = Conditioning(both.text.pick([place]))
+            alone = loaded.family.predict(loaded, latents_BCHW[place : place + 1], sigmas[place : place + 1], one)
+            assert distance(together[place : place + 1], alone) < 1e-5
+    assert torch.equal(latents_BCHW, given)
+    assert together.dtype == torch.float32
+    assert together.shape == latents_BCHW.shape
+
+
+def test_text_and_noise_level_change_the_prediction_by_far_more_than_rounding(
+    loaded: Model, latents_BCHW: Tensor
+) -> None:
+    one, other = told(loaded, "a red boat", "a house"), told(loaded, "a cat", "a house at night")
+    assert distance(predict(loaded, latents_BCHW, one), predict(loaded, latents_BCHW, other)) > 1e-2
+    noisier = predict(loaded, latents_BCHW, one, sigma=4.0)
+    assert distance(predict(loaded, latents_BCHW, one), noisier) > 1e-2
+
+
+@pytest.mark.parametrize("presets", [["all", "text"], ["attention"]])
+def test_merging_and_taking_away_leaves_every_bit_of_the_base(
+    loaded: Model, latents_BCHW: Tensor, presets: list[str]
+) -> None:
+    weights = {
+        (part, name): tensor.clone()
+        for part, module in loaded.parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+    before = predict(loaded, latents_BCHW, told(loaded, "a red boat", "a cat"))
+    layers = adapter(loaded, presets)
+
+    merge(loaded.trainable_parts, loaded.pristine, [Applied(layers, 0.8, 0.6)])
+    assert distance(predict(loaded, latents_BCHW, told(loaded, "a red boat", "a cat")), before) > 1e-2
+    merge(loaded.trainable_parts, loaded.pristine, [Applied(layers, 0.0, 0.0)])
+    assert torch.equal(predict(loaded, latents_BCHW, told(loaded, "a red boat", "a cat")), before)
+    merge(loaded.trainable_parts, loaded.pristine, [])
+    for (part, name), tensor in weights.items():
+        assert torch.equal(loaded.parts[part].state_dict()[name], tensor), name
+
+
+def test_injected_and_merged_adapters_say_the_same(loaded: Model, latents_BCHW: Tensor) -> None:
+    conditioning = told(loaded, "a red boat", "a cat")
+    before = predict(loaded, latents_BCHW, conditioning)
+    layers = adapter(loaded, ["all"])
+    specs = [LayerSpec(name, weights.rank, weights.alpha) for name, weights in layers.items()]
+    with inject(loaded.trainable_parts, specs, seed=0) as injected:
+        injected.load(layers)
+        beside = predict(loaded, latents_BCHW, conditioning)
+        injected.strength = 0
+        assert torch.equal(predict(loaded, latents_BCHW, conditioning), before)
+    assert torch.equal(predict(loaded, latents_BCHW, conditioning), before)
+    merge(loaded.trainable_parts, loaded.pristine, [Applied(layers, 1.0, 1.0)])
+    try:
+        assert distance(predict(loaded, latents_BCHW, conditioning), beside) < 1e-4
+    finally:
+        merge(loaded.trainable_parts, loaded.pristine, [])
+    assert distance(beside, before) > 1e-2
+
+
+def test_every_layer_has_its_own_key_in_a_file_and_is_found_again(loaded: Model, tmp_path: Path) -> None:
+    layers = adapter(loaded, ["all", "text"])
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(formats.to_bytes(AdapterFile(layers), keys=loaded.family.keys, precision="F32"))
+    read = formats.read(path, keys=loaded.family.keys, layers=shapes(loaded.trainable_parts)).layers
+    assert set(read) == set(layers)
+    assert all(np.array_equal(read[name].delta(), layers[name].delta()) for name in layers)
+
+
+def test_an_adapter_of_another_size_of_base_is_refused_and_nothing_is_written(loaded: Model) -> None:
+    name, weights = next(iter(adapter(loaded, ["attention"]).items()))
+    wider = LayerWeights(np.zeros((3, weights.down.shape[1] + 1), np.float32), weights.up, 2.0)
+    before = find(loaded.trainable_parts)[name].weight.clone()
+    with pytest.raises(AdapterError):
+        merge(loaded.trainable_parts, loaded.pristine, [Applied({name: wider}, 1.0, 1.0)])
+    assert torch.equal(find(loaded.trainable_parts)[name].weight, before)
+
+
+def test_the_pristine_weights_are_those_of_the_file_and_not_the_networks_own(loaded: Model) -> None:
+    layers = find(loaded.trainable_parts)
+    assert set(loaded.pristine) == {f"{name}.weight" for name in layers}
+    for name, layer in layers.items():
+        pristine = loaded.pristine[f"{name}.weight"]
+        assert torch.equal(pristine.reshape(layer.weight.shape).float(), layer.weight)
+        assert pristine.data_ptr() != layer.weight.data_ptr()
+
+
+def test_nothing_of_the_base_is_trained_and_layers_behave_as_when_painting(loaded: Model) -> None:
+    for part in loaded.parts.values():
+        assert not part.training
+        assert not any(parameter.requires_grad for parameter in part.parameters())
