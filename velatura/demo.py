@@ -20,7 +20,6 @@ from velatura.files import make_folder, write_bytes, write_text
 from velatura.recipe import Recipe, build, to_toml
 
 if TYPE_CHECKING:
-
     from velatura.family import Model
     from velatura.generation.record import UsedLora
 
@@ -43,7 +42,15 @@ PROMPTS = (
 SETTINGS: dict[str, Any] = {
     "base": {"model": "pocket"},
     "adapter": {"rank": 8, "alpha": 8, "targets": ["all"]},
-    "train": {"steps": 240, "batch": 6, "learning_rate": 2e-3, "warmup": 10, "caption_dropout": 0.1},
+    # One thread: on a network this small a second one gains nothing in training, and waits for the first.
+    "train": {
+        "steps": 240,
+        "batch": 6,
+        "learning_rate": 2e-3,
+        "warmup": 10,
+        "caption_dropout": 0.1,
+        "threads": 1,
+    },
     "checkpoints": {"every": 60},
     "samples": {"count": 4, "cfg_scale": 4.0},
 }

@@ -17,6 +17,9 @@ def train(
     ] = Path(),
     overrides: Overrides = None,
     new: Annotated[bool, typer.Option("--new", help="Start a new run even where one could go on.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="After the choice, train once more on all pictures, held-out ones too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a LoRA, then judge its checkpoints.
@@ -30,7 +33,7 @@ def train(
 
     again = "velatura train" if recipe == Path() else f"velatura train {output.shown(recipe)}"
     done = follow(
-        api.train(recipe, overrides=overrides or [], new=new),
+        api.train(recipe, overrides=overrides or [], new=new, refit=refit),
         as_json=as_json,
         interrupted=f"stopped; `{again}` goes on from the last checkpoint",
     )
