@@ -115,7 +115,8 @@ def refit_steps(chosen: int, trained_on: int, pictures: int) -> int:
 
     Source: a fit over sets of 10 to 100 pictures at one learning rate, by spacepxl.
     """
-    return max(1, round(chosen * (pictures / trained_on) ** 0.54))
+    growth: float = (pictures / trained_on) ** 0.54
+    return max(1, round(chosen * growth))
 
 
 def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, project: Path) -> Iterator[Event]:
