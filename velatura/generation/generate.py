@@ -60,8 +60,8 @@ class Painted:
 def weighted(text: str) -> WeightedText:
     """A prompt in A1111's grammar as weighted text; LoRAs named in it are left to the caller."""
     pieces: list[tuple[str, float]] = []
-    for part in grammar.parse(text).parts:
-        pieces += [BREAK] if pieces else []
+    for place, part in enumerate(grammar.parse(text).parts):
+        pieces += [BREAK] if place else []
         pieces += [(fragment.text, fragment.weight) for fragment in part if fragment.text]
     return WeightedText(tuple(pieces))
 

@@ -72,7 +72,7 @@ def load(folder: Path) -> ClipTokenizer:
             else:
                 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             special = _special_tokens(folder)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError("the tokenizer's files are damaged", where=folder, fix="fetch the base again") from error
     except Exception as error:  # the tokenizers library raises bare Exception for a missing or broken file
         if type(error) is not Exception:
@@ -82,6 +82,10 @@ def load(folder: Path) -> ClipTokenizer:
     pad = tokenizer.token_to_id(special.get("pad_token", special["eos_token"]))
     if start is None or end is None or pad is None:
         raise ModelError("the tokenizer has no start and end tokens", where=folder, fix="fetch the base again")
+    tokenizer.add_special_tokens(sorted(set(special.values())))
+    # `tokenizer.json` may ask for both; captions are cut into chunks here, and nothing is dropped
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     return ClipTokenizer(tokenizer, start, end, pad, tokenizer.token_to_id(",</w>"))
 
 
@@ -122,7 +126,7 @@ def chunks(text: WeightedText, tokenizer: ClipTokenizer) -> list[Chunk]:
     """Cut a weighted text into chunks of 75 tokens; at least one, empty where there is no text.
 
     A1111's rule: when a chunk is full and its last comma is at most 20 tokens back, everything
-    behind the comma moves into the next chunk. `BREAK` closes a chunk that holds anything.
+    behind the comma moves into the next chunk. `BREAK` closes a chunk, even an empty one.
     """
     finished: list[Chunk] = []
     tokens: list[int] = []
