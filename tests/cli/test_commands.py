@@ -249,17 +249,19 @@ def test_train_hands_on_what_it_is_told_and_shows_how_it_ended(
     }
     monkeypatch.setattr(api, "train", worker(asked, summary))
 
-    answer = velatura("train", "ink", "--set", "train.steps=5", "--set", "train.batch=2", "--new")
+    answer = velatura("train", "ink", "--set", "train.steps=5", "--set", "train.batch=2", "--new", "--refit")
 
-    assert asked == {"arguments": (Path("ink"),), "overrides": ["train.steps=5", "train.batch=2"], "new": True}
+    overrides = ["train.steps=5", "train.batch=2"]
+    assert asked == {"arguments": (Path("ink"),), "overrides": overrides, "new": True, "refit": True}
     assert answer.code == 0 and answer.err == "it begins\n"
     assert answer.out.splitlines() == [
         "lora: loras/ink.safetensors",
         "reasons:",
         "  It is good.",
         "  It is early.",
-        "chosen: yes",
     ]
+    monkeypatch.setattr(api, "train", worker({}, {"step": 40, "chosen": False, "finished_before": True}))
+    assert velatura("train").out == "step: 40\nno checkpoint can be recommended; this is the last one\n"
 
 
 def test_machines_get_the_events_alone(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:

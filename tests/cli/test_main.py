@@ -263,10 +263,11 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(velatura: Velatura, monkeypat
 
     monkeypatch.setattr("velatura.api.train", work)
 
-    answer = velatura("train", "ink")
+    answer = velatura("train", "my ink", "--set", "train.steps=5", "--new")
 
     assert answer.code == 130 and ended == [True]
-    assert answer.err.splitlines()[-1] == "stopped; `velatura train ink` goes on from the last checkpoint"
+    again = "velatura train 'my ink' --set=train.steps=5"
+    assert answer.err.splitlines()[-1] == f"stopped; `{again}` goes on from the last checkpoint"
     assert "Traceback" not in answer.err
 
 

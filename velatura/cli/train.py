@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,10 @@ def train(
     from velatura.cli import ending
     from velatura.cli.progress import follow
 
-    again = "velatura train" if recipe == Path() else f"velatura train {output.shown(recipe)}"
+    words = [output.shown(recipe)] if recipe != Path() else []
+    again = shlex.join(
+        ["velatura", "train", *words, *(f"--set={one}" for one in overrides or []), *["--refit"] * refit]
+    )
     done = follow(
         api.train(recipe, overrides=overrides or [], new=new, refit=refit),
         as_json=as_json,
