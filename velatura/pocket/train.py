@@ -58,7 +58,7 @@ class Settings:
     """Seconds between two checkpoints."""
     vae_shards: int = 2
     """Shards of pictures, and of textures, that the autoencoder sees."""
-    vae_crops: int = 64_000
+    vae_crops: int = 48_000
     """Crops that the autoencoder sees, all workers together."""
     vae_crop: int = 48
     """Side of a crop, in pixels."""
@@ -68,12 +68,12 @@ class Settings:
     """Weight of the KL term, per latent element."""
     samples: int = 500_000
     """Pictures that the denoiser sees, all workers together."""
-    batch: int = 32
+    batch: int = 24
     """Per worker."""
     rate: float = 1.5e-3
     warmup: int = 100
-    first_shards: int = 8
-    samples_per_shard: int = 15_000
+    first_shards: int = 4
+    samples_per_shard: int = 10_000
     """A further shard joins each time this many pictures have been seen."""
     caption_dropout: float = 0.1
     min_snr: float = 5.0
@@ -228,7 +228,8 @@ def train_denoiser(rank: int, settings: Settings, folder: Path) -> None:
         step += 1
         if step % settings.average_every == 0 or step == last:
             average(settings, list(trained.values()))
-            decay = min(settings.ema, (step + 10) / (step + 200)) ** settings.average_every
+            # a tenth of the way so far, until the full horizon is reached
+            decay = min(settings.ema, 1 - 1 / (10 + step / 10)) ** settings.average_every
             for name, module in trained.items():
                 for key, value in module.state_dict().items():
                     if value.is_floating_point():
