@@ -142,3 +142,42 @@ def model(base: Path) -> Model:
 
     torch.set_num_threads(1)
     return load_base(base)
+
+
+SETTINGS = (
+    "adapter.rank=3",
+    "adapter.alpha=2",
+    "train.steps=12",
+    "train.batch=2",
+    "train.learning_rate=1e-2",
+    "train.threads=1",
+    "checkpoints.every=3",
+    "validation.strata=2",
+    "samples.count=1",
+    "samples.sampling_steps=2",
+)
+"""Of a training that takes a second or two."""
+
+
+def project(folder: Path, base: Path, *settings: str, pictures: int = 7) -> Path:
+    """A project with drawn pictures of several shapes and a recipe for the tiny base."""
+    from velatura.recipe import build, to_toml
+
+    for number in range(pictures):
+        size = ((64, 64), (96, 48), (64, 64), (48, 90))[number % 4]
+        picture(folder / "dataset" / f"{number}.png", size, number)
+        caption = f"a {('red', 'blue', 'green')[number % 3]} boat, {number} clouds"
+        (folder / "dataset" / f"{number}.txt").write_text(caption, encoding="utf-8")
+    told = build({"base": {"model": str(base)}}, [*SETTINGS, *settings])
+    (folder / "recipe.toml").write_text(to_toml(told), encoding="utf-8")
+    return folder
+
+
+def picture(path: Path, size: tuple[int, int], seed: int, **saving: Any) -> None:
+    """A picture unlike any other: coarse colours, scaled up."""
+    import numpy as np
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, **saving)

@@ -17,8 +17,8 @@ from velatura import recipe as recipes
 from velatura import run as runs
 from velatura import settings as user
 from velatura.errors import RecipeError, RunError
-from velatura.events import Done, Event, Note, Preview, Progress
-from velatura.files import make_folder, write_bytes, write_text
+from velatura.events import Checkpoint, Done, Event, Note, Preview, Progress
+from velatura.files import make_folder, sha256, write_bytes, write_text
 from velatura.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
         VelaturaError: the recipe, the pictures, the base or the disk are not as they must be.
     """
     from velatura.family import load_base
+    from velatura.training.adapter import specs
+    from velatura.training.samples import check as check_samples
 
     overrides = list(overrides)
     is_run = (path / "provenance.json").exists()
@@ -61,6 +63,8 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     model = load_base(base)
     yield Progress("loading the base", 1, 1)
     recipe = resolved(recipe, model, threads)
+    specs(recipe, model)
+    check_samples(recipe, model)
     pictures = read_pictures(recipe, project, model)
     for note in pictures.notes:
         yield Note(note)
@@ -76,6 +80,10 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
             "the pictures or captions have changed since this run began",
             where=run.path.name,
             fix="train the recipe anew",
+        )
+    elif run.provenance.get("base_hash") != model.hash:
+        raise RunError(
+            "the base is not the one that this run began with", where=run.path.name, fix="train the recipe anew"
         )
     if not run.finished:
         yield from _train_run(model, recipe, pictures, run, project)
@@ -120,14 +128,12 @@ def refit_steps(chosen: int, trained_on: int, pictures: int) -> int:
 
 
 def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, project: Path) -> Iterator[Event]:
-    from velatura.adapters.layers import find
-    from velatura.adapters.lora import LayerSpec, inject
-    from velatura.adapters.targets import select
+    from velatura.adapters.lora import inject
+    from velatura.training.adapter import specs
     from velatura.training.data import Batches, Cached, encode
     from velatura.training.facts import adapter_writer
     from velatura.training.loop import train as train_loop
 
-    names = select(recipe.adapter.targets, find(model.trainable_parts), presets=model.family.targets)
     with runs.Lock(run):
         cached: Cached | None = None
         for event in encode(model, pictures.prepared, flip=recipe.dataset.flip):
@@ -136,9 +142,8 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
             else:
                 cached = event
         assert cached is not None
-        specs = [LayerSpec(name, recipe.adapter.rank, recipe.adapter.alpha) for name in names]
         per_epoch = Batches(model, cached, recipe.train).per_epoch
-        with inject(model.trainable_parts, specs, seed=recipe.train.seed) as injected:
+        with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
             # a process that was killed may have published a checkpoint and not painted it
             for checkpoint in run.checkpoints():
@@ -146,7 +151,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
             for happened in train_loop(model, injected, cached, recipe, run, adapter_bytes=write):
                 run.append(happened)
                 yield happened
-                if type(happened).__name__ == "Checkpoint":
+                if isinstance(happened, Checkpoint):
                     yield from _paint_samples(model, recipe, pictures, run, injected, run.checkpoints()[-1])
         done = run.checkpoints()[-1] if run.checkpoints() else None
         if done is None or done.step < recipe.train.steps:
@@ -198,8 +203,7 @@ def _judge(
     write_text(run.path / "report.html", report(run, found, choice))
     last = run.checkpoints()[-1]
     chosen = next((one for one in run.checkpoints() if one.step == choice.step), last)
-    lora = make_folder(project / "loras") / f"{recipe.name}.safetensors"
-    write_bytes(lora, chosen.adapter.read_bytes())
+    lora = keep_lora(project, recipe.name, chosen.adapter.read_bytes())
     summary = {
         "run": run.path.name,
         "step": chosen.step,
@@ -213,6 +217,22 @@ def _judge(
     done = Done(recipe.train.steps, summary)
     run.append(done)
     yield done
+
+
+def keep_lora(project: Path, name: str, data: bytes) -> Path:
+    """Put an adapter into `loras/`. One from a run of this project is replaced, any other file keeps its place."""
+    folder = make_folder(project / "loras")
+    ours = {
+        runs.read_json(checkpoint.path / "manifest.json")["sha256"]["adapter.safetensors"]
+        for run in runs.runs_of(project)
+        for checkpoint in run.checkpoints()
+    }
+    path, number = folder / f"{name}.safetensors", 1
+    while path.exists() and sha256(path) not in ours:
+        number += 1
+        path = folder / f"{name}-{number}.safetensors"
+    write_bytes(path, data)
+    return path
 
 
 def report(run: runs.Run, results: Results, choice: Choice, **sections: Any) -> str:

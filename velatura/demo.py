@@ -158,7 +158,8 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
         raise DatasetError("no run of this project is finished", where=folder.name, fix="run the demo again")
     run = finished[-1]
     model = load_base(user.find_base(recipe.base.model, beside=folder))
-    lora = used_loras(model, "", [str(folder / "loras" / f"{recipe.name}.safetensors")], folder)[0]
+    file = folder / str(runs.read_json(run.path / "result.json")["lora"])
+    lora = used_loras(model, "", [str(file)], folder)[0]
 
     def at(strength: float) -> UsedLora:
         return UsedLora(lora.name, lora.hash, Applied(lora.applied.layers, strength, strength))
@@ -204,7 +205,7 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
         "verdict": verdict(found, choice),
         "reasons": list(choice.reasons),
         "report": str(folder / "report.html"),
-        "lora": str(folder / "loras" / f"{recipe.name}.safetensors"),
+        "lora": str(file),
         "next": [f"{command}   {what}" for command, what in _next_steps(folder, recipe)],
     }
     yield Done(recipe.train.steps, summary)

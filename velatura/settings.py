@@ -130,6 +130,14 @@ def find_base(name: str, *, beside: Path | None = None) -> Path:
     raise _unresolved("base model", name, found, known)
 
 
+def base_name(source: Path) -> str:
+    """What the base at this place is called: its built-in name, else that of its folder or file."""
+    for name, place in BUILT_IN_BASES.items():
+        if place == source:
+            return name
+    return source.stem if source.is_file() else source.resolve().name
+
+
 def find_lora(name: str, *, project: Path | None = None) -> Path:
     """The file that a LoRA's name or path means: a path, the project's `loras/` and other folders, then the user's.
 

@@ -29,6 +29,7 @@ from velatura.events import Progress
 from velatura.family import Model
 from velatura.files import make_folder, write_bytes, write_text
 from velatura.generation.generate import Job, Painted, generate
+from velatura.generation.prompt import literal
 from velatura.recipe import Recipe
 from velatura.run import CheckpointFolder, Run
 from velatura.training import samples as painting
@@ -82,9 +83,9 @@ class Reference:
 def exam(recipe: Recipe, pictures: Pictures) -> Exam:
     """The prompts and seeds of a dataset's exam; they follow from its captions alone."""
     sources = pictures.held_out or pictures.train
-    told = list(dict.fromkeys(one.captions[0] for one in sources))
+    told = list(dict.fromkeys(literal(one.captions[0]) for one in sources))
     captions = tuple(Job(told[place % len(told)], SEED + place) for place in range(min(PROMPTS, max(len(told), 4))))
-    trigger = recipe.dataset.trigger
+    trigger = literal(recipe.dataset.trigger)
     colours = tuple(
         Job(f"{trigger}, a {colour} {OBJECT}" if trigger else f"a {colour} {OBJECT}", SEED + 100 + seed)
         for colour in COLOURS

@@ -19,11 +19,14 @@ from torch import Tensor
 
 from velatura.diffusion import samplers
 from velatura.diffusion.guidance import classifier_free
-from velatura.errors import PromptError
+from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Conditioning, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
 from velatura.text.weighted import BREAK, WeightedText, plain
+
+LONGEST = 8192
+"""Pixels of a side at most."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,11 @@ def generate(model: Model, jobs: Sequence[Job], sampling: Sampling, *, batch: in
 
     Raises:
         PromptError: a prompt has no meaning.
-        SettingsError: an unknown sampler or schedule, or one that does not fit the model.
+        SettingsError: an unknown sampler or schedule, one that does not fit the model, or no steps.
     """
     check_size(model, sampling.width, sampling.height)
+    if sampling.steps < 1 or batch < 1:
+        raise SettingsError(f"{sampling.steps} steps in batches of {batch} paint nothing", fix="use 1 or more of each")
     sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
     sigmas = schedule(model.objective, sampling.steps)
     total = sampling.steps * -(-len(jobs) // batch)
@@ -158,8 +163,16 @@ def check_size(model: Model, width: int, height: int) -> None:
     Raises:
         PromptError: a side is not a multiple of what the networks halve, or is absurd.
     """
-    step = model.latent_factor * 4
     for name, side in (("width", width), ("height", height)):
-        if side % step or not step <= side <= 8192:
-            nearest = min(max(step, round(side / step) * step), 8192)
-            raise PromptError(f"the {name} {side} is not a multiple of {step}", fix=f"use {nearest}")
+        if side != nearest_side(model, side):
+            step = model.latent_factor * 4
+            raise PromptError(
+                f"the {name} {side} is not possible with this base, multiples of {step} up to {LONGEST} are",
+                fix=f"use {nearest_side(model, side)}",
+            )
+
+
+def nearest_side(model: Model, side: int) -> int:
+    """The nearest side, in pixels, that the model's latents can have."""
+    step = model.latent_factor * 4
+    return min(max(step, round(side / step) * step), LONGEST)

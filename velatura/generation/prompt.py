@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ SQUARE = 1 / 1.1
 _NETWORK = re.compile(r"<(\w+):([^>]+)>")
 _TOKEN = re.compile(r"(?P<escaped>\\[()\[\]\\]?)|:\s*(?P<weight>[+-]?[.\d]+)\s*\)|[()\[\]:]|[^\\()\[\]:]+")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK_WORD = re.compile(r"\bBREAK\b")
+_MARK = re.compile(r"<(?=\w+:)")
 _LORA_TYPES = ("lora", "lyco")
 _LORA_PLACES = ("name", "te", "unet")
 _LORA_FIX = "write <lora:name:strength>, or <lora:name:text strength:denoiser strength>"
@@ -73,6 +76,15 @@ def parse(prompt: str) -> Prompt:
     return Prompt(weigh(text), loras)
 
 
+def literal(text: str) -> str:
+    """Words as a prompt that means just them: a caption whose brackets, breaks and marks are no grammar.
+
+    To a tokenizer it is the text itself, spaces and capitals aside.
+    """
+    escaped = re.sub(r"[\\()\[\]]", r"\\\g<0>", text)
+    return _BREAK_WORD.sub("break", _MARK.sub("< ", escaped))
+
+
 def extract_loras(prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
     """The prompt without its `<lora:...>` marks, and what they ask for.
 
@@ -81,6 +93,20 @@ def extract_loras(prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
     """
     loras = tuple(_lora(match) for match in _NETWORK.finditer(prompt))
     return _NETWORK.sub("", prompt), loras
+
+
+def rename_loras(prompt: str, names: Mapping[str, str]) -> str:
+    """The prompt with its LoRAs called otherwise: a path of this disk becomes a name that travels.
+
+    Raises:
+        PromptError: see `parse`.
+    """
+
+    def renamed(match: re.Match[str]) -> str:
+        name = _lora(match).name
+        return f"<{match[1]}:{match[2].replace(name, names.get(name, name), 1)}>"
+
+    return _NETWORK.sub(renamed, prompt)
 
 
 def weigh(text: str) -> tuple[tuple[Fragment, ...], ...]:

@@ -6,6 +6,7 @@ Names and hashes only: no path, user or host name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class UsedLora:
     hash: str
     """sha256 of its tensors, hex; its first 12 digits are A1111's hash of a LoRA."""
     applied: Applied
+    asked: str | None = None
+    """What the prompt calls it; None where it was given beside the prompt."""
 
 
 def used_loras(model: Model, text: str, given: Sequence[str], project: Path | None) -> list[UsedLora]:
@@ -46,14 +49,15 @@ def used_loras(model: Model, text: str, given: Sequence[str], project: Path | No
         AdapterError: one does not fit the base.
         PromptError: a strength is not a number.
     """
-    asked = [(use.name, use.denoiser_strength, use.text_strength) for use in prompt.parse(text).loras]
-    asked += [(name, strength, strength) for name, strength in map(_split, given)]
+    named = prompt.parse(text).loras
+    asked = [*named, *(prompt.LoraUse(name, strength, strength) for name, strength in map(_split, given))]
     found = []
-    for name, denoiser, text_strength in asked:
-        path = user.find_lora(name, project=project)
+    for place, use in enumerate(asked):
+        path = user.find_lora(use.name, project=project)
         adapter = formats.read(path, keys=model.family.keys, layers=shapes(model.trainable_parts))
-        applied = Applied(adapter.layers, denoiser, text_strength)
-        found.append(UsedLora(path.stem, tensor_hash(path.read_bytes()), applied))
+        applied = Applied(adapter.layers, use.denoiser_strength, use.text_strength)
+        called = use.name if place < len(named) else None
+        found.append(UsedLora(path.stem, tensor_hash(path.read_bytes()), applied, called))
     return found
 
 
@@ -62,20 +66,21 @@ def _split(given: str) -> tuple[str, float]:
     if not colon or "/" in strength or "\\" in strength:
         return given, 1.0
     try:
-        return name, float(strength)
-    except ValueError as error:
-        raise PromptError(
-            f"the strength '{strength}' of --lora {name} is not a number", fix=f"write --lora {name}:0.8"
-        ) from error
+        value = float(strength)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PromptError(f"the strength '{strength}' of --lora {name} is not a number", fix=f"write --lora {name}:0.8")
+    return name, value
 
 
 def infotext_of(
     model: Model, job: Job, sampling: Sampling, loras: Sequence[UsedLora], *, batch: int
 ) -> tuple[str, dict[str, Any]]:
     """A picture's infotext and record."""
-    named = {use.name for use in prompt.parse(job.prompt).loras}
-    beside = [lora for lora in loras if lora.name not in named]
-    told = job.prompt + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
+    words = prompt.rename_loras(job.prompt, {lora.asked: lora.name for lora in loras if lora.asked is not None})
+    beside = [lora for lora in loras if lora.asked is None]
+    told = words + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
     settings = {
         "Steps": sampling.steps,
         "Sampler": sampling.sampler,
@@ -90,7 +95,7 @@ def infotext_of(
         "Version": f"velatura {velatura.__version__}",
     }
     record = {
-        "prompt": job.prompt,
+        "prompt": words,
         "negative_prompt": job.negative_prompt,
         "seed": job.seed,
         "steps": sampling.steps,

@@ -17,8 +17,9 @@ from velatura.training.loop import AdapterBytes
 
 
 def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
-    """A hash over everything that decides what a run computes."""
-    told = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    """A hash over everything that decides what a run computes; not where base and pictures lie."""
+    settings = recipe.model_dump(mode="json", exclude={"base": {"model"}, "dataset": {"path"}})
+    told = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(f"{told}\n{pictures.fingerprint}\n{base_hash}".encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ import torch
 
 from velatura.adapters.lora import Injected
 from velatura.adapters.weights import LayerWeights
-from velatura.errors import TrainingError
+from velatura.errors import AdapterError, TrainingError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model
 from velatura.recipe import Recipe
@@ -27,6 +27,8 @@ from velatura.training.rate import learning_rate
 
 METRIC_EVERY = 10
 """Steps between two recorded losses; reading one waits for the device."""
+
+CALMER = "lower train.learning_rate, which starts a new run; the checkpoints so far are kept"
 
 AdapterBytes = Callable[[dict[str, LayerWeights], int], bytes]
 """The adapter's file from its weights and the step."""
@@ -62,7 +64,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, step)
         losses.append(value.detach())
-        if len(losses) == METRIC_EVERY or step + 1 == settings.steps or due(recipe, step + 1):
+        if (step + 1) % METRIC_EVERY == 0 or due(recipe, step + 1):
             yield _measured(step + 1, losses, learning_rate(settings, step))
             losses = []
         optimizer.step()
@@ -71,12 +73,13 @@ def train(
         seconds = (time.monotonic() - started) / (step - first) * (settings.steps - step)
         yield Progress("training", step, settings.steps, round(seconds, 1))
         asked, controls = run.requests(controls)
-        if "pause" in asked:
+        while _pauses(asked):
             yield Note("paused")
-            asked, controls = wait_while_paused(run, controls)
+            more, controls = wait_while_paused(run, controls)
+            asked += more
         if due(recipe, step) or _wants_checkpoint(asked):
             files = {
-                "adapter.safetensors": adapter_bytes(injected.weights(), step),
+                "adapter.safetensors": _sound(adapter_bytes, injected.weights(), step),
                 "state.safetensors": state_bytes(parameters, optimizer, step=step),
             }
             published = run.publish(step, files)
@@ -108,16 +111,26 @@ def forget_old_states(run: Run, *, keep: int) -> None:
         run.drop_state(checkpoint)
 
 
+def _pauses(asked: list[Request]) -> bool:
+    """Whether, of what was asked since the last step, the last word is to pause."""
+    return "stop" not in asked and [one for one in asked if one in ("pause", "continue")][-1:] == ["pause"]
+
+
 def _wants_checkpoint(asked: list[Request]) -> bool:
     return any(request in ("stop", "snapshot", "preview") for request in asked)
+
+
+def _sound(adapter_bytes: AdapterBytes, weights: dict[str, LayerWeights], step: int) -> bytes:
+    """The adapter's file; weights that are not numbers are never written."""
+    try:
+        return adapter_bytes(weights, step)
+    except AdapterError as error:
+        raise TrainingError(f"training has broken down by step {step}: {error.what}", fix=CALMER) from error
 
 
 def _measured(step: int, losses: list[torch.Tensor], rate: float) -> Metric:
     """The mean of the losses since the last one, read from the device once."""
     mean = float(torch.stack(losses).mean())
     if not math.isfinite(mean):
-        raise TrainingError(
-            f"the loss is not a number by step {step}",
-            fix="lower train.learning_rate; the run goes on from its last checkpoint",
-        )
+        raise TrainingError(f"the loss is not a number by step {step}", fix=CALMER)
     return Metric(step, {"loss": mean, "learning_rate": rate})

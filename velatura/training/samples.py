@@ -16,8 +16,11 @@ from velatura.adapters.layers import shapes
 from velatura.adapters.lora import Injected
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.weights import AdapterFile
+from velatura.diffusion.samplers import resolve
+from velatura.errors import PromptError
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Job, Painted, Sampling, generate, nearest_side
+from velatura.generation.prompt import literal, parse
 from velatura.recipe import Recipe
 from velatura.training.dataset import Pictures
 
@@ -46,17 +49,34 @@ def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = No
             injected.strength = before
 
 
+def check(recipe: Recipe, model: Model) -> None:
+    """Refuse sample settings that could not be painted, before hours of training end in them.
+
+    Raises:
+        PromptError: a prompt has no meaning, or names a LoRA.
+        SettingsError: an unknown sampler or schedule, or one that does not fit the base.
+    """
+    resolve(recipe.samples.sampler, recipe.samples.scheduler, model.objective)
+    for prompt in recipe.samples.prompts:
+        if parse(prompt).loras:
+            raise PromptError(
+                f"a sample prompt names a LoRA: {prompt}",
+                where="samples.prompts",
+                fix="leave it out: samples show the LoRA in training",
+            )
+
+
 def jobs(recipe: Recipe, pictures: Pictures) -> list[Job]:
     """The recipe's prompts, or else captions: held-out ones first, then those of training."""
-    captions = [one.captions[0] for one in (*pictures.held_out, *pictures.train)]
-    told = recipe.samples.prompts or list(dict.fromkeys(captions)) or [recipe.dataset.trigger]
+    captions = [literal(one.captions[0]) for one in (*pictures.held_out, *pictures.train)]
+    told = recipe.samples.prompts or list(dict.fromkeys(captions))
     chosen = (told * recipe.samples.count)[: recipe.samples.count] if told else []
     return [Job(prompt, recipe.samples.seed + place) for place, prompt in enumerate(chosen)]
 
 
 def sampling(recipe: Recipe, model: Model) -> Sampling:
     """How the recipe's sample pictures are painted."""
-    side = recipe.dataset.resolution or model.resolution
+    side = nearest_side(model, recipe.dataset.resolution or model.resolution)
     told = recipe.samples
     return Sampling(side, side, told.sampling_steps, told.cfg_scale, told.sampler, told.scheduler)
 

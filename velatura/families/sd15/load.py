@@ -14,6 +14,7 @@ from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.families.sd15.recognise import VARIANT
 from velatura.family import MemoryPolicy, Model
+from velatura.settings import base_name
 from velatura.text import clip_tokens
 from velatura.weights.source import BaseFolder
 
@@ -54,7 +55,7 @@ def load(family: ModelFamily, source: Path, hashes: dict[str, str], policy: Memo
     model = Model(
         family=family,
         variant=VARIANT,
-        name=source.name,
+        name=base_name(source),
         hash=hashes["base"],
         objective=Objective.from_scheduler(scheduler),
         parts=parts,
