@@ -47,10 +47,6 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     Raises:
         VelaturaError: the recipe, the pictures, the base or the disk are not as they must be.
     """
-    from velatura.family import load_base
-    from velatura.training.adapter import specs
-    from velatura.training.samples import check as check_samples
-
     overrides = list(overrides)
     is_run = (path / "provenance.json").exists()
     if is_run and (overrides or new):
@@ -58,8 +54,13 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     recipe = runs.open_run(path).recipe if is_run else recipes.load(path, overrides)
     project = path.resolve().parent.parent if is_run else project_of(path)
     base = user.find_base(recipe.base.model, beside=project)
-    threads = set_threads(recipe.train.threads)
     yield Progress("loading the base", 0, 1)
+    # torch comes in here, after everything that a recipe can be wrong about without it
+    from velatura.family import load_base
+    from velatura.training.adapter import specs
+    from velatura.training.samples import check as check_samples
+
+    threads = set_threads(recipe.train.threads)
     model = load_base(base)
     yield Progress("loading the base", 1, 1)
     recipe = resolved(recipe, model, threads)
