@@ -51,6 +51,7 @@ def train(
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     batches = Batches(model, cached, settings)
     step = resume(run, injected, optimizer)
+    forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
     if step:
         yield Resumed(step)
     controls = run.control_end()
