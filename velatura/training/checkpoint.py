@@ -37,8 +37,10 @@ def load_state(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: to
         RunError: the state is of another adapter.
     """
     tensors, metadata = tensorfile.read(path)
-    expected = {f"{kind}/{name}" for kind in ("weight", *AVERAGES) for name in parameters}
-    if set(tensors) != expected:
+    expected = {
+        f"{kind}/{name}": tuple(one.shape) for kind in ("weight", *AVERAGES) for name, one in parameters.items()
+    }
+    if {name: tensor.shape for name, tensor in tensors.items()} != expected:
         raise RunError("this state belongs to another adapter", where=path, fix="start a new run with --new")
     step = int(metadata["step"])
     for name, parameter in parameters.items():

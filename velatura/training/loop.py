@@ -52,7 +52,7 @@ def train(
     batches = Batches(model, cached, settings)
     step = resume(run, injected, optimizer)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
-    if step:
+    if step or run.events():  # an earlier start may have ended before its first checkpoint
         yield Resumed(step)
     controls = run.control_end()
     started, first = time.monotonic(), step
