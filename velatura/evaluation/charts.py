@@ -135,7 +135,8 @@ class _Axes:
         keep_x: tuple[float, float] | None = None,
         percent: bool = False,
     ) -> None:
-        up = list(up) if len(up) > 1 else [up[0] - 1, up[0] + 1]
+        # A lone value may round to two equal ticks.
+        up = list(up) if up[-1] > up[0] else [up[0] - 1, up[0] + 1]
         self.across, self.up, self.percent = across, up, percent
         left, right = keep_x if keep_x is not None else (across[0], across[-1])
         # One checkpoint alone stands in the middle.
