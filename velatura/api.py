@@ -20,6 +20,7 @@ from velatura.errors import RecipeError, RunError
 from velatura.events import Checkpoint, Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, sha256, write_bytes, write_text
 from velatura.recipe import Recipe
+from velatura.version import __version__
 
 if TYPE_CHECKING:
     from velatura.adapters.lora import Injected
@@ -377,11 +378,10 @@ def provenance(recipe: Recipe, pictures: Pictures, model: Model) -> dict[str, An
     import torch
     import transformers
 
-    import velatura
     from velatura.training.facts import run_fingerprint
 
     return {
-        "velatura": velatura.__version__,
+        "velatura": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,

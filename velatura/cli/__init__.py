@@ -39,7 +39,7 @@ app.command()(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from velatura import __version__
+        from velatura.version import __version__
 
         output.say(f"velatura {__version__}")
         raise typer.Exit

@@ -14,9 +14,10 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from velatura import __version__, files
+from velatura import files
 from velatura.cli import output
 from velatura.errors import FileProblem, SettingsError, VelaturaError
+from velatura.version import __version__
 
 FEWEST_LETTERS = 3
 """Shorter names of users and computers are not looked for: they are in every word."""

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from velatura import __version__, settings, tensorfile
+from velatura import settings, tensorfile
 from velatura.doctor import machine, neighbours, packages
 from velatura.errors import SettingsError, VelaturaError
+from velatura.version import __version__
 
 GIGABYTE = 1024**3
 

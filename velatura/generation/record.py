@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-import velatura
 from velatura import settings as user
 from velatura.adapters import formats
 from velatura.adapters.layers import shapes
@@ -24,6 +23,7 @@ from velatura.family import Model
 from velatura.generation import infotext, prompt
 from velatura.generation.generate import Job, Sampling
 from velatura.tensorfile import tensor_hash
+from velatura.version import __version__
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def infotext_of(
         "Model": model.name,
         "RNG": "CPU",
         "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
-        "Version": f"velatura {velatura.__version__}",
+        "Version": f"velatura {__version__}",
     }
     record = {
         "prompt": words,
@@ -119,7 +119,7 @@ def infotext_of(
         "device": model.policy.device,
         "dtype": str(model.policy.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "velatura": velatura.__version__,
+        "velatura": __version__,
         "torch": torch.__version__,
     }
     return infotext.write(told, job.negative_prompt, settings), record

@@ -1,6 +1,6 @@
 """Write the trained pocket base as a diffusers folder: fp16 safetensors, settings, and what made it.
 
-    python -m velatura.pocket.export --state FOLDER [--to FOLDER] [--version 1]
+python -m velatura.pocket.export --state FOLDER [--to FOLDER] [--version 1]
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import Counter
 
-import velatura
 from velatura.adapters import formats
 from velatura.adapters.metadata import TrainingFacts, build
 from velatura.adapters.weights import AdapterFile, LayerWeights
@@ -14,6 +13,7 @@ from velatura.family import Model
 from velatura.recipe import Recipe
 from velatura.training.dataset import Pictures
 from velatura.training.loop import AdapterBytes
+from velatura.version import __version__
 
 
 def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
@@ -70,7 +70,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             flip=recipe.dataset.flip,
             caption_dropout=settings.caption_dropout,
             tag_frequency=dict(words),
-            software=f"velatura {velatura.__version__}",
+            software=f"velatura {__version__}",
             trigger=recipe.dataset.trigger or None,
             title=recipe.name,
         )
