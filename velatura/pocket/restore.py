@@ -1,0 +1,75 @@
+"""Go on training from published weights, where a training's own state is gone.
+
+    python -m velatura.pocket.restore --state FOLDER [--base FOLDER]
+    python -m velatura.pocket.train --state FOLDER ...
+
+The optimizers start afresh and the weights come back from fp16; what was learnt is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from velatura import settings as user
+from velatura.errors import RunError
+from velatura.files import make_folder, write_text
+from velatura.pocket.architecture import build_autoencoder, build_denoiser, build_text_encoder
+from velatura.pocket.export import TOKENIZER_FILES
+from velatura.pocket.train import Settings
+from velatura.weights.source import BaseFolder
+
+
+def restore(base: Path, state: Path) -> None:
+    """Write a state folder from a published base.
+
+    Raises:
+        RunError: the folder holds a training already.
+        ModelError: the base is incomplete.
+    """
+    if (state / "denoiser" / "newest.json").exists():
+        raise RunError("this folder holds a training already", where=state, fix="choose another folder")
+    folder = BaseFolder(base)
+    made = json.loads((base / "velatura.json").read_text(encoding="utf-8"))
+    settings = Settings(**made["settings"])
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(base / "tokenizer" / name, make_folder(state / "tokenizer") / name)
+    steps = settings.vae_crops // (settings.vae_batch * settings.workers)
+    vae = _filled(build_autoencoder(), folder.weights("vae"))
+    _write(state / "autoencoder", steps, settings.workers, {"model": vae, "averaged": {}})
+    trained = {
+        "denoiser": _filled(build_denoiser(), folder.weights("unet")),
+        "text_encoder": _filled(build_text_encoder(), folder.weights("text_encoder")),
+    }
+    steps = made["samples"] // (settings.batch * settings.workers)
+    _write(state / "denoiser", steps, settings.workers, {**trained, "averaged": trained})
+
+
+def _filled(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = network.state_dict()
+    return {key: weights[key].float() if key in weights else value for key, value in state.items()}
+
+
+def _write(folder: Path, step: int, workers: int, weights: dict[str, Any]) -> None:
+    make_folder(folder)
+    torch.save(weights, folder / f"weights-{step:07d}.pt")
+    write_text(folder / "newest.json", json.dumps({"step": step, "workers": workers}))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="velatura.pocket.restore")
+    parser.add_argument("--state", type=Path, required=True, help="folder to write the training's state to")
+    parser.add_argument("--base", type=Path, default=user.BUILT_IN_BASES["pocket"], help="the published base")
+    given = parser.parse_args()
+    restore(given.base, given.state)
+
+
+if __name__ == "__main__":
+    main()
