@@ -23,7 +23,7 @@ from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Conditioning, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
-from velatura.text.weighted import BREAK, WeightedText, plain
+from velatura.text.weighted import BREAK, WeightedText
 
 LONGEST = 8192
 """Pixels of a side at most."""
@@ -118,26 +118,44 @@ def _first_latents(model: Model, noise_BCHW: Tensor, sigma: float) -> Tensor:
 
 
 class _Denoise:
-    """The clean latents that a batch most likely hides, guided by its prompts."""
+    """The clean latents that a batch most likely hides, guided by its prompts.
+
+    Prompts of different length go through the denoiser apart, as in A1111: filled up to one length, a
+    picture would depend on the prompts beside it.
+    """
 
     def __init__(self, model: Model, jobs: Sequence[Job], cfg_scale: float) -> None:
         self.model, self.cfg_scale = model, cfg_scale
-        positive = [encoded(model, job.prompt) for job in jobs]
-        negative = [encoded(model, job.negative_prompt) for job in jobs] if cfg_scale != 1 else []
-        empty = model.family.encode_prompts(model, [plain("")])
-        self.conditioning = Conditioning(stack_prompts([*positive, *negative], empty))
+        told = [job.prompt for job in jobs]
+        told += [job.negative_prompt for job in jobs] if cfg_scale != 1 else []
+        self.groups = _by_length([encoded(model, text) for text in told])
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
-        objective, count = self.model.objective, len(x)
+        count = len(x)
         if self.cfg_scale == 1:
-            sigma_B = torch.full((count,), sigma, dtype=torch.float64)
-            prediction = self.model.family.predict(self.model, x, sigma_B, self.conditioning)
+            prediction = self._predicted(x, sigma)
         else:
-            sigma_B = torch.full((2 * count,), sigma, dtype=torch.float64)
-            both = self.model.family.predict(self.model, torch.cat([x, x]), sigma_B, self.conditioning)
+            both = self._predicted(torch.cat([x, x]), sigma)
             prediction = classifier_free(both[:count], both[count:], self.cfg_scale)
-        return objective.denoised(x, prediction, sigma_B[:count])
+        return self.model.objective.denoised(x, prediction, torch.full((count,), sigma, dtype=torch.float64))
+
+    def _predicted(self, x: Tensor, sigma: float) -> Tensor:
+        found = torch.empty_like(x)
+        for rows, conditioning in self.groups:
+            sigma_B = torch.full((len(rows),), sigma, dtype=torch.float64)
+            found[rows] = self.model.family.predict(self.model, x[rows], sigma_B, conditioning)
+        return found
+
+
+def _by_length(texts: Sequence[TextConditioning]) -> list[tuple[list[int], Conditioning]]:
+    """Encoded prompts of equal length together, with their places."""
+    places: dict[int, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text.tokens_BLD.shape[1], []).append(place)
+    return [
+        (rows, Conditioning(stack_prompts([texts[row] for row in rows], texts[rows[0]]))) for rows in places.values()
+    ]
 
 
 @torch.inference_mode()
