@@ -73,8 +73,8 @@ class Settings:
     rate: float = 1.5e-3
     warmup: int = 100
     first_shards: int = 4
-    samples_per_shard: int = 10_000
-    """A further shard joins each time this many pictures have been seen."""
+    samples_per_shard: int = 15_000
+    """A further shard of each worker joins each time every one of them has seen this many pictures."""
     caption_dropout: float = 0.1
     min_snr: float = 5.0
     ema: float = 0.9995
@@ -293,7 +293,9 @@ class Latents:
         """Latents (B, C, H, W) scaled to unit variance, tokens (B, L); captions dropped at their rate."""
         settings = self.settings
         seen = step * settings.batch * settings.workers
-        wanted = settings.first_shards + seen // settings.samples_per_shard
+        # one for each worker at a time, so that they draw and encode side by side
+        rounds = seen // (settings.samples_per_shard * settings.workers)
+        wanted = settings.first_shards + rounds * settings.workers
         if wanted > self.count:
             self._grow(wanted)
         rng = randomness.generator(settings.seed, "batch", step, self.rank)
