@@ -77,28 +77,41 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
         run = runs.create(
             project, recipe, provenance=provenance(recipe, pictures, model), dataset_lines=lines(pictures)
         )
-    elif run.provenance.get("dataset_fingerprint") != pictures.fingerprint:
-        raise RunError(
-            "the pictures or captions have changed since this run began",
-            where=run.path.name,
-            fix="train the recipe anew",
-        )
-    elif run.provenance.get("base_hash") != model.hash:
-        raise RunError(
-            "the base is not the one that this run began with", where=run.path.name, fix="train the recipe anew"
-        )
-    if not run.finished:
+    check_unchanged(run, pictures, model)
+    at_work = not run.finished
+    if at_work:
         yield from _train_run(model, recipe, pictures, run, project)
-    elif not refit:
+    if refit and run.finished:
+        for event in _refit(model, recipe, pictures, run, project):
+            at_work |= isinstance(event, Done)
+            yield event
+    if not at_work:
         yield Note(f"run {run.path.name} is finished; --new trains again")
         yield Done(recipe.train.steps, {"run": run.path.name, "finished_before": True})
-    if refit and run.finished and pictures.held_out:
-        yield from _refit(model, recipe, pictures, run, project)
+
+
+def check_unchanged(run: runs.Run, pictures: Pictures, model: Model) -> None:
+    """Refuse to go on with a run on other pictures or another base: those held out may have been trained on.
+
+    Raises:
+        RunError: they have changed.
+    """
+    made = run.provenance
+    if made.get("dataset_fingerprint") != pictures.fingerprint:
+        changed = "the pictures or captions have changed since this run began"
+    elif made.get("base_hash") != model.hash:
+        changed = "the base is not the one that this run began with"
+    else:
+        return
+    raise RunError(changed, where=run.path.name, fix="train the recipe anew")
 
 
 def _refit(model: Model, recipe: Recipe, pictures: Pictures, judged: runs.Run, project: Path) -> Iterator[Event]:
     """Train on all pictures for as long as the chosen checkpoint was, lengthened for the further pictures."""
     result = runs.read_json(judged.path / "result.json")
+    if not pictures.held_out:
+        yield Note("no picture was held out, so there is no other to train again on")
+        return
     if not result["chosen"]:
         yield Note("no checkpoint could be recommended, so there is nothing to train again on all pictures")
         return
@@ -261,7 +274,7 @@ def evaluate(path: Path) -> Iterator[Event]:
     """Judge a finished run again.
 
     Raises:
-        RunError: this is no run, or it has no checkpoint yet.
+        RunError: this is no run, it has no checkpoint yet, or its pictures or base have changed.
     """
     from velatura.family import load_base
     from velatura.training.data import Cached, encode
@@ -273,6 +286,7 @@ def evaluate(path: Path) -> Iterator[Event]:
     set_threads(recipe.train.threads)
     model = load_base(user.find_base(recipe.base.model, beside=project))
     pictures = read_pictures(recipe, project, model)
+    check_unchanged(run, pictures, model)
     with runs.Lock(run):
         for event in encode(model, pictures.prepared, flip=False):
             if isinstance(event, Cached):

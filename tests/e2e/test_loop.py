@@ -21,7 +21,8 @@ from velatura import run as runs
 from velatura.adapters import formats
 from velatura.adapters.layers import shapes
 from velatura.errors import RunError
-from velatura.evaluation import results
+from velatura.evaluation import choose, results
+from velatura.evaluation.choose import Choice
 from velatura.evaluation.results import Results
 from velatura.events import Checkpoint, Done, Event, Metric, Note, Preview, Progress
 from velatura.family import Model
@@ -196,6 +197,56 @@ def test_a_run_can_be_judged_again(base: Path, tmp_path: Path) -> None:
     shutil.rmtree(run.path / "checkpoints")
     with pytest.raises(RunError, match="no checkpoint"):
         list(api.evaluate(run.path))
+
+
+def test_a_run_is_not_judged_again_on_other_pictures(base: Path, tmp_path: Path) -> None:
+    """Those held out now may have been trained on then."""
+    project = project_of(tmp_path, base)
+    list(api.train(project, overrides=["train.steps=1"]))
+    run, _, _ = judged(project)
+    before = (run.path / "evaluation.json").read_bytes()
+    tiny.picture(project / "dataset" / "one more.png", (64, 64), 99)
+    with pytest.raises(RunError, match="changed"):
+        list(api.evaluate(run.path))
+    assert (run.path / "evaluation.json").read_bytes() == before
+
+
+def test_refit_trains_on_all_pictures_for_longer_and_hands_that_over(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_one(found: Results) -> Choice:
+        return Choice(step=found.checkpoints[0].step, reasons=("Told so by the test.",))
+
+    monkeypatch.setattr(choose, "choose", first_one)
+    project = project_of(tmp_path, base)
+    *_, done = api.train(project, refit=True)
+    assert isinstance(done, Done)
+    first, second = runs.runs_of(project)
+    assert first.recipe.train.steps == 6
+    assert second.recipe.train.steps == api.refit_steps(3, 4, 6) == 4
+    lines = [json.loads(line) for line in (second.path / "dataset.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["split"] for line in lines} == {"train"}
+    assert second.provenance["refit_of"] == first.path.name
+    handed = (project / done.summary["lora"]).read_bytes()
+    assert handed == second.checkpoints()[-1].adapter.read_bytes()
+
+    again = list(api.train(project, refit=True))
+    assert isinstance(again[-1], Done)
+    assert not any(isinstance(event, Checkpoint) for event in again)
+    assert len(runs.runs_of(project)) == 2
+
+
+def test_without_a_recommendation_there_is_nothing_to_refit(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "choose", lambda results: Choice(step=None, reasons=("None is good.",)))
+    project = project_of(tmp_path, base)
+    told = ["train.steps=1"]
+    first = list(api.train(project, overrides=told, refit=True))
+    assert any(isinstance(event, Note) and "recommended" in event.text for event in first)
+    *_, done = api.train(project, overrides=told, refit=True)
+    assert isinstance(done, Done)
+    assert len(runs.runs_of(project)) == 1
 
 
 def test_a_plan_says_before_what_training_does(base: Path, tmp_path: Path) -> None:

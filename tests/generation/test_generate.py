@@ -199,6 +199,12 @@ def test_no_steps_and_no_batch_are_refused(model: Model) -> None:
         next(generate(model, JOBS[:1], QUICK, batch=0))
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_torch_cannot_take_is_refused(model: Model, seed: int) -> None:
+    with pytest.raises(SettingsError, match=str(seed)):
+        next(generate(model, [Job("a boat", seed)], QUICK))
+
+
 def test_one_step_paints(model: Model) -> None:
     for sampler in ("Euler", "DPM++ 2M", "Heun", "Euler a"):
         assert len(paint(model, JOBS[:1], replace(QUICK, steps=1, sampler=sampler, scheduler="Karras"))) == 1

@@ -74,9 +74,11 @@ def generate(model: Model, jobs: Sequence[Job], sampling: Sampling, *, batch: in
 
     Raises:
         PromptError: a prompt has no meaning.
-        SettingsError: an unknown sampler or schedule, one that does not fit the model, or no steps.
+        SettingsError: an unknown sampler or schedule, one that does not fit the model, no steps, or no seed.
     """
     check_size(model, sampling.width, sampling.height)
+    if wrong := next((job.seed for job in jobs if not 0 <= job.seed < 2**64), None):
+        raise SettingsError(f"{wrong} is not a seed", fix="use a number from 0 to 18446744073709551615")
     if sampling.steps < 1 or batch < 1:
         raise SettingsError(f"{sampling.steps} steps in batches of {batch} paint nothing", fix="use 1 or more of each")
     sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
