@@ -51,6 +51,15 @@ def test_words_of_the_captions_are_one_token_each(tmp_path: Path) -> None:
     assert known.count("zzyzx 日本") > 5
 
 
+def test_learning_the_same_captions_twice_gives_the_same_files(tmp_path: Path) -> None:
+    told = ["a red boat at night, crescent moon", "two blue cars in the snow"]
+    for name in ("one", "other"):
+        tokenizer.learn(told, tmp_path / name)
+
+    for name in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
 @pytest.mark.usefixtures("few_scenes")
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", TINY)

@@ -6,11 +6,14 @@ Any text can be encoded, in any script; words that the base knows are one token 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from velatura.files import make_folder, write_text
 from velatura.pocket.architecture import TOKENS, VOCABULARY
+from velatura.text.clip_tokens import WORDS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -25,34 +28,62 @@ EXTRA_WORDS = (
 
 def learn(captions: Iterable[str], folder: Path) -> None:
     """Learn the merges and write `vocab.json`, `merges.txt`, `tokenizer_config.json` and `special_tokens_map.json`."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Regex, normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence(
+    normalize = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    words = Regex(r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    cut = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(words, behavior="removed", invert=True),
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    trainer = trainers.BpeTrainer(
-        vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )  # fmt: skip
-    tokenizer.train_from_iterator([*captions, *EXTRA_WORDS.split()], trainer)
-    learnt = json.loads(tokenizer.to_str())["model"]["merges"]
-    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in learnt]
+    words: Counter[str] = Counter()
+    for text in [*captions, *EXTRA_WORDS.split()]:
+        words.update(word for word, _ in cut.pre_tokenize_str(normalize.normalize_str(text)))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = merges[: VOCABULARY - 2 - 2 * len(alphabet)]
+    merges = best_merges(words, VOCABULARY - 2 - 2 * len(alphabet))
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
     fillers = [f"<|unused{index}|>" for index in range(VOCABULARY - 2 - len(tokens))]
     write(folder, [*tokens, *fillers, START, END], merges)
 
 
-def write(folder: Path, tokens: list[str], merges: list[tuple[str, ...]]) -> None:
+def best_merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
+    """The pairs to merge, the most frequent first; equal ones in the order of the alphabet.
+
+    Own code because the tokenizers library breaks ties by chance, and a base must come out the same twice.
+    Source: Sennrich et al. 2016, arXiv:1508.07909.
+    """
+    pieces = {word: (*word[:-1], word[-1] + "</w>") for word in words}
+    merges: list[tuple[str, str]] = []
+    while len(merges) < most:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in pieces.items():
+            for pair in pairwise(parts):
+                pairs[pair] += words[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        pieces = {word: _merged(parts, best) for word, parts in pieces.items()}
+    return merges
+
+
+def _merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    joined: list[str] = []
+    place = 0
+    while place < len(parts):
+        if parts[place : place + 2] == pair:
+            joined.append("".join(pair))
+            place += 2
+        else:
+            joined.append(parts[place])
+            place += 1
+    return tuple(joined)
+
+
+def write(folder: Path, tokens: list[str], merges: list[tuple[str, str]]) -> None:
     """The tokenizer in the files that diffusers and transformers read."""
     make_folder(folder)
     vocabulary = {token: index for index, token in enumerate(tokens)}
