@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from velatura import randomness
 from velatura.adapters.lora import inject
 from velatura.api import read_pictures
+from velatura.diffusion.objective import Objective
 from velatura.family import Model
 from velatura.recipe import load
 from velatura.training.adapter import specs
@@ -51,9 +53,18 @@ def test_cells_do_not_depend_on_order_or_company(model: Model, samples: list[Sam
         assert np.array_equal(cells(model, [sample], strata=3)[0], first[place])
 
 
-def test_each_picture_and_each_noise_level_has_noise_of_its_own(model: Model, samples: list[Sample]) -> None:
-    found = cells(model, samples, strata=4)
-    assert len(np.unique(found.round(9))) == found.size
+def test_the_noise_of_a_cell_follows_from_the_picture_s_content_and_the_noise_level(
+    model: Model, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = samples[0]
+    picture = one.prepared.picture
+    found = cells(model, [one], strata=4)
+    renamed = replace(one, prepared=replace(one.prepared, picture=replace(picture, name="other.png")))
+    assert np.array_equal(cells(model, [renamed], strata=4), found)
+    other = replace(one, prepared=replace(one.prepared, picture=replace(picture, sha256="0" * 64)))
+    assert (cells(model, [other], strata=4) != found).all()
+    monkeypatch.setattr(Objective, "strata", lambda self, count: self.sigmas[[500] * count])
+    assert len(set(cells(model, [one], strata=4)[0])) == 4, "each noise level draws anew"
 
 
 def test_the_base_is_not_better_than_itself(model: Model, samples: list[Sample]) -> None:
