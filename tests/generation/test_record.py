@@ -125,6 +125,17 @@ def test_strengths_of_text_and_denoiser_are_kept_apart(
             assert np.abs(one - other).max() > 3
 
 
+def test_of_two_strengths_the_first_is_the_text_encoder_s(
+    generate: Generate, project: Path, write_lora: WriteLora, model: Model
+) -> None:
+    write_lora(project / "loras" / "ink.safetensors", 0)
+    (lora,) = used_loras(model, "a boat <lora:ink:0.3:0.8>", [], project)
+    assert lora.applied.strength("text_encoder.text_model.encoder.layers.0.mlp.fc1") == 0.3
+    assert lora.applied.strength("denoiser.mid_block.attentions.0.proj_in") == 0.8
+    (kept,) = record(generate("a boat <lora:ink:0.3:0.8>")[0])["loras"]
+    assert (kept["text_strength"], kept["strength"]) == (0.3, 0.8)
+
+
 def test_strength_zero_is_the_base_bit_for_bit(generate: Generate, project: Path, write_lora: WriteLora) -> None:
     write_lora(project / "loras" / "ink.safetensors", 0)
     (plain,) = generate("a boat")
