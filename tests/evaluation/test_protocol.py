@@ -19,7 +19,8 @@ from velatura import run as runs
 from velatura.adapters import formats
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import AdapterFile, LayerWeights
-from velatura.api import lines, provenance, read_pictures, resolved
+from velatura.api.inputs import read_pictures
+from velatura.api.training import lines, provenance, resolved
 from velatura.errors import RunError
 from velatura.evaluation.protocol import COLOUR_SEEDS, COLOURS, PROMPTS, Exam, evaluate, exam
 from velatura.evaluation.results import Results, from_json

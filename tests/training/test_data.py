@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests import tiny
-from velatura.api import read_pictures
+from velatura.api.inputs import read_pictures
 from velatura.family import Model
 from velatura.recipe import Recipe, TrainSettings, load
 from velatura.text.weighted import plain

@@ -18,7 +18,8 @@ from velatura.adapters import formats
 from velatura.adapters.layers import shapes
 from velatura.adapters.lora import Injected, inject
 from velatura.adapters.merge import Applied
-from velatura.api import lines, provenance, read_pictures, resolved
+from velatura.api.inputs import read_pictures
+from velatura.api.training import lines, provenance, resolved
 from velatura.errors import RunError, TrainingError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model

@@ -16,7 +16,8 @@ from velatura.adapters.layers import shapes
 from velatura.adapters.lora import inject
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import LayerWeights
-from velatura.api import png, read_pictures
+from velatura.api import png
+from velatura.api.inputs import read_pictures
 from velatura.events import Preview
 from velatura.family import Model, load_base
 from velatura.generation.contact import contact_sheet

@@ -12,7 +12,7 @@ import torch
 
 from velatura import randomness
 from velatura.adapters.lora import inject
-from velatura.api import read_pictures
+from velatura.api.inputs import read_pictures
 from velatura.diffusion.objective import Objective
 from velatura.family import Model
 from velatura.recipe import load

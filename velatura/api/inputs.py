@@ -1,0 +1,61 @@
+"""What every call begins with: the project, its pictures, the base, the processor's threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from velatura import run as runs
+from velatura.errors import RunError
+from velatura.recipe import Recipe
+
+if TYPE_CHECKING:
+    from velatura.family import Model
+    from velatura.training.dataset import Pictures
+
+
+def project_of(path: Path) -> Path:
+    """The folder that a recipe, or the path of a project, belongs to."""
+    return path.resolve() if path.is_dir() else path.resolve().parent
+
+
+def read_pictures(recipe: Recipe, project: Path, model: Model) -> Pictures:
+    """The recipe's dataset, fitted to the base."""
+    from velatura.training.dataset import read
+
+    resolution = recipe.dataset.resolution or model.resolution
+    return read(recipe, project, resolution=resolution, latent_factor=model.latent_factor)
+
+
+def set_threads(wanted: int | None) -> int:
+    """Fix the number of processor threads, which decides the last bits of sums; the number set."""
+    import torch
+
+    threads = wanted if wanted is not None else int(torch.get_num_threads())
+    torch.set_num_threads(threads)
+    return threads
+
+
+def check_unchanged(run: runs.Run, pictures: Pictures, model: Model) -> None:
+    """Refuse to go on with a run on other pictures or another base: those held out may have been trained on.
+
+    Raises:
+        RunError: they have changed.
+    """
+    made = run.provenance
+    if made.get("dataset_fingerprint") != pictures.fingerprint:
+        changed = "the pictures or captions have changed since this run began"
+    elif made.get("base_hash") != model.hash:
+        changed = "the base is not the one that this run began with"
+    else:
+        return
+    raise RunError(changed, where=run.path.name, fix="train the recipe anew")
+
+
+def base_resolution(source: Path) -> int:
+    """Side of the square a base was made for, from its settings alone."""
+    config = runs.read_json(source / "unet" / "config.json")
+    vae = runs.read_json(source / "vae" / "config.json")
+    levels = vae.get("encoder_block_out_channels") or vae["block_out_channels"]
+    factor: int = 2 ** (len(levels) - 1)
+    return int(config["sample_size"]) * factor

@@ -1,0 +1,103 @@
+"""Painting: prompts to pictures on disk, each saying how it was made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from velatura import settings as user
+from velatura.api.inputs import set_threads
+from velatura.events import Done, Event, Preview, Progress
+from velatura.files import make_folder, write_bytes
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What `velatura generate` is told."""
+
+    prompt: str
+    negative: str = ""
+    base: str = "pocket"
+    loras: tuple[str, ...] = ()
+    """FILE or NAME, with `:strength` behind it."""
+    seed: int | None = None
+    """None: drawn, and written down."""
+    steps: int = 20
+    cfg: float = 5.0
+    sampler: str = "DPM++ 2M"
+    scheduler: str = "Karras"
+    width: int | None = None
+    height: int | None = None
+    count: int = 1
+    batch: int = 4
+    out: Path | None = None
+    """Folder for the pictures; none: `images/` of the project, or of the current folder."""
+    project: Path | None = None
+
+
+def generate(request: GenerateRequest) -> Iterator[Event]:
+    """Paint pictures and write each with its record, and a contact sheet where there are several.
+
+    Raises:
+        VelaturaError: a name resolves to nothing, a LoRA does not fit, the prompt has no meaning.
+    """
+    from velatura.family import load_base
+    from velatura.generation.contact import contact_sheet
+    from velatura.generation.generate import Job, Painted, Sampling
+    from velatura.generation.generate import generate as paint
+    from velatura.generation.record import infotext_of, used_loras
+    from velatura.training.samples import merged
+
+    project = request.project
+    base = user.find_base(request.base, beside=project)
+    set_threads(None)
+    yield Progress("loading the base", 0, 1)
+    model = load_base(base)
+    yield Progress("loading the base", 1, 1)
+    loras = used_loras(model, request.prompt, request.loras, project)
+    sampling = Sampling(
+        request.width or model.resolution, request.height or model.resolution,
+        request.steps, request.cfg, request.sampler, request.scheduler,
+    )  # fmt: skip
+    seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
+    jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
+    folder = make_folder(request.out or (project or Path.cwd()) / "images")
+    images, names = [], []
+    with merged(model, [lora.applied for lora in loras]):
+        for event in paint(model, jobs, sampling, batch=request.batch):
+            if isinstance(event, Painted):
+                infotext, record = infotext_of(model, event.job, sampling, loras, batch=request.batch)
+                images.append(event.image)
+                names.append(free_name(folder, f"{event.job.seed}"))
+                write_bytes(folder / names[-1], png(event.image, infotext, record))
+                yield Preview(len(names), str(folder / names[-1]))
+            else:
+                yield event
+    if len(images) > 1:
+        names.append(free_name(folder, f"{seed}-sheet"))
+        write_bytes(folder / names[-1], png(contact_sheet(images, columns=min(4, len(images)))))
+    yield Done(len(images), {"folder": str(folder), "files": names, "seed": seed})
+
+
+def free_name(folder: Path, stem: str) -> str:
+    """A file name that is not taken: a user's picture is never overwritten."""
+    number = 1
+    while (folder / (name := f"{stem}.png" if number == 1 else f"{stem}-{number}.png")).exists():
+        number += 1
+    return name
+
+
+def png(image: Any, infotext: str = "", record: dict[str, Any] | None = None) -> bytes:
+    """A picture as PNG; with what made it, where that is given."""
+    import io
+
+    from velatura.generation.infotext import png_bytes
+
+    if record is not None:
+        return png_bytes(image, infotext, record)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,56 @@
+"""What a recipe comes to, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from velatura import recipe as recipes
+from velatura import settings as user
+from velatura.api.inputs import base_resolution, project_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe comes to, before anything runs."""
+
+    steps: int
+    batch: int
+    pictures: int
+    held_out: int
+    steps_per_epoch: int
+    epochs: float
+    buckets: dict[str, int]
+    checkpoints: int
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
+    """Steps, epochs and buckets of a recipe; loads no weights."""
+    from velatura.dataset.buckets import grouped, plan_epoch
+    from velatura.training.dataset import read
+
+    recipe = recipes.load(path, overrides)
+    project = project_of(path)
+    resolution = recipe.dataset.resolution or base_resolution(user.find_base(recipe.base.model, beside=project))
+    pictures = read(recipe, project, resolution=resolution)
+    buckets = grouped([one.bucket for one in pictures.train])
+    per_epoch = len(plan_epoch(buckets, batch=recipe.train.batch, seed=recipe.train.seed, epoch=0))
+    every = recipe.checkpoints.every
+    return Plan(
+        steps=recipe.train.steps,
+        batch=recipe.train.batch,
+        pictures=len(pictures.train),
+        held_out=len(pictures.held_out),
+        steps_per_epoch=per_epoch,
+        epochs=round(recipe.train.steps / per_epoch, 2),
+        buckets={f"{width}x{height}": count for (width, height), count in sorted(pictures.buckets.items())},
+        checkpoints=recipe.train.steps // every + bool(recipe.train.steps % every),
+        notes=pictures.notes,
+    )
