@@ -102,7 +102,7 @@ class Model:
     variant: Variant
     name: str
     hash: str
-    """sha256 over the base's weights, hex."""
+    """sha256 over the base's weights, hex; of a single file, the file's own."""
     objective: Objective
     parts: dict[str, nn.Module]
     """"denoiser", "text_encoder"..., "vae"."""
@@ -143,7 +143,14 @@ class ModelFamily(Protocol):
     """Preset -> patterns of layer names."""
 
     def recognise(self, source: Path) -> Variant | None:
-        """What the file or folder is, from keys, shapes and settings alone; None: not of this family."""
+        """What the file or folder is, from keys, shapes and settings alone; None: not of this family.
+
+        Raises:
+            FileProblem: a safetensors file that is cut off or damaged.
+        """
+
+    def resolution(self, source: Path) -> int:
+        """Side of the square that a base of this family was made for, in pixels; from settings alone."""
 
     def load(self, source: Path, *, policy: MemoryPolicy) -> Model:
         """The base, ready to predict."""
@@ -172,9 +179,18 @@ def load_base(source: Path, *, policy: MemoryPolicy | None = None) -> Model:
     Raises:
         ModelError: no family knows it, or it is damaged.
     """
+    return family_of(source).load(source, policy=policy or MemoryPolicy())
+
+
+def family_of(source: Path) -> ModelFamily:
+    """The family that knows this base; no weights are read.
+
+    Raises:
+        ModelError: none does.
+    """
     for family in families():
         if family.recognise(source) is not None:
-            return family.load(source, policy=policy or MemoryPolicy())
+            return family
     raise ModelError(
         "this is not a base model that is known here",
         where=source,

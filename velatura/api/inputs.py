@@ -53,9 +53,7 @@ def check_unchanged(run: runs.Run, pictures: Pictures, model: Model) -> None:
 
 
 def base_resolution(source: Path) -> int:
-    """Side of the square a base was made for, from its settings alone."""
-    config = runs.read_json(source / "unet" / "config.json")
-    vae = runs.read_json(source / "vae" / "config.json")
-    levels = vae.get("encoder_block_out_channels") or vae["block_out_channels"]
-    factor: int = 2 ** (len(levels) - 1)
-    return int(config["sample_size"]) * factor
+    """Side of the square a base was made for, from its settings or its header alone."""
+    from velatura.family import family_of
+
+    return family_of(source).resolution(source)

@@ -1,6 +1,6 @@
 """Write the trained pocket base as a diffusers folder: fp16 safetensors, settings, and what made it.
 
-python -m velatura.pocket.export --state FOLDER [--to FOLDER] [--version 1]
+python -m velatura.pocket.export --state FOLDER [--to FOLDER] [--version 1] [--single-file FILE]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from velatura import settings as user
 from velatura import tensorfile
+from velatura.families.sd15.save import to_single_file
 from velatura.files import make_folder, write_bytes, write_text
 from velatura.pocket.architecture import (
     AUTOENCODER,
@@ -97,9 +98,13 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder of the training")
     parser.add_argument("--to", type=Path, default=user.BUILT_IN_BASES["pocket"], help="folder to write")
     parser.add_argument("--version", type=int, default=1, help="version of the weights")
+    parser.add_argument("--single-file", type=Path, help="also write it as one file, as A1111 and ComfyUI load it")
     given = parser.parse_args()
     torch.set_num_threads(1)
     export(given.state, given.to, version=given.version, commit=_commit())
+    if given.single_file is not None:
+        make_folder(given.single_file.parent)
+        write_bytes(given.single_file, to_single_file(given.to))
 
 
 if __name__ == "__main__":

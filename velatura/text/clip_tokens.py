@@ -1,15 +1,18 @@
 """CLIP's tokenizer and its chunks: 75 tokens between a start and an end, as A1111 cuts them.
 
 A tokenizer is read from a diffusers folder (`tokenizer.json`, or `vocab.json` and `merges.txt`)
-with the `tokenizers` library alone, so counting tokens needs neither torch nor transformers.
+or built of its plain parts, with the `tokenizers` library alone, so counting tokens needs neither torch
+nor transformers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from velatura.errors import ModelError
 from velatura.files import disk_problems
@@ -49,6 +52,17 @@ class ClipTokenizer:
         return len(self.encode(text))
 
 
+class Vocabulary(NamedTuple):
+    """What a tokenizer consists of."""
+
+    vocab: dict[str, int]
+    """Token -> its number."""
+    merges: list[str]
+    """Pairs, a space between, the first to merge first."""
+    special_tokens: dict[str, str]
+    """"bos_token", "eos_token" and, where it is another, "pad_token"."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """75 tokens with start, end and padding, and the weight of each."""
@@ -65,23 +79,60 @@ def load(folder: Path) -> ClipTokenizer:
     """
     from tokenizers import Tokenizer
 
+    if (folder / "vocab.json").exists():
+        return build(read_vocabulary(folder), folder)
+    with _damage(folder), disk_problems(folder):
+        return _finished(Tokenizer.from_file(str(folder / "tokenizer.json")), _special_tokens(folder), folder)
+
+
+def build(vocabulary: Vocabulary, where: Path) -> ClipTokenizer:
+    """The tokenizer that consists of these parts.
+
+    Args:
+        where: the file or folder that they come from.
+
+    Raises:
+        ModelError: the parts do not fit each other.
+    """
+    with _damage(where):
+        return _finished(_assembled(vocabulary), vocabulary.special_tokens, where)
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The parts of the tokenizer in a diffusers folder's `tokenizer/`.
+
+    Raises:
+        ModelError: its files are missing or damaged.
+    """
+    with _damage(folder), disk_problems(folder):
+        special = _special_tokens(folder)
+        if (folder / "vocab.json").exists():
+            tokens = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+            lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+            return Vocabulary(tokens, [line for line in lines if line and not line.startswith("#version")], special)
+        model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+        return Vocabulary(model["vocab"], merges, special)
+
+
+@contextlib.contextmanager
+def _damage(where: Path) -> Iterator[None]:
+    """Turn what goes wrong over broken files into a sentence."""
     try:
-        with disk_problems(folder):
-            if (folder / "vocab.json").exists():
-                tokenizer = _from_vocabulary(folder)
-            else:
-                tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            special = _special_tokens(folder)
+        yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError("the tokenizer's files are damaged", where=folder, fix="fetch the base again") from error
+        raise ModelError("the tokenizer's files are damaged", where=where, fix="fetch the base again") from error
     except Exception as error:  # the tokenizers library raises bare Exception for a missing or broken file
         if type(error) is not Exception:
             raise
-        raise ModelError(f"the tokenizer cannot be read: {error}", where=folder, fix="fetch the base again") from error
+        raise ModelError(f"the tokenizer cannot be read: {error}", where=where, fix="fetch the base again") from error
+
+
+def _finished(tokenizer: Tokenizer, special: Mapping[str, str], where: Path) -> ClipTokenizer:
     start, end = (tokenizer.token_to_id(special[name]) for name in ("bos_token", "eos_token"))
     pad = tokenizer.token_to_id(special.get("pad_token", special["eos_token"]))
     if start is None or end is None or pad is None:
-        raise ModelError("the tokenizer has no start and end tokens", where=folder, fix="fetch the base again")
+        raise ModelError("the tokenizer has no start and end tokens", where=where, fix="fetch the base again")
     tokenizer.add_special_tokens(sorted(set(special.values())))
     # `tokenizer.json` may ask for both; captions are cut into chunks here, and nothing is dropped
     tokenizer.no_padding()
@@ -100,15 +151,13 @@ def _special_tokens(folder: Path) -> dict[str, str]:
     return found
 
 
-def _from_vocabulary(folder: Path) -> Tokenizer:
+def _assembled(vocabulary: Vocabulary) -> Tokenizer:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-    pairs = [line.partition(" ") for line in lines if line and not line.startswith("#version")]
+    pairs = [line.partition(" ") for line in vocabulary.merges]
     merges = [(left, right) for left, _, right in pairs]
     tokenizer = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
+        models.BPE(vocab=vocabulary.vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
     )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

@@ -1,4 +1,4 @@
-"""Loading a Stable Diffusion 1.x base from a diffusers folder."""
+"""Loading a Stable Diffusion 1.x base from a diffusers folder or a single file in the original layout."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from velatura.adapters.layers import find
 from velatura.adapters.weights import layer_name
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
+from velatura.families.sd15 import checkpoint, configuration, vocabulary
+from velatura.families.sd15.configuration import FOLDERS
+from velatura.families.sd15.keys import OLD_VAE_ATTENTION
 from velatura.families.sd15.recognise import VARIANT
 from velatura.family import MemoryPolicy, Model
 from velatura.settings import base_name
+from velatura.tensorfile import read_header
 from velatura.text import clip_tokens
 from velatura.weights.source import BaseFolder
 
@@ -22,49 +26,47 @@ if TYPE_CHECKING:
     from velatura.family import ModelFamily
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
-FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "vae": "vae"}
-"""Part -> its folder."""
-
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What diffusers called an autoencoder's attention until 2023; the files of Stable Diffusion 1.5 still do."""
 
 
-def load(family: ModelFamily, source: Path, hashes: dict[str, str], policy: MemoryPolicy) -> Model:
+def load(family: ModelFamily, source: Path, base_hash: str, policy: MemoryPolicy) -> Model:
     """The base with its networks on the policy's device.
 
     Args:
-        hashes: sha256 of the whole base under "base".
+        base_hash: sha256 of the whole base.
 
     Raises:
         ModelError: a part is missing, damaged, or of a kind that is not known.
     """
-    folder = BaseFolder(source)
-    configs = {part: folder.config(place) for part, place in FOLDERS.items()}
-    _check_input(configs["denoiser"], configs["vae"], source)
-    scheduler = folder.config("scheduler", "scheduler_config.json")
-    weights = {part: folder.weights(place) for part, place in FOLDERS.items()}
+    told = configuration.read(source)
+    vae = told.parts["vae"]
+    _check_input(told.parts["denoiser"], vae, source)
+    networks = {part: _network(part, config, source) for part, config in told.parts.items()}
+    own = {part: dict(network.state_dict()) for part, network in networks.items()}
+    if source.is_file():
+        checkpoint.check_complete(read_header(source), source)
+        weights = checkpoint.weights(source, own)
+        tokenizer = vocabulary.load(source, told.parts["text_encoder"])
+    else:
+        weights = _of_folder(source, own)
+        tokenizer = clip_tokens.load(source / "tokenizer")
     parts: dict[str, nn.Module] = {}
-    for part, config in configs.items():
+    for part, network in networks.items():
         dtype = policy.vae_dtype if part == "vae" else policy.dtype
-        network = _filled(_network(part, config, source), weights[part], part, source)
         # diffusers overrides `to` with warnings that do not concern a network filled here
-        parts[part] = nn.Module.to(network, policy.device, dtype)
-    vae = configs["vae"]
-    tiny = vae["_class_name"] == "AutoencoderTiny"
-    factor = 2 ** (len(vae["encoder_block_out_channels" if tiny else "block_out_channels"]) - 1)
+        parts[part] = nn.Module.to(_filled(network, weights[part], part, source), policy.device, dtype)
     model = Model(
         family=family,
         variant=VARIANT,
         name=base_name(source),
-        hash=hashes["base"],
-        objective=Objective.from_scheduler(scheduler),
+        hash=base_hash,
+        objective=Objective.from_scheduler(told.scheduler),
         parts=parts,
         pristine=_pristine(parts, weights),
-        tokenizers=(clip_tokens.load(source / "tokenizer"),),
-        resolution=int(configs["denoiser"]["sample_size"]) * factor,
+        tokenizers=(tokenizer,),
+        resolution=told.resolution,
         latent_channels=int(vae["latent_channels"]),
-        latent_factor=factor,
-        latent_scale=float(vae.get("scaling_factor", 1.0 if tiny else 0.18215)),
+        latent_factor=told.latent_factor,
+        latent_scale=float(vae.get("scaling_factor", 1.0 if told.tiny_autoencoder else 0.18215)),
         latent_shift=float(vae.get("shift_factor") or 0.0),
         policy=policy,
     )
@@ -114,6 +116,16 @@ def _autoencoder(kind: str, settings: dict[str, Any], source: Path) -> nn.Module
     return full
 
 
+def _of_folder(source: Path, own: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Each part's tensors under the names of its network, mapped from the folder's files."""
+    named: dict[str, dict[str, Tensor]] = {}
+    for part, place in FOLDERS.items():
+        current = _text_key if part == "text_encoder" else _attention_key
+        held = BaseFolder(source).weights(place)
+        named[part] = {current(key, own[part]): tensor for key, tensor in held.items()}
+    return named
+
+
 def _filled(network: nn.Module, weights: dict[str, Tensor], part: str, source: Path) -> nn.Module:
     """The network with a copy of these weights, in fp32; every key must find its place.
 
@@ -121,11 +133,9 @@ def _filled(network: nn.Module, weights: dict[str, Tensor], part: str, source: P
         ModelError: keys are missing, left over, or of another shape.
     """
     own = dict(network.state_dict())
-    current = _text_key if part == "text_encoder" else _attention_key
-    renamed = {current(key, own): value for key, value in weights.items()}
     # position_ids are counted, not learnt; old files hold them
-    renamed = {key: value for key, value in renamed.items() if not key.endswith("position_ids")}
-    wrong = sorted(set(own) ^ set(renamed)) or sorted(key for key in own if own[key].shape != renamed[key].shape)
+    learnt = {key: value for key, value in weights.items() if not key.endswith("position_ids")}
+    wrong = sorted(set(own) ^ set(learnt)) or sorted(key for key in own if own[key].shape != learnt[key].shape)
     wrong = [key for key in wrong if not key.endswith("position_ids")]
     if wrong:
         raise ModelError(
@@ -137,8 +147,8 @@ def _filled(network: nn.Module, weights: dict[str, Tensor], part: str, source: P
     network.float()
     with torch.no_grad():
         for key, tensor in network.state_dict().items():
-            if key in renamed:
-                tensor.copy_(renamed[key])
+            if key in learnt:
+                tensor.copy_(learnt[key])
         for module in network.modules():
             positions = getattr(module, "position_ids", None)
             if isinstance(positions, Tensor):
@@ -158,7 +168,7 @@ def _attention_key(key: str, own: dict[str, Tensor]) -> str:
     """An autoencoder's attention by its present name."""
     parent, _, rest = key.rpartition(".attentions.0.")
     layer, _, kind = rest.partition(".")
-    other = f"{parent}.attentions.0.{OLD_ATTENTION.get(layer, layer)}.{kind}"
+    other = f"{parent}.attentions.0.{OLD_VAE_ATTENTION.get(layer, layer)}.{kind}"
     return other if key not in own and other in own else key
 
 

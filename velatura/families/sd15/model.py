@@ -15,7 +15,9 @@ from torch import Tensor
 
 from velatura.adapters.formats import SD15, KeyMap
 from velatura.adapters.targets import PRESETS
-from velatura.families.sd15.load import FOLDERS, load
+from velatura.families.sd15 import configuration
+from velatura.families.sd15.configuration import FOLDERS
+from velatura.families.sd15.load import load
 from velatura.families.sd15.recognise import recognise
 from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, Variant
 from velatura.settings import file_hash
@@ -35,9 +37,13 @@ class Sd15:
         """As `ModelFamily.recognise`."""
         return recognise(source)
 
+    def resolution(self, source: Path) -> int:
+        """As `ModelFamily.resolution`."""
+        return configuration.read(source).resolution
+
     def load(self, source: Path, *, policy: MemoryPolicy) -> Model:
         """As `ModelFamily.load`."""
-        return load(self, source, {"base": base_hash(source)}, policy)
+        return load(self, source, base_hash(source), policy)
 
     def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
         """As `ModelFamily.encode_images`."""
@@ -112,7 +118,9 @@ def _clip_body(text_encoder: Any) -> Any:
 
 
 def base_hash(source: Path) -> str:
-    """sha256 over the hashes of the parts' weight files."""
+    """sha256 of a single file; of a folder, over the hashes of the parts' weight files."""
+    if source.is_file():
+        return file_hash(source)
     folder = BaseFolder(source)
     digests = [file_hash(folder.weight_file(place)) for place in FOLDERS.values()]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

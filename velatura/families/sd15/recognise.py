@@ -1,4 +1,4 @@
-"""Whether a file or folder is a Stable Diffusion 1.x base, from its settings alone; no torch."""
+"""Whether a file or folder is a Stable Diffusion 1.x base, from its settings or its header alone; no weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from velatura.families.sd15 import checkpoint
 from velatura.family import Variant
 
 VARIANT = Variant("sd15", "sd_v1", "stable-diffusion-v1")
@@ -17,15 +18,24 @@ WIDTH_OF_SD2 = 1024
 
 
 def recognise(source: Path) -> Variant | None:
-    """The variant, or None where this is something else."""
+    """The variant, or None where this is something else.
+
+    Raises:
+        FileProblem: a safetensors file that is cut off or damaged.
+    """
+    known = checkpoint.recognise(source) if source.is_file() else _folder(source)
+    return VARIANT if known else None
+
+
+def _folder(source: Path) -> bool:
     parts = _settings(source / "model_index.json")
     if not set(parts) >= NEEDED or "text_encoder_2" in parts:
-        return None
+        return False
     text_encoder = parts["text_encoder"]
     if not isinstance(text_encoder, list) or text_encoder[-1:] != ["CLIPTextModel"]:
-        return None
+        return False
     width = _settings(source / "unet" / "config.json").get("cross_attention_dim")
-    return None if width == WIDTH_OF_SD2 else VARIANT
+    return bool(width != WIDTH_OF_SD2)
 
 
 def _settings(path: Path) -> dict[str, Any]:

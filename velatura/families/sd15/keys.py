@@ -1,0 +1,144 @@
+"""The names that Stable Diffusion's authors gave its layers, as single files hold them, for the names of diffusers.
+
+    denoiser       input_blocks.1.1.transformer_blocks.0...   down_blocks.0.attentions.0.transformer_blocks.0...
+    vae            encoder.down.0.block.1.nin_shortcut        encoder.down_blocks.0.resnets.1.conv_shortcut
+    text_encoder   transformer.text_model.encoder...          text_model.encoder..., or encoder...
+
+The original counts blocks through all levels, so a name depends on how many layers a level has; both numbers
+are read off the names themselves, and every size of the architecture is renamed by the same rules.
+
+Source: the modules of https://github.com/CompVis/stable-diffusion (openaimodel.py, diffusionmodules/model.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from velatura.errors import ModelError
+
+PREFIXES = {
+    "denoiser": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text_encoder": "cond_stage_model.",
+}
+"""Part -> what its keys begin with in a single file."""
+
+DENOISER_ENDS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+
+VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What diffusers called an autoencoder's attention until 2023; the folders of Stable Diffusion 1.5 still do."""
+
+
+class Place(NamedTuple):
+    """Where a tensor stands in a single file."""
+
+    key: str
+    pointwise: bool = False
+    """There it is a convolution of 1 x 1, (out, in, 1, 1), and here a linear layer, (out, in)."""
+
+
+def original_names(part: str, names: Collection[str]) -> dict[str, Place]:
+    """The original name, with its part's prefix, of every tensor of a network.
+
+    Args:
+        part: "denoiser", "vae" or "text_encoder".
+        names: all names of the network's tensors, as diffusers or transformers call them, in any version.
+
+    Raises:
+        ModelError: a tensor has no name in the original layout.
+    """
+    layers = len(_seen(names, "down_blocks.0.resnets."))
+    attended = {level for level in _seen(names, "up_blocks.") if _seen(names, f"up_blocks.{level}.attentions.")}
+    levels = len(_seen(names, "decoder.up_blocks."))
+    places: dict[str, Place] = {}
+    for name in names:
+        path, _, kind = name.rpartition(".")
+        pointwise = False
+        if part == "denoiser":
+            found = _denoiser(path, layers, attended)
+        elif part == "vae":
+            found = _vae(path, levels)
+            pointwise = ".attn_1." in str(found) and not str(found).endswith(".norm") and kind == "weight"
+        else:
+            found = f"transformer.text_model.{path.removeprefix('text_model.')}"
+        if found is None:
+            raise ModelError(
+                f"{name} of the {part} has no name in the layout of single files",
+                fix="use this base as a diffusers folder",
+            )
+        places[name] = Place(f"{PREFIXES[part]}{found}.{kind}", pointwise)
+    return places
+
+
+def _seen(names: Collection[str], before: str) -> set[str]:
+    """The numbers that stand behind this beginning."""
+    return {name.removeprefix(before).partition(".")[0] for name in names if name.startswith(before)}
+
+
+def _denoiser(path: str, layers: int, attended: set[str]) -> str | None:
+    """Args: `layers` of a level, the upsampler's extra one not counted; `attended`, up blocks with attention."""
+    rows = layers + 1
+    match path.split("."):
+        case ["down_blocks", level, "downsamplers", "0", "conv"]:
+            return f"input_blocks.{(int(level) + 1) * rows}.0.op"
+        case ["up_blocks", level, "upsamplers", "0", "conv"]:
+            return f"output_blocks.{(int(level) + 1) * rows - 1}.{2 if level in attended else 1}.conv"
+        case ["down_blocks", level, "resnets", layer, inner] if inner in RESNET:
+            return f"input_blocks.{1 + int(level) * rows + int(layer)}.0.{RESNET[inner]}"
+        case ["down_blocks", level, "attentions", layer, *inside]:
+            return f"input_blocks.{1 + int(level) * rows + int(layer)}.1.{'.'.join(inside)}"
+        case ["up_blocks", level, "resnets", layer, inner] if inner in RESNET:
+            return f"output_blocks.{int(level) * rows + int(layer)}.0.{RESNET[inner]}"
+        case ["up_blocks", level, "attentions", layer, *inside]:
+            return f"output_blocks.{int(level) * rows + int(layer)}.1.{'.'.join(inside)}"
+        case ["mid_block", "resnets", layer, inner] if inner in RESNET:
+            return f"middle_block.{2 * int(layer)}.{RESNET[inner]}"
+        case ["mid_block", "attentions", layer, *inside]:
+            return f"middle_block.{2 * int(layer) + 1}.{'.'.join(inside)}"
+    return DENOISER_ENDS.get(path)
+
+
+def _vae(path: str, levels: int) -> str | None:
+    """Args: `levels` of the decoder, which the original counts from the picture and diffusers from the latents."""
+    match path.split("."):
+        case ["encoder", "down_blocks", level, "downsamplers", "0", "conv"]:
+            return f"encoder.down.{level}.downsample.conv"
+        case ["decoder", "up_blocks", level, "upsamplers", "0", "conv"]:
+            return f"decoder.up.{levels - 1 - int(level)}.upsample.conv"
+        case ["encoder", "down_blocks", level, "resnets", layer, inner]:
+            return f"encoder.down.{level}.block.{layer}.{_shortcut(inner)}"
+        case ["decoder", "up_blocks", level, "resnets", layer, inner]:
+            return f"decoder.up.{levels - 1 - int(level)}.block.{layer}.{_shortcut(inner)}"
+        case [("encoder" | "decoder") as side, "mid_block", "resnets", layer, inner]:
+            return f"{side}.mid.block_{int(layer) + 1}.{_shortcut(inner)}"
+        case [("encoder" | "decoder") as side, "mid_block", "attentions", "0", *inside]:
+            inner = ".".join(inside)
+            known = VAE_ATTENTION.get(OLD_VAE_ATTENTION.get(inner, inner))
+            return None if known is None else f"{side}.mid.attn_1.{known}"
+        case [("encoder" | "decoder") as side, ("conv_in" | "conv_norm_out" | "conv_out") as end]:
+            return f"{side}.{end.removeprefix('conv_') if end == 'conv_norm_out' else end}"
+        case [("quant_conv" | "post_quant_conv") as end]:
+            return end
+    return None
+
+
+def _shortcut(inner: str) -> str:
+    return "nin_shortcut" if inner == "conv_shortcut" else inner
