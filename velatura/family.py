@@ -1,4 +1,4 @@
-"""What training and generation need to know of a family of base models, and where each family is found.
+"""What training and generation need to know of a family of base models.
 
 Everything else is written once. Training and generation call the same `predict`, so they cannot
 disagree. Shared code never asks which family it has.
@@ -18,26 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from velatura.adapters.formats import KeyMap
+from velatura.bases import FAMILIES, Variant, recognise
 from velatura.diffusion.objective import Objective
-from velatura.errors import ModelError
 from velatura.text.weighted import WeightedText
 
 if TYPE_CHECKING:
     from velatura.text.clip_tokens import ClipTokenizer
-
-FAMILIES = {"sd15": "velatura.families.sd15"}
-"""Name of a family -> the module that holds it, as `FAMILY`."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What a base was recognised as."""
-
-    family: str
-    name: str
-    """The variant as `ss_base_model_version` names it: "sd_v1"..."""
-    architecture: str
-    """As modelspec names it: "stable-diffusion-v1"..."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +128,6 @@ class ModelFamily(Protocol):
     targets: Mapping[str, tuple[str, ...]]
     """Preset -> patterns of layer names."""
 
-    def recognise(self, source: Path) -> Variant | None:
-        """What the file or folder is, from keys, shapes and settings alone; None: not of this family.
-
-        Raises:
-            FileProblem: a safetensors file that is cut off or damaged.
-        """
-
-    def resolution(self, source: Path) -> int:
-        """Side of the square that a base of this family was made for, in pixels; from settings alone."""
-
     def load(self, source: Path, *, policy: MemoryPolicy) -> Model:
         """The base, ready to predict."""
 
@@ -168,9 +144,10 @@ class ModelFamily(Protocol):
         """What the denoiser says of noisy latents in sigma space: the kind of the model's objective."""
 
 
-def families() -> list[ModelFamily]:
-    """Every family of the table, loaded."""
-    return [importlib.import_module(module).FAMILY for module in FAMILIES.values()]
+def family(name: str) -> ModelFamily:
+    """A family by its name in `bases.FAMILIES`."""
+    found: ModelFamily = importlib.import_module(f"{FAMILIES[name]}.model").FAMILY
+    return found
 
 
 def load_base(source: Path, *, policy: MemoryPolicy | None = None) -> Model:
@@ -179,23 +156,7 @@ def load_base(source: Path, *, policy: MemoryPolicy | None = None) -> Model:
     Raises:
         ModelError: no family knows it, or it is damaged.
     """
-    return family_of(source).load(source, policy=policy or MemoryPolicy())
-
-
-def family_of(source: Path) -> ModelFamily:
-    """The family that knows this base; no weights are read.
-
-    Raises:
-        ModelError: none does.
-    """
-    for family in families():
-        if family.recognise(source) is not None:
-            return family
-    raise ModelError(
-        "this is not a base model that is known here",
-        where=source,
-        fix=f"known families are {', '.join(FAMILIES)}; a LoRA is given with --lora",
-    )
+    return family(recognise(source).family).load(source, policy=policy or MemoryPolicy())
 
 
 def stack_prompts(prompts: Sequence[TextConditioning], empty: TextConditioning) -> TextConditioning:

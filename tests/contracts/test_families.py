@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.bases import FAMILIES, recognise, resolution
 from velatura.errors import AdapterError, ModelError
-from velatura.family import FAMILIES, Conditioning, Model, families, load_base, stack_prompts
+from velatura.family import Conditioning, Model, family, load_base, stack_prompts
 from velatura.generation.generate import weighted
 from velatura.text.weighted import plain
 
@@ -97,12 +99,19 @@ def rewrite(path: Path, change: Callable[[dict[str, tensorfile.RawTensor]], None
 
 
 def test_every_family_has_a_tiny_base() -> None:
-    assert set(tiny.BASES) == set(FAMILIES) == {family.name for family in families()}
+    assert set(tiny.BASES) == set(FAMILIES)
+    assert all(family(name).name == name for name in FAMILIES)
 
 
 def test_a_base_is_recognised_by_its_own_family_alone(folder: Path) -> None:
-    recognised = [family.name for family in families() if family.recognise(folder) is not None]
-    assert len(recognised) == 1
+    recognisers = [importlib.import_module(f"{package}.recognise").recognise for package in FAMILIES.values()]
+    assert [name for name, known in zip(FAMILIES, recognisers, strict=True) if known(folder)] == [
+        recognise(folder).family
+    ]
+
+
+def test_the_size_that_is_told_without_torch_is_the_loaded_one(folder: Path, loaded: Model) -> None:
+    assert resolution(folder) == loaded.resolution
 
 
 def test_what_is_no_base_is_no_family_s(tmp_path: Path) -> None:
@@ -111,9 +120,9 @@ def test_what_is_no_base_is_no_family_s(tmp_path: Path) -> None:
         place = tmp_path / f"broken{number}"
         place.mkdir()
         (place / "model_index.json").write_text(text, encoding="latin-1")
-    for family in families():
-        for path in (tmp_path, *tmp_path.iterdir(), tmp_path / "missing"):
-            assert family.recognise(path) is None, path
+    for path in (tmp_path, *tmp_path.iterdir(), tmp_path / "missing"):
+        with pytest.raises(ModelError, match="not a base model"):
+            recognise(path)
     with pytest.raises(ModelError, match="not a base model"):
         load_base(tmp_path / "lora.safetensors")
 

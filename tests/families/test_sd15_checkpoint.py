@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from velatura import api, randomness, tensorfile
+from velatura import api, bases, randomness, tensorfile
 from velatura.errors import FileProblem, ModelError
 from velatura.families.sd15 import checkpoint, configuration
 from velatura.families.sd15.model import FAMILY
+from velatura.families.sd15.recognise import recognise
 from velatura.families.sd15.save import to_single_file
 from velatura.family import Conditioning, Model, load_base
 from velatura.tensorfile import RawTensor
@@ -189,7 +190,7 @@ def test_a_file_without_settings_is_of_the_published_size(
     published_size(monkeypatch, single)
     shutil.copytree(base / "tokenizer", single.parent / "tokenizer")
     loaded = load_base(single)
-    assert loaded.resolution == FAMILY.resolution(single) == 64
+    assert loaded.resolution == bases.resolution(single) == 64
     assert all(torch.equal(loaded.pristine[name], tensor) for name, tensor in model.pristine.items())
     assert loaded.tokenizers[0].encode("a red boat") == model.tokenizers[0].encode("a red boat")
 
@@ -241,7 +242,7 @@ def test_a_file_without_one_of_its_parts_is_refused_in_a_sentence(single: Path, 
             del tensors[name]
 
     change(single, drop)
-    assert FAMILY.recognise(single) is not None
+    assert recognise(single) is not None
     with pytest.raises(ModelError, match=f"holds no {part}"):
         load_base(single)
 
@@ -278,10 +279,10 @@ TO_K = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.w
 def test_files_that_are_something_else_are_not_recognised(tmp_path: Path, keys: dict[str, tuple[int, ...]]) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(tensorfile.to_bytes({name: zeros(*shape) for name, shape in keys.items()}))
-    assert FAMILY.recognise(path) is None
+    assert recognise(path) is None
     known = tmp_path / "known.safetensors"
     known.write_bytes(tensorfile.to_bytes({TO_K: zeros(8, 768)}))
-    assert FAMILY.recognise(known) is not None
+    assert recognise(known) is not None
 
 
 def test_an_inpainting_file_and_a_damaged_one_are_refused(

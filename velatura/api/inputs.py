@@ -50,10 +50,3 @@ def check_unchanged(run: runs.Run, pictures: Pictures, model: Model) -> None:
     else:
         return
     raise RunError(changed, where=run.path.name, fix="train the recipe anew")
-
-
-def base_resolution(source: Path) -> int:
-    """Side of the square a base was made for, from its settings or its header alone."""
-    from velatura.family import family_of
-
-    return family_of(source).resolution(source)

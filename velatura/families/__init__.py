@@ -1,1 +1,1 @@
-"""Families of base models: one folder each, the same file names in each, found through `family.FAMILIES`."""
+"""Families of base models: one folder each, the same file names in each, found through `bases.FAMILIES`."""

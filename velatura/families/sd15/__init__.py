@@ -1,5 +1,1 @@
 """Stable Diffusion 1.x: a UNet told by CLIP's text encoder, epsilon or v; the pocket base is one at its own size."""
-
-from velatura.families.sd15.model import FAMILY
-
-__all__ = ["FAMILY"]

@@ -15,11 +15,9 @@ from torch import Tensor
 
 from velatura.adapters.formats import SD15, KeyMap
 from velatura.adapters.targets import PRESETS
-from velatura.families.sd15 import configuration
 from velatura.families.sd15.configuration import FOLDERS
 from velatura.families.sd15.load import load
-from velatura.families.sd15.recognise import recognise
-from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, Variant
+from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning
 from velatura.settings import file_hash
 from velatura.text.clip_tokens import CHUNK, Chunk, chunks
 from velatura.text.weighted import WeightedText, plain
@@ -32,14 +30,6 @@ class Sd15:
     name = "sd15"
     keys: KeyMap = SD15
     targets: Mapping[str, tuple[str, ...]] = PRESETS
-
-    def recognise(self, source: Path) -> Variant | None:
-        """As `ModelFamily.recognise`."""
-        return recognise(source)
-
-    def resolution(self, source: Path) -> int:
-        """As `ModelFamily.resolution`."""
-        return configuration.read(source).resolution
 
     def load(self, source: Path, *, policy: MemoryPolicy) -> Model:
         """As `ModelFamily.load`."""

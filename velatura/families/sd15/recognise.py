@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from velatura.bases import Variant
 from velatura.families.sd15 import checkpoint
-from velatura.family import Variant
 
 VARIANT = Variant("sd15", "sd_v1", "stable-diffusion-v1")
 
