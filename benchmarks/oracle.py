@@ -156,7 +156,8 @@ def oracle_folder() -> Path:
 
 
 def _weights(folder: Path | None) -> Path:
-    return (folder or oracle_folder()) / "oracle.safetensors"
+    trained = (folder or oracle_folder()) / "oracle.safetensors"
+    return trained if folder is not None or trained.exists() else SHIPPED
 
 
 def _words() -> str:
@@ -362,3 +363,5 @@ if __name__ == "__main__":
         main()
     except VelaturaError as error:
         sys.exit(str(error))
+SHIPPED = Path(__file__).parent / "oracle.safetensors"
+"""The trained oracle, fp16; one trained here is preferred."""
