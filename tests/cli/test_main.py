@@ -279,6 +279,7 @@ from velatura import cli
 from velatura.cli import runs
 import velatura.run
 velatura.run.runs_of = lambda project: os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started deaf to it
 sys.exit(cli.main(["runs"]))
 """
     answer = python(code)
