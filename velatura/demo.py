@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from velatura import api
 from velatura import run as runs
-from velatura import settings as user
 from velatura.errors import DatasetError, SettingsError, nearest
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, write_bytes, write_text
@@ -146,6 +145,7 @@ def _recipe(folder: Path, images: Path | None, style: str, trigger: str, seed: i
 def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Event]:
     """Paint with the chosen checkpoint and write the report with what was painted."""
     from velatura.adapters.merge import Applied
+    from velatura.api.inputs import base_of
     from velatura.evaluation import results as judged
     from velatura.evaluation.choose import choose
     from velatura.evaluation.report import verdict
@@ -157,7 +157,7 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
     if not finished:
         raise DatasetError("no run of this project is finished", where=folder.name, fix="run the demo again")
     run = finished[-1]
-    model = load_base(user.find_base(recipe.base.model, beside=folder))
+    model = load_base(base_of(recipe, folder))
     file = folder / str(runs.read_json(run.path / "result.json")["lora"])
     lora = used_loras(model, "", [str(file)], folder)[0]
 

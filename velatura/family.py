@@ -9,21 +9,24 @@ Shape suffixes: B batch, C channels, H and W height and width, L tokens, D featu
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from velatura.adapters.formats import KeyMap
-from velatura.bases import FAMILIES, Variant, recognise
+from velatura.adapters.layers import places as layer_places
+from velatura.bases import FAMILIES, Base, BaseFiles, Variant, locate
 from velatura.diffusion.objective import Objective
 from velatura.text.weighted import WeightedText
 
 if TYPE_CHECKING:
-    from velatura.text.clip_tokens import ClipTokenizer
+    from velatura.adapters.weights import LayerWeights
+    from velatura.text.clip import Emphasis
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class TextConditioning:
 
     tokens_BLD: Tensor
     pooled_BD: Tensor | None = None
+    mask_BL: Tensor | None = None
+    """True where there is a token, for families whose prompts differ in length; what lies beyond is zero."""
 
     def __len__(self) -> int:
         """How many prompts."""
@@ -40,12 +45,21 @@ class TextConditioning:
     def pick(self, index: Tensor | Sequence[int]) -> TextConditioning:
         """Some of the prompts, in the order given."""
         at = torch.as_tensor(index, device=self.tokens_BLD.device)
-        return TextConditioning(self.tokens_BLD[at], None if self.pooled_BD is None else self.pooled_BD[at])
+        return self._each(lambda tensor: tensor[at])
 
     def to(self, device: torch.device | str) -> TextConditioning:
         """The same on another device."""
-        pooled = None if self.pooled_BD is None else self.pooled_BD.to(device)
-        return TextConditioning(self.tokens_BLD.to(device), pooled)
+        return self._each(lambda tensor: tensor.to(device))
+
+    def zeroed(self) -> TextConditioning:
+        """All features zero: what some bases take for no text at all."""
+        pooled = None if self.pooled_BD is None else torch.zeros_like(self.pooled_BD)
+        return TextConditioning(torch.zeros_like(self.tokens_BLD), pooled, self.mask_BL)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TextConditioning:
+        pooled = None if self.pooled_BD is None else change(self.pooled_BD)
+        mask = None if self.mask_BL is None else change(self.mask_BL)
+        return TextConditioning(change(self.tokens_BLD), pooled, mask)
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,22 @@ class MemoryPolicy:
     vae_dtype: torch.dtype = torch.float32
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """How a base is painted with where nothing else is asked for."""
+
+    steps: int = 20
+    cfg_scale: float = 5.0
+    guidance: float = 3.5
+    """Of bases into which guidance is distilled."""
+    sampler: str = "DPM++ 2M"
+    scheduler: str = "Karras"
+
+
+TRAINING_GUIDANCE = 1.0
+"""What a base with distilled guidance is told in training: the data as it is, not drawn towards the caption."""
+
+
 @dataclass
 class Model:
     """A loaded base: the facts of this checkpoint, and its networks."""
@@ -94,18 +124,43 @@ class Model:
     """"denoiser", "text_encoder"..., "vae"."""
     pristine: Mapping[str, Tensor]
     """Layer name + ".weight" -> the weight as the file holds it."""
-    tokenizers: tuple[ClipTokenizer, ...]
+    tokenizers: tuple[Any, ...]
+    """What its family cuts texts with."""
     resolution: int
     """Side of the square that the base was made for, in pixels."""
     latent_channels: int
     latent_factor: int = 8
     """Pixels per latent, in each direction."""
+    patch: int = 1
+    """Latents per token of the denoiser, in each direction: what a dynamic shift counts."""
+    side_step: int = 4
+    """Sides of a picture are multiples of this many latents."""
     latent_scale: float = 1.0
     latent_shift: float = 0.0
     guidance: Literal["cfg", "distilled", "none"] = "cfg"
     policy: MemoryPolicy = field(default_factory=MemoryPolicy)
-    clip_skip: int = 1
-    """Which hidden layer of the text encoder is read, counted from the last."""
+    clip_skip: int | None = None
+    """Which hidden layer of CLIP is read, counted from the last; None: the family's own choice."""
+    emphasis: Emphasis = "a1111"
+    """What weights in a prompt do to its features."""
+    empty_negative_is_zero: bool = False
+    """An empty negative prompt means features of zero, not those of the empty text."""
+    defaults: Defaults = field(default_factory=Defaults)
+    distilled_steps: bool = False
+    """It was distilled to paint in few steps; training it without an assistant undoes that."""
+    assistant: Mapping[str, LayerWeights] | None = None
+    """An adapter that undoes the distillation: merged while training, never while painting."""
+
+    def objective_for(self, height: int, width: int) -> Objective:
+        """The objective for latents of one size: a shift that depends on it is settled."""
+        return self.objective.for_tokens((height // self.patch) * (width // self.patch))
+
+    def conditioned(
+        self, text: TextConditioning, *, geometry: Geometry | None = None, guidance: float = TRAINING_GUIDANCE
+    ) -> Conditioning:
+        """What a prediction is told; guidance only where this base takes it."""
+        guidance_B = torch.full((len(text),), guidance) if self.guidance == "distilled" else None
+        return Conditioning(text, geometry, guidance_B)
 
     @property
     def trainable_parts(self) -> dict[str, nn.Module]:
@@ -119,6 +174,32 @@ class Model:
             part.eval()
 
 
+class Pristine(Mapping[str, Tensor]):
+    """Of every layer that can be adapted the weight as its file holds it, mapped, made when asked for."""
+
+    def __init__(self, parts: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Args: `weights`, part -> its tensors by the names of its network; the autoencoder is passed over."""
+        self._weights = weights
+        known = {part: set(names) for part, names in weights.items()}
+        self._places: dict[str, tuple[str, str]] = {}
+        for name, (part, path) in layer_places({part: one for part, one in parts.items() if part != "vae"}).items():
+            if f"{path}.weight" in known[part]:
+                self._places[f"{name}.weight"] = part, f"{path}.weight"
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The weight of "<layer name>.weight"."""
+        part, name = self._places[key]
+        return self._weights[part][name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._places)
+
+
 class ModelFamily(Protocol):
     """One family of base models."""
 
@@ -128,7 +209,7 @@ class ModelFamily(Protocol):
     targets: Mapping[str, tuple[str, ...]]
     """Preset -> patterns of layer names."""
 
-    def load(self, source: Path, *, policy: MemoryPolicy) -> Model:
+    def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
         """The base, ready to predict."""
 
     def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
@@ -150,21 +231,35 @@ def family(name: str) -> ModelFamily:
     return found
 
 
-def load_base(source: Path, *, policy: MemoryPolicy | None = None) -> Model:
+def load_base(source: BaseFiles | Path, *, policy: MemoryPolicy | None = None) -> Model:
     """Recognise a base and load it.
 
     Raises:
-        ModelError: no family knows it, or it is damaged.
+        ModelError: no family knows it, a part is missing, or it is damaged.
     """
-    return family(recognise(source).family).load(source, policy=policy or MemoryPolicy())
+    base = locate(source if isinstance(source, BaseFiles) else BaseFiles(source))
+    return family(base.variant.family).load(base, policy=policy or MemoryPolicy())
 
 
 def stack_prompts(prompts: Sequence[TextConditioning], empty: TextConditioning) -> TextConditioning:
-    """One batch of several encoded prompts; shorter ones are filled up with the empty prompt's chunk, as in A1111."""
+    """One batch of several encoded prompts of one family.
+
+    Shorter ones are filled up: with zeros where the family marks what is text by a mask, else with the empty
+    prompt's chunk, as in A1111.
+    """
     longest = max(prompt.tokens_BLD.shape[1] for prompt in prompts)
-    tokens = torch.cat([_filled(prompt.tokens_BLD, longest, empty.tokens_BLD) for prompt in prompts])
     pooled = [prompt.pooled_BD for prompt in prompts if prompt.pooled_BD is not None]
-    return TextConditioning(tokens, torch.cat(pooled) if pooled else None)
+    masks = [prompt.mask_BL for prompt in prompts if prompt.mask_BL is not None]
+    if masks:
+        missing = [longest - prompt.tokens_BLD.shape[1] for prompt in prompts]
+        tokens = torch.cat(
+            [functional.pad(prompt.tokens_BLD, (0, 0, 0, more)) for prompt, more in zip(prompts, missing, strict=True)]
+        )
+        mask = torch.cat([functional.pad(one, (0, more)) for one, more in zip(masks, missing, strict=True)])
+    else:
+        tokens = torch.cat([_filled(prompt.tokens_BLD, longest, empty.tokens_BLD) for prompt in prompts])
+        mask = None
+    return TextConditioning(tokens, torch.cat(pooled) if pooled else None, mask)
 
 
 def _filled(tokens_BLD: Tensor, length: int, empty_1LD: Tensor) -> Tensor:
@@ -172,3 +267,20 @@ def _filled(tokens_BLD: Tensor, length: int, empty_1LD: Tensor) -> Tensor:
     if missing == 0:
         return tokens_BLD
     return torch.cat([tokens_BLD, empty_1LD.expand(len(tokens_BLD), -1, -1).repeat(1, missing, 1)], dim=1)
+
+
+def encode_with_vae(model: Model, images_BCHW: Tensor) -> Tensor:
+    """Latents of pictures by an autoencoder of diffusers' kind: the posterior's mean, shifted and scaled."""
+    vae: Any = model.parts["vae"]
+    encoded = vae.encode(images_BCHW.to(model.policy.device, model.policy.vae_dtype))
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    scaled: Tensor = (latents.float() - model.latent_shift) * model.latent_scale
+    return scaled
+
+
+def decode_with_vae(model: Model, latents_BCHW: Tensor) -> Tensor:
+    """Pictures of latents by an autoencoder of diffusers' kind."""
+    vae: Any = model.parts["vae"]
+    latents = latents_BCHW / model.latent_scale + model.latent_shift
+    images: Tensor = vae.decode(latents.to(model.policy.vae_dtype)).sample
+    return images.float()

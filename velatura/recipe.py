@@ -24,6 +24,12 @@ class BaseSettings(Settings):
 
     model: str = "pocket"
     """A name (`pocket`, or one of your bases), a checkpoint file, or a diffusers folder."""
+    vae: str = ""
+    """File or name of another autoencoder; none: the base's own."""
+    text_encoders: list[str] = Field(default=[])
+    """Files or names of text encoders, for bases of several files; none: the base's own."""
+    assistant: str = ""
+    """A LoRA that undoes the distillation of a few-step base; it works while training and is not in the result."""
 
 
 class DatasetSettings(Settings):
@@ -108,14 +114,16 @@ class SampleSettings(Settings):
     """How many prompts are painted at each checkpoint."""
     seed: int = Field(default=7, ge=0)
     """Seed of the first prompt's noise; each further prompt counts up."""
-    sampling_steps: int = Field(default=20, gt=0)
-    """Steps of the sampler."""
-    cfg_scale: float = Field(default=5.0, ge=1)
-    """Classifier-free guidance."""
-    sampler: str = "DPM++ 2M"
-    """Name of the sampler, as A1111 writes it."""
-    scheduler: str = "Karras"
-    """Name of the noise schedule, as A1111 writes it."""
+    sampling_steps: int | None = Field(default=None, gt=0)
+    """Steps of the sampler; "none": as many as suit the base, 20 for most."""
+    cfg_scale: float | None = Field(default=None, ge=1)
+    """Classifier-free guidance; "none": what suits the base, 5 for most."""
+    guidance: float | None = Field(default=None, ge=0)
+    """Guidance told to bases into which it is distilled (FLUX.1-dev); "none": 3.5."""
+    sampler: str = ""
+    """Name of the sampler, as A1111 writes it; empty: what suits the base, DPM++ 2M for most."""
+    scheduler: str = ""
+    """Name of the noise schedule, as A1111 writes it; empty: what suits the base, Karras for most."""
 
 
 class Recipe(Settings):

@@ -19,7 +19,7 @@ from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.weights import AdapterFile, LayerWeights
-from velatura.bases import FAMILIES, recognise, resolution
+from velatura.bases import FAMILIES, BaseFiles, recognise, resolution
 from velatura.errors import AdapterError, ModelError
 from velatura.family import Conditioning, Model, family, load_base, stack_prompts
 from velatura.generation.generate import weighted
@@ -106,12 +106,12 @@ def test_every_family_has_a_tiny_base() -> None:
 def test_a_base_is_recognised_by_its_own_family_alone(folder: Path) -> None:
     recognisers = [importlib.import_module(f"{package}.recognise").recognise for package in FAMILIES.values()]
     assert [name for name, known in zip(FAMILIES, recognisers, strict=True) if known(folder)] == [
-        recognise(folder).family
+        recognise(BaseFiles(folder)).family
     ]
 
 
 def test_the_size_that_is_told_without_torch_is_the_loaded_one(folder: Path, loaded: Model) -> None:
-    assert resolution(folder) == loaded.resolution
+    assert resolution(BaseFiles(folder)) == loaded.resolution
 
 
 def test_what_is_no_base_is_no_family_s(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_is_no_base_is_no_family_s(tmp_path: Path) -> None:
         (place / "model_index.json").write_text(text, encoding="latin-1")
     for path in (tmp_path, *tmp_path.iterdir(), tmp_path / "missing"):
         with pytest.raises(ModelError, match="not a base model"):
-            recognise(path)
+            recognise(BaseFiles(path))
     with pytest.raises(ModelError, match="not a base model"):
         load_base(tmp_path / "lora.safetensors")
 

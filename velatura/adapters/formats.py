@@ -57,13 +57,23 @@ class PartKeys:
     diffusers: str
 
 
+KOHYA_ENDS = (".lora_down.weight", ".lora_up.weight")
+PEFT_ENDS = (".lora_A.weight", ".lora_B.weight")
+
+
 @dataclass(frozen=True)
 class KeyMap:
-    """How a family's layers are called in adapter files."""
+    """How a family's layers are called in adapter files. A family with names of its own derives from this."""
 
     family: str
     """As `signatures.made_for` calls it."""
     parts: Mapping[str, PartKeys]
+    written_ends: tuple[str, str] = KOHYA_ENDS
+    """What follows the layer in files written here: of down, and of up."""
+
+    def written(self, name: str) -> str:
+        """What a layer is called in files written here."""
+        return self.kohya(name)
 
     def kohya(self, name: str) -> str:
         """ "denoiser.mid_block.attentions.0.proj_in" -> "lora_unet_mid_block_attentions_0_proj_in"."""
@@ -163,9 +173,9 @@ def to_bytes(adapter: AdapterFile, *, keys: KeyMap, precision: Precision = "F16"
     """
     tensors: dict[str, RawTensor] = {}
     for name, layer in adapter.layers.items():
-        stem = keys.kohya(name)
-        tensors[f"{stem}.lora_down.weight"] = _stored(layer.down, precision)
-        tensors[f"{stem}.lora_up.weight"] = _stored(layer.up, precision)
+        stem, (down_end, up_end) = keys.written(name), keys.written_ends
+        tensors[f"{stem}{down_end}"] = _stored(layer.down, precision)
+        tensors[f"{stem}{up_end}"] = _stored(layer.up, precision)
         tensors[f"{stem}.alpha"] = tensorfile.raw(np.array(layer.alpha, dtype=np.float32))
         limit = float(np.finfo(np.float16).max) if precision == "F16" else math.inf
         if not layer.finite or max(np.abs(layer.down).max(), np.abs(layer.up).max()) > limit:

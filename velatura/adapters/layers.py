@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -30,14 +30,22 @@ class AdaptedLayer(nn.Module):
 
 def find(parts: Mapping[str, nn.Module]) -> dict[str, BaseLayer]:
     """Every linear layer and convolution of the parts, in the order of the modules."""
-    found: dict[str, BaseLayer] = {}
+    return {name: layer for name, _, _, layer in _walk(parts)}
+
+
+def places(parts: Mapping[str, nn.Module]) -> dict[str, tuple[str, str]]:
+    """Where each of these layers stands: its name -> its part and its path in the part's network."""
+    return {name: (part, path) for name, part, path, _ in _walk(parts)}
+
+
+def _walk(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, str, str, BaseLayer]]:
     for part, module in parts.items():
         stand_ins = {path for path, child in module.named_modules() if isinstance(child, AdaptedLayer)}
         for path, child in module.named_modules():
             if isinstance(child, nn.Linear | nn.Conv2d):
                 stand_in = path.removesuffix(".base")
-                found[layer_name(part, stand_in if stand_in in stand_ins else path)] = child
-    return found
+                own = stand_in if stand_in in stand_ins else path
+                yield layer_name(part, own), part, own, child
 
 
 def shapes(parts: Mapping[str, nn.Module]) -> dict[str, Shape]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from velatura import bases
 from velatura import run as runs
-from velatura.errors import RunError
+from velatura import settings as user
+from velatura.bases import BaseFiles
+from velatura.errors import RecipeError, RunError
+from velatura.events import Note
 from velatura.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -25,6 +30,39 @@ def read_pictures(recipe: Recipe, project: Path, model: Model) -> Pictures:
 
     resolution = recipe.dataset.resolution or model.resolution
     return read(recipe, project, resolution=resolution, latent_factor=model.latent_factor)
+
+
+def base_of(recipe: Recipe, project: Path) -> BaseFiles:
+    """The files of the recipe's base."""
+    told = recipe.base
+    return bases.find(told.model, vae=told.vae, text_encoders=told.text_encoders, beside=project)
+
+
+def assisted(recipe: Recipe, model: Model, project: Path) -> Iterator[Note]:
+    """Give a base that was distilled to few steps its assistant for training, or say that it has none.
+
+    Raises:
+        RecipeError: the base is no such base.
+        SettingsError, AdapterError: the assistant is not there, or does not fit.
+    """
+    from velatura.training.samples import read_adapter
+
+    told = recipe.base.assistant
+    if told and not model.distilled_steps:
+        raise RecipeError(
+            "this base was not distilled to few steps, so an assistant would only harm",
+            where="base.assistant",
+            fix="leave it out",
+        )
+    if told:
+        path = project / told
+        found = path if path.is_file() else user.find_lora(told, project=project)
+        model.assistant = read_adapter(model, found).layers
+    elif model.distilled_steps:
+        yield Note(
+            "this base was distilled to paint in few steps, and training it undoes that: what is learnt looks soft;"
+            " name its de-distillation adapter in base.assistant, or train on the undistilled base"
+        )
 
 
 def set_threads(wanted: int | None) -> int:

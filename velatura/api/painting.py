@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from velatura import settings as user
+from velatura import bases
 from velatura.api.inputs import set_threads
 from velatura.events import Done, Event, Preview, Progress
 from velatura.files import make_folder, write_bytes
@@ -21,14 +21,20 @@ class GenerateRequest:
     prompt: str
     negative: str = ""
     base: str = "pocket"
+    vae: str = ""
+    """File or name of another autoencoder."""
+    text_encoders: tuple[str, ...] = ()
+    """Files or names of text encoders, for bases of several files."""
     loras: tuple[str, ...] = ()
     """FILE or NAME, with `:strength` behind it."""
     seed: int | None = None
     """None: drawn, and written down."""
-    steps: int = 20
-    cfg: float = 5.0
-    sampler: str = "DPM++ 2M"
-    scheduler: str = "Karras"
+    steps: int | None = None
+    """This, and what follows: None for what suits the base."""
+    cfg: float | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
     width: int | None = None
     height: int | None = None
     count: int = 1
@@ -52,16 +58,21 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     from velatura.training.samples import merged
 
     project = request.project
-    base = user.find_base(request.base, beside=project)
+    base = bases.find(request.base, vae=request.vae, text_encoders=request.text_encoders, beside=project)
     set_threads(None)
     yield Progress("loading the base", 0, 1)
     model = load_base(base)
     yield Progress("loading the base", 1, 1)
     loras = used_loras(model, request.prompt, request.loras, project)
     sampling = Sampling(
-        request.width or model.resolution, request.height or model.resolution,
-        request.steps, request.cfg, request.sampler, request.scheduler,
-    )  # fmt: skip
+        request.width or model.resolution,
+        request.height or model.resolution,
+        request.steps or model.defaults.steps,
+        model.defaults.cfg_scale if request.cfg is None else request.cfg,
+        request.sampler or model.defaults.sampler,
+        request.scheduler or model.defaults.scheduler,
+        model.defaults.guidance if request.guidance is None else request.guidance,
+    )
     seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
     jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
     folder = make_folder(request.out or (project or Path.cwd()) / "images")

@@ -9,8 +9,7 @@ from typing import Any
 
 from velatura import bases
 from velatura import recipe as recipes
-from velatura import settings as user
-from velatura.api.inputs import project_of
+from velatura.api.inputs import base_of, project_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
 
     recipe = recipes.load(path, overrides)
     project = project_of(path)
-    resolution = recipe.dataset.resolution or bases.resolution(user.find_base(recipe.base.model, beside=project))
+    resolution = recipe.dataset.resolution or bases.resolution(base_of(recipe, project))
     pictures = read(recipe, project, resolution=resolution)
     buckets = grouped([one.bucket for one in pictures.train])
     per_epoch = len(plan_epoch(buckets, batch=recipe.train.batch, seed=recipe.train.seed, epoch=0))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from velatura import recipe as recipes
 from velatura import run as runs
-from velatura import settings as user
-from velatura.api.inputs import check_unchanged, project_of, read_pictures, set_threads
+from velatura.api.inputs import assisted, base_of, check_unchanged, project_of, read_pictures, set_threads
 from velatura.api.judging import judge
 from velatura.api.painting import png
 from velatura.errors import RecipeError
@@ -45,7 +44,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
         raise RecipeError("a run cannot be given other settings", where=path, fix="train the recipe with --set instead")
     recipe = runs.open_run(path).recipe if is_run else recipes.load(path, overrides)
     project = path.resolve().parent.parent if is_run else project_of(path)
-    base = user.find_base(recipe.base.model, beside=project)
+    base = base_of(recipe, project)
     yield Progress("loading the base", 0, 1)
     # torch comes in here, after everything that a recipe can be wrong about without it
     from velatura.family import load_base
@@ -55,6 +54,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     threads = set_threads(recipe.train.threads)
     model = load_base(base)
     yield Progress("loading the base", 1, 1)
+    yield from assisted(recipe, model, project)
     recipe = resolved(recipe, model, threads)
     specs(recipe, model)
     check_samples(recipe, model)
@@ -83,10 +83,12 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
 
 def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, project: Path) -> Iterator[Event]:
     from velatura.adapters.lora import inject
+    from velatura.adapters.merge import merge
     from velatura.training.adapter import specs
     from velatura.training.data import Batches, Cached, encode
     from velatura.training.facts import adapter_writer
     from velatura.training.loop import train as train_loop
+    from velatura.training.samples import assistants
 
     with runs.Lock(run):
         cached: Cached | None = None
@@ -97,6 +99,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
                 cached = event
         assert cached is not None
         per_epoch = Batches(model, cached, recipe.train).per_epoch
+        merge(model.trainable_parts, model.pristine, assistants(model))
         with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
             # a process that was killed may have published a checkpoint and not painted it
@@ -110,6 +113,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         done = run.checkpoints()[-1] if run.checkpoints() else None
         if done is None or done.step < recipe.train.steps:
             return
+        merge(model.trainable_parts, model.pristine, [])
         yield from judge(model, recipe, pictures, cached, run, project)
 
 
@@ -177,9 +181,20 @@ def refit_steps(chosen: int, trained_on: int, pictures: int) -> int:
 
 def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
     """The recipe with what the base and the machine decide written out."""
+    from velatura.training.samples import sampling
+
     dataset = recipe.dataset.model_copy(update={"resolution": recipe.dataset.resolution or model.resolution})
     settings = recipe.train.model_copy(update={"threads": threads})
-    return recipe.model_copy(update={"dataset": dataset, "train": settings})
+    how = sampling(recipe, model)
+    painting = {
+        "sampling_steps": how.steps,
+        "cfg_scale": how.cfg_scale,
+        "guidance": how.guidance if model.guidance == "distilled" else None,
+        "sampler": how.sampler,
+        "scheduler": how.scheduler,
+    }
+    samples = recipe.samples.model_copy(update=painting)
+    return recipe.model_copy(update={"dataset": dataset, "train": settings, "samples": samples})
 
 
 def provenance(recipe: Recipe, pictures: Pictures, model: Model) -> dict[str, Any]:

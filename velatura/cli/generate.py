@@ -25,12 +25,29 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the first picture; none: drawn and written down.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 20,
+    vae: Annotated[str, typer.Option(metavar="FILE", help="Another autoencoder; none: the base's own.")] = "",
+    text_encoders: Annotated[
+        list[str] | None,
+        typer.Option("--text-encoder", metavar="FILE", help="Text encoder, for bases of several files; repeatable."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the sampler; none: 20, or what suits the base.")
+    ] = None,
     cfg: Annotated[
-        float, typer.Option(min=1, help="Classifier-free guidance: how closely to follow the prompt.")
-    ] = 5.0,
-    sampler: Annotated[str, typer.Option(help="Sampler, by its name in A1111.")] = "DPM++ 2M",
-    scheduler: Annotated[str, typer.Option(help="Noise schedule, by its name in A1111.")] = "Karras",
+        float | None,
+        typer.Option(
+            min=1, help="Classifier-free guidance: how closely to follow the prompt; none: 5, or what suits the base."
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance of bases into which it is distilled (FLUX.1-dev); none: 3.5.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler, by its name in A1111; none: DPM++ 2M, or what suits the base.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Noise schedule, by its name in A1111; none: Karras, or what suits the base.")
+    ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures; seeds count up.")] = 1,
@@ -50,14 +67,18 @@ def generate(
     from velatura.cli.progress import follow
 
     project = project or projects.containing(Path.cwd())
+    told = recipe.load(project).base if project else recipe.BaseSettings()
     request = api.GenerateRequest(
         prompt=prompt,
         negative=negative,
-        base=base or (recipe.load(project).base.model if project else "pocket"),
+        base=base or told.model,
+        vae=vae or ("" if base else told.vae),
+        text_encoders=tuple(text_encoders or ([] if base else told.text_encoders)),
         loras=tuple(loras or ()),
         seed=seed,
         steps=steps,
         cfg=cfg,
+        guidance=guidance,
         sampler=sampler,
         scheduler=scheduler,
         width=width,

@@ -9,7 +9,7 @@ Adapters are read back from their files and merged, on the path that generation 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +191,7 @@ def _exchanged(held_out: Sequence[Encoded]) -> list[Encoded]:
         others = [*held_out[place + 1 :], *held_out[:place]]
         other = next((one for one in others if one.prepared.captions[0] != sample.prepared.captions[0]), None)
         if other is not None:
-            exchanged.append(Encoded(sample.prepared, sample.latents_CHW, other.texts))
+            exchanged.append(replace(sample, texts=other.texts))
     return exchanged
 
 

@@ -21,7 +21,7 @@ from velatura.diffusion import samplers
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
-from velatura.family import Conditioning, Model, TextConditioning, stack_prompts
+from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
 from velatura.text.weighted import BREAK, WeightedText
 
@@ -41,6 +41,8 @@ class Sampling:
     cfg_scale: float = 5.0
     sampler: str = "DPM++ 2M"
     scheduler: str = "Karras"
+    guidance: float = 3.5
+    """Told to bases into which guidance is distilled; others do not see it."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,15 @@ def generate(model: Model, jobs: Sequence[Job], sampling: Sampling, *, batch: in
     if sampling.steps < 1 or batch < 1:
         raise SettingsError(f"{sampling.steps} steps in batches of {batch} paint nothing", fix="use 1 or more of each")
     sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
-    sigmas = schedule(model.objective, sampling.steps)
+    factor = model.latent_factor
+    sigmas = schedule(model.objective_for(sampling.height // factor, sampling.width // factor), sampling.steps)
     total = sampling.steps * -(-len(jobs) // batch)
     done = 0
     for start in range(0, len(jobs), batch):
         group = jobs[start : start + batch]
         noise = SeededNoise([job.seed for job in group], model, sampling)
         latents = _first_latents(model, noise.next(), sigmas[0])
-        denoise = _Denoise(model, group, sampling.cfg_scale)
+        denoise = _Denoise(model, group, sampling)
         for step in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise.next()):  # type: ignore[misc]
             latents = step.x
             done += 1
@@ -126,11 +129,11 @@ class _Denoise:
     picture would depend on the prompts beside it.
     """
 
-    def __init__(self, model: Model, jobs: Sequence[Job], cfg_scale: float) -> None:
-        self.model, self.cfg_scale = model, cfg_scale
-        told = [job.prompt for job in jobs]
-        told += [job.negative_prompt for job in jobs] if cfg_scale != 1 else []
-        self.groups = _by_length([encoded(model, text) for text in told])
+    def __init__(self, model: Model, jobs: Sequence[Job], sampling: Sampling) -> None:
+        self.model, self.cfg_scale = model, sampling.cfg_scale
+        told = [encoded(model, job.prompt) for job in jobs]
+        told += [_negative(model, job.negative_prompt) for job in jobs] if sampling.cfg_scale != 1 else []
+        self.groups = _by_length(model, told, sampling)
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
@@ -150,14 +153,26 @@ class _Denoise:
         return found
 
 
-def _by_length(texts: Sequence[TextConditioning]) -> list[tuple[list[int], Conditioning]]:
+def _negative(model: Model, text: str) -> TextConditioning:
+    told = encoded(model, text)
+    return told.zeroed() if model.empty_negative_is_zero and not text.strip() else told
+
+
+def _by_length(
+    model: Model, texts: Sequence[TextConditioning], sampling: Sampling
+) -> list[tuple[list[int], Conditioning]]:
     """Encoded prompts of equal length together, with their places."""
     places: dict[int, list[int]] = {}
     for place, text in enumerate(texts):
         places.setdefault(text.tokens_BLD.shape[1], []).append(place)
-    return [
-        (rows, Conditioning(stack_prompts([texts[row] for row in rows], texts[rows[0]]))) for rows in places.values()
-    ]
+    size = torch.tensor([[sampling.height, sampling.width]], dtype=torch.float32)
+    groups = []
+    for rows in places.values():
+        text = stack_prompts([texts[row] for row in rows], texts[rows[0]])
+        whole = size.expand(len(rows), 2)
+        geometry = Geometry(whole, torch.zeros_like(whole), whole)
+        groups.append((rows, model.conditioned(text, geometry=geometry, guidance=sampling.guidance)))
+    return groups
 
 
 @torch.inference_mode()
@@ -185,7 +200,7 @@ def check_size(model: Model, width: int, height: int) -> None:
     """
     for name, side in (("width", width), ("height", height)):
         if side != nearest_side(model, side):
-            step = model.latent_factor * 4
+            step = model.latent_factor * model.side_step
             raise PromptError(
                 f"the {name} {side} is not possible with this base, multiples of {step} up to {LONGEST} are",
                 fix=f"use {nearest_side(model, side)}",
@@ -194,5 +209,5 @@ def check_size(model: Model, width: int, height: int) -> None:
 
 def nearest_side(model: Model, side: int) -> int:
     """The nearest side, in pixels, that the model's latents can have."""
-    step = model.latent_factor * 4
+    step = model.latent_factor * model.side_step
     return min(max(step, round(side / step) * step), LONGEST)

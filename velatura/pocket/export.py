@@ -82,9 +82,8 @@ def _config(path: Path, values: dict[str, Any]) -> None:
 
 
 def _samples_seen(state: Path) -> int:
-    told = json.loads((state / "settings.json").read_text(encoding="utf-8"))
     newest = json.loads((state / "denoiser" / "newest.json").read_text(encoding="utf-8"))
-    return int(newest["step"]) * int(told["batch"]) * int(newest["workers"])
+    return int(newest["seen"])
 
 
 def _commit() -> str:

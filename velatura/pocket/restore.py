@@ -23,7 +23,8 @@ from velatura.files import make_folder, write_text
 from velatura.pocket.architecture import build_autoencoder, build_denoiser, build_text_encoder
 from velatura.pocket.export import TOKENIZER_FILES
 from velatura.pocket.train import Settings
-from velatura.weights.source import BaseFolder
+from velatura.weights.parts import PartFiles
+from velatura.weights.source import BaseFolder, held
 
 
 def restore(base: Path, state: Path) -> None:
@@ -41,14 +42,14 @@ def restore(base: Path, state: Path) -> None:
     for name in TOKENIZER_FILES:
         shutil.copyfile(base / "tokenizer" / name, make_folder(state / "tokenizer") / name)
     steps = settings.vae_crops // (settings.vae_batch * settings.workers)
-    vae = _filled(build_autoencoder(), folder.weights("vae"))
-    _write(state / "autoencoder", steps, settings.workers, {"model": vae, "averaged": {}})
+    vae = _filled(build_autoencoder(), held(PartFiles(folder.files("vae"))))
+    _write(state / "autoencoder", steps, settings.vae_crops, {"model": vae, "averaged": {}})
     trained = {
-        "denoiser": _filled(build_denoiser(), folder.weights("unet")),
-        "text_encoder": _filled(build_text_encoder(), folder.weights("text_encoder")),
+        "denoiser": _filled(build_denoiser(), held(PartFiles(folder.files("unet")))),
+        "text_encoder": _filled(build_text_encoder(), held(PartFiles(folder.files("text_encoder")))),
     }
     steps = made["samples"] // (settings.batch * settings.workers)
-    _write(state / "denoiser", steps, settings.workers, {**trained, "averaged": trained})
+    _write(state / "denoiser", steps, made["samples"], {**trained, "averaged": trained})
 
 
 def _filled(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -56,10 +57,10 @@ def _filled(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: weights[key].float() if key in weights else value for key, value in state.items()}
 
 
-def _write(folder: Path, step: int, workers: int, weights: dict[str, Any]) -> None:
+def _write(folder: Path, step: int, seen: int, weights: dict[str, Any]) -> None:
     make_folder(folder)
     torch.save(weights, folder / f"weights-{step:07d}.pt")
-    write_text(folder / "newest.json", json.dumps({"step": step, "workers": workers}))
+    write_text(folder / "newest.json", json.dumps({"step": step, "seen": seen}))
 
 
 def main() -> None:

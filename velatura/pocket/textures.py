@@ -101,6 +101,38 @@ def line_drawing(rng: np.random.Generator, side: int) -> Image.Image:
     return canvas
 
 
+def threads(rng: np.random.Generator, side: int) -> Image.Image:
+    """Many fine curves or short straight lines of a few colours, lying densely on any ground."""
+    canvas = _ground(rng, side)
+    draw = ImageDraw.Draw(canvas)
+    inks = [rgb(_colour(rng)) for _ in range(int(rng.integers(1, 4)))]
+    turn, spread = rng.uniform(0, math.pi), rng.uniform(0, 1.5)
+    straight = rng.random() < 0.5
+    for _ in range(int(rng.integers(15, 150))):
+        ink, width = inks[int(rng.integers(len(inks)))], int(rng.integers(1, 5))
+        if straight:
+            (x, y), angle = rng.uniform(0, side, 2), turn + rng.normal(0, spread)
+            reach = side * math.exp(rng.uniform(math.log(0.02), math.log(0.3)))
+            dx, dy = reach * math.cos(angle), reach * math.sin(angle)
+            draw.line((x - dx, y - dy, x + dx, y + dy), fill=ink, width=width)
+        else:
+            draw.line(_curve(rng, side), fill=ink, width=width, joint="curve")
+    return canvas
+
+
+def speckles(rng: np.random.Generator, side: int) -> Image.Image:
+    """Grains, chips and dots of one or many sizes strewn evenly over any ground, as in terrazzo or falling snow."""
+    canvas = _ground(rng, side)
+    draw = ImageDraw.Draw(canvas)
+    inks = [rgb(_colour(rng)) for _ in range(int(rng.integers(1, 5)))]
+    size, spread = side * math.exp(rng.uniform(math.log(0.004), math.log(0.03))), rng.uniform(0, 0.6)
+    count = min(int(rng.uniform(0.05, 0.5) * side**2 / (3 * size**2)), 3000)
+    for x, y in rng.uniform(0, side, (count, 2)):
+        rx, ry = (size * math.exp(rng.normal(0, spread)) for _ in range(2))
+        draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=inks[int(rng.integers(len(inks)))])
+    return canvas
+
+
 def pattern(rng: np.random.Generator, side: int) -> Image.Image:
     """Stripes, checks or waves, turned to any angle, hard or soft."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
@@ -168,13 +200,15 @@ def photographic(rng: np.random.Generator, side: int) -> Image.Image:
 Maker = Callable[[np.random.Generator, int], Image.Image]
 
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (fractal, 0.14),
-    (strokes, 0.18),
+    (fractal, 0.1),
+    (strokes, 0.14),
     (line_drawing, 0.16),
-    (pattern, 0.1),
-    (blobs, 0.1),
-    (polygons, 0.12),
-    (photographic, 0.2),
+    (threads, 0.14),
+    (speckles, 0.1),
+    (pattern, 0.08),
+    (blobs, 0.06),
+    (polygons, 0.08),
+    (photographic, 0.14),
 )
 """Each way of making a picture, with its share."""
 

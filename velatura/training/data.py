@@ -9,7 +9,7 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from velatura import randomness
 from velatura.dataset.buckets import grouped, plan_epoch
+from velatura.dataset.images import Geometry as Origin
 from velatura.dataset.prepared import Prepared, load
 from velatura.events import Progress
-from velatura.family import Conditioning, Model, TextConditioning, stack_prompts
+from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.recipe import TrainSettings
 from velatura.text.weighted import plain
 
@@ -32,6 +33,7 @@ class Sample:
     latents_CHW: Tensor
     texts: tuple[TextConditioning, ...]
     """One for each of its captions."""
+    geometry: Origin
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
     known: dict[str, TextConditioning] = {}
     with torch.no_grad():
         for number, one in enumerate(prepared):
-            pixels_CHW = _pixels(one)
+            pixels_CHW, origin = _pixels(one)
             latents_CHW = model.family.encode_images(model, pixels_CHW[None])[0].cpu()
             for caption in one.captions:
                 if caption not in known:
                     known[caption] = model.family.encode_prompts(model, [plain(caption)]).to("cpu")
-            samples.append(Sample(one, latents_CHW, tuple(known[caption] for caption in one.captions)))
+            samples.append(Sample(one, latents_CHW, tuple(known[caption] for caption in one.captions), origin))
             if flip and not one.held_out:
                 mirrored.append(model.family.encode_images(model, pixels_CHW.flip(-1)[None])[0].cpu())
             yield Progress("encoding pictures", number + 1, len(prepared))
@@ -83,11 +85,27 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
     yield Cached(train, held_out, empty, tuple(mirrored) if flip else None)
 
 
-def _pixels(one: Prepared) -> Tensor:
-    """A picture in [-1, 1], (3, H, W)."""
-    image, _ = load(one)
+def _pixels(one: Prepared) -> tuple[Tensor, Origin]:
+    """A picture in [-1, 1], (3, H, W), and what it was cut from."""
+    image, origin = load(one)
     pixels_HWC = torch.from_numpy(np.array(image, dtype=np.float32))
-    return pixels_HWC.permute(2, 0, 1) / 127.5 - 1
+    return pixels_HWC.permute(2, 0, 1) / 127.5 - 1, origin
+
+
+def conditioned(model: Model, text: TextConditioning, origins: Sequence[Origin]) -> Conditioning:
+    """What a training prediction is told: encoded captions, and where each picture was cut from."""
+    columns = [
+        torch.tensor([getattr(origin, name) for origin in origins], dtype=torch.float32)
+        for name in ("original", "crop_top_left", "target")
+    ]
+    return model.conditioned(text, geometry=Geometry(*columns))
+
+
+def _mirrored(one: Sample) -> Origin:
+    """The origin of the mirrored picture: what was cut off on the right is now on the left."""
+    top, left = one.geometry.crop_top_left
+    width = one.geometry.target[1]
+    return replace(one.geometry, crop_top_left=(top, one.prepared.resized[0] - left - width))
 
 
 class Batches:
@@ -111,12 +129,13 @@ class Batches:
     def at(self, step: int) -> Batch:
         """The batch of step `step`."""
         chosen, seed, device = self.pictures(step), self.settings.seed, self.model.policy.device
-        clean, texts, noise = [], [], []
+        clean, texts, noise, origins = [], [], [], []
         for place, index in enumerate(chosen):
             draw = randomness.generator(seed, "sample", step, place)
             sample = self.cached.train[index]
             mirror = self.cached.mirrored is not None and draw.random() < 0.5
             clean.append(self.cached.mirrored[index] if mirror and self.cached.mirrored else sample.latents_CHW)
+            origins.append(_mirrored(sample) if mirror else sample.geometry)
             dropped = draw.random() < self.settings.caption_dropout
             text = sample.texts[int(draw.integers(len(sample.texts)))]
             texts.append(self.cached.empty if dropped else text)
@@ -124,12 +143,12 @@ class Batches:
         return Batch(
             torch.stack(clean).to(device),
             torch.stack(noise).to(device),
-            self._sigmas(step, len(chosen)),
-            Conditioning(stack_prompts(texts, self.cached.empty).to(device)),
+            self._sigmas(step, len(chosen), *clean[0].shape[-2:]),
+            conditioned(self.model, stack_prompts(texts, self.cached.empty).to(device), origins),
         )
 
-    def _sigmas(self, step: int, count: int) -> Tensor:
+    def _sigmas(self, step: int, count: int, height: int, width: int) -> Tensor:
         """One noise level from each of `count` equal slices, in an order drawn anew: less spread than free draws."""
         draw = randomness.generator(self.settings.seed, "sigma", step)
         uniform_B = (draw.permutation(count) + draw.random(count)) / count
-        return self.model.objective.training_sigma(torch.from_numpy(uniform_B))
+        return self.model.objective_for(height, width).training_sigma(torch.from_numpy(uniform_B))

@@ -13,7 +13,7 @@ from velatura.training.data import Batch
 
 def errors(model: Model, batch: Batch) -> Tensor:
     """Mean squared error of every sample, fp32, (B,)."""
-    objective = model.objective
+    objective = model.objective_for(*batch.clean_BCHW.shape[-2:])
     noisy_BCHW = objective.add_noise(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B)
     predicted_BCHW = model.family.predict(model, noisy_BCHW, batch.sigma_B, batch.conditioning)
     target_BCHW = objective.target(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B)

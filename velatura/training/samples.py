@@ -44,9 +44,14 @@ def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = No
         merge(model.trainable_parts, model.pristine, uses)
         yield
     finally:
-        merge(model.trainable_parts, model.pristine, [])
+        merge(model.trainable_parts, model.pristine, assistants(model) if injected is not None else [])
         if injected is not None:
             injected.strength = before
+
+
+def assistants(model: Model) -> list[Applied]:
+    """What is merged into the base while it is trained."""
+    return [Applied(model.assistant, 1.0, 1.0)] if model.assistant else []
 
 
 def check(recipe: Recipe, model: Model) -> None:
@@ -56,7 +61,8 @@ def check(recipe: Recipe, model: Model) -> None:
         PromptError: a prompt has no meaning, or names a LoRA.
         SettingsError: an unknown sampler or schedule, or one that does not fit the base.
     """
-    resolve(recipe.samples.sampler, recipe.samples.scheduler, model.objective)
+    how = sampling(recipe, model)
+    resolve(how.sampler, how.scheduler, model.objective)
     for prompt in recipe.samples.prompts:
         if parse(prompt).loras:
             raise PromptError(
@@ -77,8 +83,16 @@ def jobs(recipe: Recipe, pictures: Pictures) -> list[Job]:
 def sampling(recipe: Recipe, model: Model) -> Sampling:
     """How the recipe's sample pictures are painted."""
     side = nearest_side(model, recipe.dataset.resolution or model.resolution)
-    told = recipe.samples
-    return Sampling(side, side, told.sampling_steps, told.cfg_scale, told.sampler, told.scheduler)
+    told, own = recipe.samples, model.defaults
+    return Sampling(
+        side,
+        side,
+        told.sampling_steps or own.steps,
+        told.cfg_scale or own.cfg_scale,
+        told.sampler or own.sampler,
+        told.scheduler or own.scheduler,
+        told.guidance or own.guidance,
+    )
 
 
 def paint(model: Model, what: Sequence[Job], how: Sampling, *, batch: int = 4) -> list[Image.Image]:

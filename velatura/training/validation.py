@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from velatura import randomness
-from velatura.family import Conditioning, Model, stack_prompts
-from velatura.training.data import Batch, Sample
+from velatura.family import Model, stack_prompts
+from velatura.training.data import Batch, Sample, conditioned
 from velatura.training.losses import errors
 
 
@@ -26,14 +26,14 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
     so that two runs on the same pictures can be compared.
     """
     device = model.policy.device
-    sigma_K = model.objective.strata(strata)
     rows = []
     for sample in samples:
         shape = tuple(sample.latents_CHW.shape)
+        sigma_K = model.objective_for(*shape[-2:]).strata(strata)
         name = sample.prepared.picture.sha256
         noise = torch.stack([randomness.normal(shape, 0, "held-out", name, k) for k in range(strata)])
         text = stack_prompts([sample.texts[0]] * strata, sample.texts[0]).to(device)
         clean = sample.latents_CHW.expand(strata, *shape)
-        batch = Batch(clean.to(device), noise.to(device), sigma_K, Conditioning(text))
+        batch = Batch(clean.to(device), noise.to(device), sigma_K, conditioned(model, text, [sample.geometry] * strata))
         rows.append(errors(model, batch).double().cpu().numpy())
     return np.stack(rows) if rows else np.empty((0, strata))

@@ -7,6 +7,7 @@ what an adapter is merged onto, and restored from.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,22 @@ from typing import TYPE_CHECKING, Any
 from velatura.errors import ModelError
 from velatura.files import disk_problems
 from velatura.tensorfile import read_header
+from velatura.weights.layouts import Place
+from velatura.weights.parts import PartFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHT_NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-"""A part's weights in a diffusers folder; with fp16 variants before the ending."""
+WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
+"""A part's weights in a diffusers folder, without variant and ending."""
+
+VARIANTS = ("", ".fp16", ".bf16")
+
+SCALES = (".scale_weight", ".weight_scale")
+"""What stands beside a weight that is stored in fp8 divided by a scale, in place of `.weight`."""
+
+FP8_MARKS = ("scaled_fp8", ".scale_input", ".input_scale", ".comfy_quant", *SCALES)
+"""How keys end that belong to such storage and to no network."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +52,42 @@ class BaseFolder:
             text = path.read_text(encoding="utf-8")
         try:
             loaded = json.loads(text)
-        except ValueError as error:
+            return dict(loaded)
+        except (ValueError, TypeError) as error:
             raise ModelError(f"{part}/{name} is damaged", where=self.path, fix="fetch the base again") from error
-        return dict(loaded)
 
-    def weight_file(self, part: str) -> Path:
-        """The file with a part's weights.
+    def files(self, part: str) -> tuple[Path, ...]:
+        """The file, or the shards, with a part's weights.
 
         Raises:
-            ModelError: there is none.
+            ModelError: there are none, or a shard is missing.
         """
         for name in WEIGHT_NAMES:
-            for candidate in (name, name.replace(".safetensors", ".fp16.safetensors")):
-                path = self.path / part / candidate
+            for variant in VARIANTS:
+                path = self.path / part / f"{name}{variant}.safetensors"
                 if path.exists():
-                    return path
+                    return (path,)
+                index = self.path / part / f"{name}.safetensors.index{variant}.json"
+                if index.exists():
+                    return self._shards(index)
         raise ModelError(
             f"the base has no weights for its {part} as safetensors",
             where=self.path / part,
             fix="fetch it in safetensors format; pickled weights are never loaded",
         )
 
-    def weights(self, part: str) -> dict[str, Tensor]:
-        """A part's tensors, mapped."""
-        return mapped(self.weight_file(part))
+    def _shards(self, index: Path) -> tuple[Path, ...]:
+        with disk_problems(index):
+            text = index.read_text(encoding="utf-8")
+        try:
+            names = sorted(set(json.loads(text)["weight_map"].values()))
+            # a shard lies beside its index, whatever the index says
+            shards = tuple(index.parent / Path(str(name)).name for name in names)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError("the list of shards is damaged", where=index, fix="fetch the base again") from error
+        if missing := [shard.name for shard in shards if not shard.exists()]:
+            raise ModelError(f"the base lacks {missing[0]}", where=index.parent, fix="fetch the base again")
+        return shards
 
 
 def mapped(path: Path) -> dict[str, Tensor]:
@@ -78,3 +101,67 @@ def mapped(path: Path) -> dict[str, Tensor]:
     read_header(path)  # checks the file before the library maps it
     tensors: dict[str, Tensor] = load_file(path)
     return tensors
+
+
+def held(part: PartFiles) -> dict[str, Tensor]:
+    """A part's tensors, mapped, under their keys without the part's prefix.
+
+    Raises:
+        FileProblem: a file is cut off or not a safetensors file.
+    """
+    found: dict[str, Tensor] = {}
+    for path in part.files:
+        for key, tensor in mapped(path).items():
+            if key.startswith(part.prefix):
+                found[key.removeprefix(part.prefix)] = tensor
+    return found
+
+
+class Weights(Mapping[str, "Tensor"]):
+    """A part's tensors under the names that its network gives them: views of the mapped files, made when asked for.
+
+    Weights in scaled fp8 are multiplied out, in fp32, when asked for.
+    """
+
+    def __init__(self, held: Mapping[str, Tensor], places: Mapping[str, Place]) -> None:
+        """Names whose key is not held are left out; keys that nothing asks for keep their own names."""
+        self._held = held
+        self._places = {name: place for name, place in places.items() if place.key in held}
+        used = {place.key for place in self._places.values()}
+        for key in held:
+            if key not in used and not key.endswith(FP8_MARKS):
+                self._places.setdefault(key, Place(key))
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of this name."""
+        place = self._places[name]
+        tensor = self._held[place.key]
+        stem = place.key.removesuffix(".weight")
+        scale = next((self._held[stem + end] for end in SCALES if stem + end in self._held), None)
+        if scale is not None:
+            tensor = tensor.float() * scale.float()
+        return taken(tensor, place)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._places)
+
+
+def taken(tensor: Tensor, place: Place) -> Tensor:
+    """What a place means of the tensor that lies there: a view, but for swapped halves."""
+    import torch
+
+    if place.rows is not None:
+        tensor = tensor[slice(*place.rows)]
+    if place.transposed:
+        tensor = tensor.T
+    if place.halves_swapped:
+        first, second = tensor.chunk(2)
+        tensor = torch.cat([second, first])
+    if place.pointwise and tensor.shape[2:] == (1,) * (tensor.dim() - 2):
+        tensor = tensor.flatten(1)
+    return tensor

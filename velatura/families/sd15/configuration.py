@@ -1,26 +1,39 @@
-"""What a base says of itself: the sizes of its networks and its noise schedule, as diffusers writes them down.
+"""What a Stable Diffusion 1.x base consists of, and the sizes of its networks, as diffusers writes them down.
 
-A folder has a file for each. A single file has none: it is of the published size, or names its own
-under `velatura.config` in its metadata. No torch here.
+A folder has a file of settings for each part. A single file has none: it is of the published size, or names its
+own under `velatura.config` in its metadata. No torch here.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from velatura.bases import Base
 from velatura.errors import ModelError
-from velatura.families.sd15.keys import PREFIXES
 from velatura.tensorfile import Header, read_header
+from velatura.weights import parts
+from velatura.weights.parts import PartKind, Sign
 from velatura.weights.source import BaseFolder
 
-FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "vae": "vae"}
-"""Part -> its folder, and its name in `velatura.config`."""
+PARTS = (
+    PartKind(
+        "denoiser",
+        "unet",
+        "denoiser (UNet)",
+        (Sign(r"input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight", shape=(None, 768)),),
+    ),
+    PartKind(
+        "text_encoder",
+        "text_encoder",
+        "text encoder (CLIP)",
+        (Sign(r"(text_model\.)?encoder\.layers\.0\.self_attn\.q_proj\.weight", shape=(768, 768)),),
+        "--text-encoder FILE",
+    ),
+    PartKind("vae", "vae", "autoencoder (VAE)", (Sign(r"decoder\.mid\.block_1\.conv1\.weight"),), "--vae FILE"),
+)
 
-CONFIG = "velatura.config"
-"""Key in a single file's metadata: JSON with unet, vae, text_encoder, scheduler and tokenizer."""
+CLASSES = {"denoiser": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "vae": "AutoencoderKL"}
 
 UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -99,53 +112,40 @@ class Configuration:
         return int(self.parts["denoiser"]["sample_size"]) * self.latent_factor
 
 
-def read(source: Path) -> Configuration:
-    """The configuration of a folder or a single file.
+def read(base: Base) -> Configuration:
+    """The configuration of a folder or of files; what a file says beside the published one is heeded.
 
     Raises:
         ModelError: a part of it is missing or damaged.
-        FileProblem: the single file is cut off or not a safetensors file.
     """
-    if source.is_file():
-        return of_header(read_header(source), source)
-    folder = BaseFolder(source)
-    return Configuration(
-        {part: folder.config(place) for part, place in FOLDERS.items()},
-        folder.config("scheduler", "scheduler_config.json"),
-    )
-
-
-def of_header(header: Header, where: Path) -> Configuration:
-    """The configuration of a single file: its own, else the published one; what it says beside that is heeded."""
-    if CONFIG in header.metadata:
-        told = own_settings(header, where)
-        parts = {part: dict(told[place]) for part, place in FOLDERS.items()}
-        scheduler = dict(told["scheduler"])
-    else:
-        parts = {"denoiser": dict(UNET), "text_encoder": dict(TEXT_ENCODER), "vae": dict(VAE)}
-        first = header.entries.get(f"{PREFIXES['denoiser']}input_blocks.0.0.weight")
+    if base.source.is_dir():
+        folder = BaseFolder(base.source)
+        found = {kind.name: folder.config(kind.folder) for kind in PARTS}
+        return Configuration(found, folder.config("scheduler", "scheduler_config.json"))
+    header = read_header(base.source)
+    told = parts.told(header, base.source)
+    published = {"denoiser": UNET, "text_encoder": TEXT_ENCODER, "vae": VAE}
+    found = {}
+    for kind in PARTS:
+        own = parts.told(read_header(base.parts[kind.name].files[0]), base.source)
+        settings = own.get(kind.folder, published[kind.name])
+        if not isinstance(settings, dict) or not settings:
+            raise ModelError(
+                f"{parts.CONFIG} in the file's metadata is damaged", where=base.source, fix="fetch the base again"
+            )
+        found[kind.name] = dict(settings)
+    if not told:
+        first = header.entries.get(f"{base.parts['denoiser'].prefix}input_blocks.0.0.weight")
         if first is not None and len(first.shape) == 4:  # 9 channels tell an inpainting base
-            parts["denoiser"]["in_channels"] = first.shape[1]
-        scheduler = dict(SCHEDULER)
+            found["denoiser"]["in_channels"] = first.shape[1]
+    return Configuration(found, scheduler(header, dict(told.get("scheduler", SCHEDULER))))
+
+
+def scheduler(header: Header, settings: dict[str, Any]) -> dict[str, Any]:
+    """The noise schedule with what a file says of its prediction beside it."""
     # empty tensors, by which makers of v-prediction checkpoints mark them
     if "v_pred" in header.entries or header.metadata.get("modelspec.prediction_type") == "v":
-        scheduler["prediction_type"] = "v_prediction"
+        settings["prediction_type"] = "v_prediction"
     if "ztsnr" in header.entries:
-        scheduler["rescale_betas_zero_snr"] = True
-    return Configuration(parts, scheduler)
-
-
-def own_settings(header: Header, where: Path) -> dict[str, Any]:
-    """What stands under `velatura.config`.
-
-    Raises:
-        ModelError: it is damaged.
-    """
-    try:
-        told = json.loads(header.metadata[CONFIG])
-    except (ValueError, RecursionError):
-        told = None
-    wanted = (*FOLDERS.values(), "scheduler", "tokenizer")
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), dict) for name in wanted):
-        raise ModelError(f"{CONFIG} in the file's metadata is damaged", where=where, fix="fetch the base again")
-    return told
+        settings["rescale_betas_zero_snr"] = True
+    return settings

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from velatura.bases import Variant
-from velatura.families.sd15 import checkpoint
+from velatura.families.sd15.configuration import PARTS
+from velatura.settings import WEIGHT_ENDINGS
+from velatura.tensorfile import read_header
+from velatura.weights import parts
 
 VARIANT = Variant("sd15", "sd_v1", "stable-diffusion-v1")
 
@@ -16,6 +19,9 @@ NEEDED = {"unet", "vae", "text_encoder", "tokenizer"}
 WIDTH_OF_SD2 = 1024
 """Features of Stable Diffusion 2's text encoder, which otherwise is built of the same classes."""
 
+OF_OTHERS = ("conditioner.", "model.diffusion_model.label_emb.", "cond_stage_model.model.")
+"""How keys begin in the single files of SDXL and of Stable Diffusion 2."""
+
 
 def recognise(source: Path) -> Variant | None:
     """The variant, or None where this is something else.
@@ -23,15 +29,26 @@ def recognise(source: Path) -> Variant | None:
     Raises:
         FileProblem: a safetensors file that is cut off or damaged.
     """
-    known = checkpoint.recognise(source) if source.is_file() else _folder(source)
+    known = _file(source) if source.is_file() else _folder(source)
     return VARIANT if known else None
 
 
-def _folder(source: Path) -> bool:
-    parts = _settings(source / "model_index.json")
-    if not set(parts) >= NEEDED or "text_encoder_2" in parts:
+def _file(path: Path) -> bool:
+    if path.suffix.lower() not in WEIGHT_ENDINGS:
         return False
-    text_encoder = parts["text_encoder"]
+    header = read_header(path)
+    if parts.CONFIG in header.metadata:
+        return bool(parts.told(header, path)["family"] == VARIANT.family)
+    if any(key.startswith(OF_OTHERS) for key in header.entries):
+        return False
+    return parts.find(header, PARTS[0]) is not None
+
+
+def _folder(source: Path) -> bool:
+    held = _settings(source / "model_index.json")
+    if not set(held) >= NEEDED or "text_encoder_2" in held:
+        return False
+    text_encoder = held["text_encoder"]
     if not isinstance(text_encoder, list) or text_encoder[-1:] != ["CLIPTextModel"]:
         return False
     width = _settings(source / "unet" / "config.json").get("cross_attention_dim")

@@ -6,42 +6,46 @@ from pathlib import Path
 from typing import Any
 
 from velatura.errors import ModelError
-from velatura.families.sd15.configuration import CONFIG, own_settings
 from velatura.tensorfile import read_header
 from velatura.text import clip_tokens
 from velatura.text.clip_tokens import ClipTokenizer, Vocabulary
+from velatura.weights import parts
 
 REPOSITORY = "openai/clip-vit-large-patch14"
 FILES = ("vocab.json", "merges.txt")
 
 
-def load(path: Path, text_encoder: dict[str, Any]) -> ClipTokenizer:
+def load(path: Path, text_encoder: dict[str, Any], *, name: str = "tokenizer") -> ClipTokenizer:
     """The tokenizer of a base that is one file.
 
     Args:
-        text_encoder: the text encoder's settings, whose vocabulary it must be.
+        path: the file with the text encoder.
+        text_encoder: its settings, whose vocabulary it must be.
+        name: of the tokenizer in `velatura.config`, and of its folder beside the file.
 
     Raises:
         ModelError: it is nowhere to be found, damaged, or another one's.
     """
-    header = read_header(path)
-    if CONFIG in header.metadata:
-        told = own_settings(header, path)["tokenizer"]
-        return clip_tokens.build(Vocabulary(*(told.get(name) for name in Vocabulary._fields)), path)
-    folder = _folder(path)
+    told = parts.told(read_header(path), path)
+    if told:
+        own = told.get(name)
+        if not isinstance(own, dict) or not set(own) >= set(Vocabulary._fields):
+            raise parts.damaged(path)
+        return clip_tokens.build(Vocabulary(own["vocab"], own["merges"], own["special_tokens"]), path)
+    folder = _folder(path, name)
     tokenizer = clip_tokens.load(folder)
     if tokenizer.tokenizer.get_vocab_size() != text_encoder["vocab_size"]:
         raise ModelError(
             "this tokenizer is not the one of the base's text encoder",
             where=folder,
-            fix=f"put {' and '.join(FILES)} of {REPOSITORY} beside {path.name}, in a folder named tokenizer",
+            fix=f"put {' and '.join(FILES)} of {REPOSITORY} beside {path.name}, in a folder named {name}",
         )
     return tokenizer
 
 
-def _folder(path: Path) -> Path:
+def _folder(path: Path, name: str) -> Path:
     """The folder with the tokenizer's files."""
-    beside = path.parent / "tokenizer"
+    beside = path.parent / name
     if (beside / "tokenizer.json").exists():
         return beside
     for folder in (beside, path.parent):

@@ -1,32 +1,28 @@
-"""The names that Stable Diffusion's authors gave its layers, as single files hold them, for the names of diffusers.
+"""The names that Stable Diffusion's authors gave its UNet and autoencoder, for the names of diffusers.
 
-    denoiser       input_blocks.1.1.transformer_blocks.0...   down_blocks.0.attentions.0.transformer_blocks.0...
-    vae            encoder.down.0.block.1.nin_shortcut        encoder.down_blocks.0.resnets.1.conv_shortcut
-    text_encoder   transformer.text_model.encoder...          text_model.encoder..., or encoder...
+    denoiser    input_blocks.1.1.transformer_blocks.0...     down_blocks.0.attentions.0.transformer_blocks.0...
+    vae         encoder.down.0.block.1.nin_shortcut          encoder.down_blocks.0.resnets.1.conv_shortcut
 
 The original counts blocks through all levels, so a name depends on how many layers a level has; both numbers
-are read off the names themselves, and every size of the architecture is renamed by the same rules.
+are read off the names themselves, and every size of the architecture is renamed by the same rules. SDXL's
+UNet has the same names; FLUX.1's and Z-Image's autoencoders have those of Stable Diffusion's.
 
-Source: the modules of https://github.com/CompVis/stable-diffusion (openaimodel.py, diffusionmodules/model.py).
+Source: the modules of https://github.com/CompVis/stable-diffusion (openaimodel.py, diffusionmodules/model.py) and
+https://github.com/Stability-AI/generative-models (label_emb).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
 from velatura.errors import ModelError
+from velatura.weights.layouts import Place
 
-PREFIXES = {
-    "denoiser": "model.diffusion_model.",
-    "vae": "first_stage_model.",
-    "text_encoder": "cond_stage_model.",
-}
-"""Part -> what its keys begin with in a single file."""
-
-DENOISER_ENDS = {
+UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -47,45 +43,58 @@ OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn
 """What diffusers called an autoencoder's attention until 2023; the folders of Stable Diffusion 1.5 still do."""
 
 
-class Place(NamedTuple):
-    """Where a tensor stands in a single file."""
-
-    key: str
-    pointwise: bool = False
-    """There it is a convolution of 1 x 1, (out, in, 1, 1), and here a linear layer, (out, in)."""
-
-
-def original_names(part: str, names: Collection[str]) -> dict[str, Place]:
-    """The original name, with its part's prefix, of every tensor of a network.
+def unet(names: Collection[str]) -> dict[str, Place]:
+    """Where each tensor of a UNet lies in the original layout.
 
     Args:
-        part: "denoiser", "vae" or "text_encoder".
-        names: all names of the network's tensors, as diffusers or transformers call them, in any version.
+        names: all names of the network's tensors, as diffusers calls them.
 
     Raises:
         ModelError: a tensor has no name in the original layout.
     """
     layers = len(_seen(names, "down_blocks.0.resnets."))
     attended = {level for level in _seen(names, "up_blocks.") if _seen(names, f"up_blocks.{level}.attentions.")}
-    levels = len(_seen(names, "decoder.up_blocks."))
-    places: dict[str, Place] = {}
+    places = {}
     for name in names:
         path, _, kind = name.rpartition(".")
-        pointwise = False
-        if part == "denoiser":
-            found = _denoiser(path, layers, attended)
-        elif part == "vae":
-            found = _vae(path, levels)
-            pointwise = ".attn_1." in str(found) and not str(found).endswith(".norm") and kind == "weight"
-        else:
-            found = f"transformer.text_model.{path.removeprefix('text_model.')}"
-        if found is None:
-            raise ModelError(
-                f"{name} of the {part} has no name in the layout of single files",
-                fix="use this base as a diffusers folder",
-            )
-        places[name] = Place(f"{PREFIXES[part]}{found}.{kind}", pointwise)
+        places[name] = Place(f"{_known(_unet(path, layers, attended), name)}.{kind}")
     return places
+
+
+def autoencoder(names: Collection[str]) -> dict[str, Place]:
+    """Where each tensor of an AutoencoderKL lies in the original layout.
+
+    Args:
+        names: all names of the network's tensors, as diffusers calls them, in any version.
+
+    Raises:
+        ModelError: a tensor has no name in the original layout.
+    """
+    levels = len(_seen(names, "decoder.up_blocks."))
+    places = {}
+    for name in names:
+        path, _, kind = name.rpartition(".")
+        found = _known(_autoencoder(path, levels), name)
+        pointwise = ".attn_1." in found and not found.endswith(".norm") and kind == "weight"
+        places[name] = Place(f"{found}.{kind}", pointwise)
+    return places
+
+
+def current_autoencoder(keys: Collection[str]) -> dict[str, Place]:
+    """Where each tensor of an AutoencoderKL lies in a diffusers folder of any year: present name -> key."""
+    places = {}
+    for key in keys:
+        parent, found, rest = key.rpartition(".attentions.0.")
+        layer, _, kind = rest.partition(".")
+        name = f"{parent}{found}{OLD_VAE_ATTENTION[layer]}.{kind}" if found and layer in OLD_VAE_ATTENTION else key
+        places[name] = Place(key)
+    return places
+
+
+def _known(found: str | None, name: str) -> str:
+    if found is None:
+        raise ModelError(f"{name} has no name in the layout of single files", fix="use this base as a diffusers folder")
+    return found
 
 
 def _seen(names: Collection[str], before: str) -> set[str]:
@@ -93,7 +102,7 @@ def _seen(names: Collection[str], before: str) -> set[str]:
     return {name.removeprefix(before).partition(".")[0] for name in names if name.startswith(before)}
 
 
-def _denoiser(path: str, layers: int, attended: set[str]) -> str | None:
+def _unet(path: str, layers: int, attended: set[str]) -> str | None:
     """Args: `layers` of a level, the upsampler's extra one not counted; `attended`, up blocks with attention."""
     rows = layers + 1
     match path.split("."):
@@ -113,10 +122,10 @@ def _denoiser(path: str, layers: int, attended: set[str]) -> str | None:
             return f"middle_block.{2 * int(layer)}.{RESNET[inner]}"
         case ["mid_block", "attentions", layer, *inside]:
             return f"middle_block.{2 * int(layer) + 1}.{'.'.join(inside)}"
-    return DENOISER_ENDS.get(path)
+    return UNET_ENDS.get(path)
 
 
-def _vae(path: str, levels: int) -> str | None:
+def _autoencoder(path: str, levels: int) -> str | None:
     """Args: `levels` of the decoder, which the original counts from the picture and diffusers from the latents."""
     match path.split("."):
         case ["encoder", "down_blocks", level, "downsamplers", "0", "conv"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from torch import Tensor
 from tests import tiny
 from velatura.errors import ModelError
 from velatura.families.sd15 import configuration
-from velatura.families.sd15.keys import original_names
+from velatura.families.sd15.save import PREFIXES
 from velatura.pocket import architecture
+from velatura.weights.layouts import Place, stable_diffusion
 
 UNETS = {"published": configuration.UNET, "pocket": architecture.DENOISER, "tiny": tiny.UNET}
 VAES = {"published": configuration.VAE, "pocket": architecture.AUTOENCODER, "tiny": tiny.VAE}
@@ -24,6 +26,15 @@ def own(network: Any, config: dict[str, Any]) -> dict[str, Tensor]:
     with torch.device("meta"):
         settings = {key: value for key, value in config.items() if not key.startswith("_")}
         return dict(network(**settings).state_dict())
+
+
+def original_names(part: str, names: Collection[str]) -> dict[str, Place]:
+    """Names in a whole single file, the part's prefix included."""
+    if part == "text_encoder":
+        places = {name: Place(f"text_model.{name.removeprefix('text_model.')}") for name in names}
+    else:
+        places = stable_diffusion.unet(names) if part == "denoiser" else stable_diffusion.autoencoder(names)
+    return {name: place._replace(key=PREFIXES[part] + place.key) for name, place in places.items()}
 
 
 def numbered(part: str, names: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -99,9 +110,8 @@ def test_well_known_names_of_the_published_checkpoint() -> None:
     assert (
         vae["decoder.up_blocks.0.resnets.2.conv1.weight"].key == "first_stage_model.decoder.up.3.block.2.conv1.weight"
     )
-    assert vae["encoder.mid_block.attentions.0.to_out.0.weight"] == (
-        "first_stage_model.encoder.mid.attn_1.proj_out.weight",
-        True,
+    assert vae["encoder.mid_block.attentions.0.to_out.0.weight"] == Place(
+        "first_stage_model.encoder.mid.attn_1.proj_out.weight", pointwise=True
     )
     assert not vae["encoder.mid_block.attentions.0.to_out.0.bias"].pointwise
     assert not vae["encoder.mid_block.attentions.0.group_norm.weight"].pointwise
@@ -118,6 +128,6 @@ def test_names_of_2022_and_of_today_mean_the_same_place() -> None:
 
 
 def test_a_tensor_without_an_original_name_is_refused() -> None:
-    for part, name in (("denoiser", "add_embedding.linear_1.weight"), ("vae", "encoder.layers.0.weight")):
+    for part, name in (("denoiser", "class_embedding.weight"), ("vae", "encoder.layers.0.weight")):
         with pytest.raises(ModelError, match="has no name"):
             original_names(part, [name])
