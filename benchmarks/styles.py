@@ -23,7 +23,9 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from oracle import VERSION, Oracle, load_oracle, own_error
 from PIL import Image
 from pocket import Exam, draw_prompts, examine
@@ -35,6 +37,7 @@ from velatura import settings as user
 from velatura.adapters.merge import Applied
 from velatura.errors import SettingsError, VelaturaError
 from velatura.evaluation import results as judged
+from velatura.evaluation.copies import likeness
 from velatura.events import Checkpoint, Event, Metric, Preview, Progress
 from velatura.family import Model, load_base
 from velatura.files import make_folder, write_text
@@ -44,11 +47,15 @@ from velatura.pocket.scene import Scene
 from velatura.pocket.styles import STYLES
 from velatura.pocket.styles.examples import draw_dataset
 from velatura.recipe import build, to_toml
-from velatura.run import runs_of
+from velatura.run import Run, runs_of
 from velatura.training.samples import read_adapter
 
 SHOWN = 6
 """Generated pictures of each style in the grid."""
+COPIES = 24
+"""Pictures looked at for copies, generated and freshly drawn."""
+OTHERS = 500
+"""Added to the seed of the pictures trained on, for drawings that nobody has trained on."""
 DRAWN = 2
 """Pictures trained on, beside them."""
 
@@ -68,6 +75,10 @@ class Figures:
     """The share of the base's right objects."""
     content_kept: float
     """The same of object and colour at once; of objects where the style has no colours."""
+    closer: int
+    """Of 24 generated pictures, how many are more like a training picture than any of 24 fresh drawings is."""
+    likeness: dict[str, tuple[float, float]]
+    """Detector of copies -> greatest likeness to a training picture: of generated pictures, of fresh drawings."""
     readable: float
     """The share of drawn pictures of the style whose content the oracle reads right: what can be had at most."""
     training_seconds: float
@@ -132,6 +143,7 @@ def measure(
     exam = examine(model, oracle, scenes, sampling, trigger=style.trigger, lora=lora)
     before, after = base.rates(), exam.rates()
     content = "object and colour" if style.coloured else "object"
+    closer, likest = copied(project, run, name, given.seed, exam)
     training, training_cpu = spent.get("training", (math.nan, math.nan))
     figures = Figures(
         name,
@@ -140,12 +152,40 @@ def measure(
         found.at(step).style_score,
         kept(after["object"], before["object"]),
         kept(after[content], before[content]),
+        closer,
+        likest,
         1 - own_error()[name][content],
         round(training, 1),
         round(training_cpu, 1),
         round(sum(wall for wall, _ in spent.values()), 1),
     )
     return figures, exam
+
+
+def copied(project: Path, run: Run, name: str, seed: int, exam: Exam) -> tuple[int, dict[str, tuple[float, float]]]:
+    """How like generated pictures are to the training pictures, against fresh drawings in the same style.
+
+    Returns:
+        How many generated pictures are more like a training picture than any fresh drawing is, by some detector;
+        and per detector the greatest likeness of both.
+    """
+    lines = (run.path / "dataset.jsonl").read_text(encoding="utf-8").splitlines()
+    trained = [told["name"] for told in map(json.loads, lines) if told["split"] == "train"]
+    side = exam.pictures[0].size
+    training = [_pixels(Image.open(project / "dataset" / name), side) for name in trained]
+    with tempfile.TemporaryDirectory() as folder:
+        drawings = draw_dataset(Path(folder), name, count=COPIES, seed=seed + OTHERS)
+        fresh = [_pixels(Image.open(path), side) for path in drawings]
+    generated = [_pixels(one, side) for one in exam.pictures[:COPIES]]
+    drawn, painted = likeness(fresh, training), likeness(generated, training)
+    above = np.stack([painted[name] > drawn[name].max() for name in drawn]).any(axis=0)
+    return int(above.sum()), {
+        name: (round(float(painted[name].max()), 3), round(float(drawn[name].max()), 3)) for name in drawn
+    }
+
+
+def _pixels(image: Image.Image, side: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(image.convert("RGB").resize(side, Image.Resampling.LANCZOS), np.uint8)
 
 
 def clocked(events: Iterable[Event]) -> dict[str, tuple[float, float]]:
@@ -169,14 +209,14 @@ def clocked(events: Iterable[Event]) -> dict[str, tuple[float, float]]:
 
 def style_table(measured: Sequence[Figures]) -> str:
     """One row per style."""
-    rows = [["style", "step", "score", "object kept %", "content kept %", "readable %", "training s", "CPU s", "all s"]]
+    head = "style, step, score, object kept %, content kept %, copies, readable %, train s, CPU s, all s"
+    rows = [head.split(", ")]
     for one in measured:
         score = "-" if one.score is None else f"{one.score:.2f}"
         step = f"{one.step}" if one.recommended else f"{one.step} (none recommended)"
         times = [f"{value:.0f}" for value in (one.training_seconds, one.training_cpu_seconds, one.seconds)]
-        rows.append(
-            [one.style, step, score, percent(one.object_kept), percent(one.content_kept), percent(one.readable), *times]
-        )
+        kept_shares = [percent(one.object_kept), percent(one.content_kept)]
+        rows.append([one.style, step, score, *kept_shares, f"{one.closer} of {COPIES}", percent(one.readable), *times])
     return table(rows)
 
 

@@ -68,6 +68,17 @@ def test_a_single_training_picture_is_enough_to_find_its_copy(draw: Draw, distur
     assert same.flagged and not other.flagged
 
 
+def test_likeness_is_that_to_the_nearest_training_picture_mirrored_or_not(draw: Draw) -> None:
+    training = [draw(index) for index in range(5)]
+
+    found = copies.likeness([draw(3), draw(4)[:, ::-1], draw(400)], training)
+
+    for name, values in found.items():
+        assert values.shape == (3,), name
+        assert values[:2] == pytest.approx(1), name
+        assert values[2] < 0.95, name
+
+
 def test_an_even_picture_is_like_nothing(draw: Draw) -> None:
     (found,) = copies.nearest([np.full((64, 64, 3), 90, dtype=np.uint8)], [draw(index) for index in range(6)])
 

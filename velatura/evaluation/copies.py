@@ -126,6 +126,12 @@ def nearest(
     return calibrate(training, held_out=held_out).nearest(generated)
 
 
+def likeness(images: Sequence[Picture], training: Sequence[Picture]) -> dict[str, Matrix]:
+    """Detector -> how like each picture is to the training picture nearest to it, shape (N,)."""
+    found = _similarities(_lights(images), _prints(_lights(training)))
+    return {name: matrix.max(axis=1) for name, matrix in found.items()}
+
+
 def copy_check(
     found: Sequence[Nearest], *, base: Sequence[Nearest] = (), provoked: Sequence[Nearest] = ()
 ) -> CopyCheck | None:
