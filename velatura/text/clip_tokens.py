@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +20,8 @@ from velatura.text.weighted import BREAK, WeightedText
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from velatura.text.embeddings import Embedding
 
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 """CLIP's split into words."""
@@ -69,6 +71,8 @@ class Chunk:
 
     tokens: tuple[int, ...]
     weights: tuple[float, ...]
+    embeddings: tuple[tuple[int, Embedding], ...] = ()
+    """Where in the chunk, the start counted, the vectors of an embedding stand instead of tokens."""
 
 
 def load(folder: Path) -> ClipTokenizer:
@@ -77,12 +81,7 @@ def load(folder: Path) -> ClipTokenizer:
     Raises:
         ModelError: its files are missing or damaged.
     """
-    from tokenizers import Tokenizer
-
-    if (folder / "vocab.json").exists():
-        return build(read_vocabulary(folder), folder)
-    with _damage(folder), disk_problems(folder):
-        return _finished(Tokenizer.from_file(str(folder / "tokenizer.json")), _special_tokens(folder), folder)
+    return build(read_vocabulary(folder), folder)
 
 
 def build(vocabulary: Vocabulary, where: Path) -> ClipTokenizer:
@@ -133,7 +132,8 @@ def _finished(tokenizer: Tokenizer, special: Mapping[str, str], where: Path) -> 
     pad = tokenizer.token_to_id(special.get("pad_token", special["eos_token"]))
     if start is None or end is None or pad is None:
         raise ModelError("the tokenizer has no start and end tokens", where=where, fix="fetch the base again")
-    tokenizer.add_special_tokens(sorted(set(special.values())))
+    # What pads may be a word too: OpenCLIP's "!" is one that people write.
+    tokenizer.add_special_tokens(sorted({special["bos_token"], special["eos_token"]}))
     # `tokenizer.json` may ask for both; captions are cut into chunks here, and nothing is dropped
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -171,47 +171,89 @@ def _assembled(vocabulary: Vocabulary) -> Tokenizer:
     return tokenizer
 
 
+Spellings = Mapping[int, Sequence[tuple[list[int], str]]]
+"""First token -> the names that begin with it, as tokens and as they are called; the longest first."""
+
+
+def spellings(names: Iterable[str], tokenizer: ClipTokenizer) -> Spellings:
+    """How embeddings of these names stand in a text: A1111's bare name, ComfyUI's `embedding:name` and its ending.
+
+    What is compared are tokens, so case and spaces do not matter, and a part of a word is no name.
+    """
+    found: dict[int, list[tuple[list[int], str]]] = {}
+    for name in names:
+        for text in (name, *(f"embedding:{name}{ending}" for ending in ("", ".safetensors", ".pt", ".bin"))):
+            if tokens := tokenizer.encode(text):
+                found.setdefault(tokens[0], []).append((tokens, name))
+    return {first: sorted(spelt, key=lambda one: -len(one[0])) for first, spelt in found.items()}
+
+
+def named(text: str, tokenizer: ClipTokenizer, spelt: Spellings) -> list[str]:
+    """The names in a text, in its order."""
+    return [one for one, _ in _units(tokenizer.encode(text), spelt) if isinstance(one, str)]
+
+
+def _units(tokens: Sequence[int], spelt: Spellings) -> Iterator[tuple[int | str, int]]:
+    """Tokens with the names among them, each with the token it begins with."""
+    at = 0
+    while at < len(tokens):
+        of_length = [(len(one), name) for one, name in spelt.get(tokens[at], ()) if [*tokens[at : at + len(one)]] == one]
+        length, unit = of_length[0] if of_length else (1, tokens[at])
+        yield unit, tokens[at]
+        at += length
+
+
+class _Filling:
+    """A chunk in the making: for each place a token, its weight, and the embedding that begins there."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[int, float, Embedding | None]] = []
+        self.comma = -1
+
+    def closed(self, tokenizer: ClipTokenizer) -> Chunk:
+        missing = CHUNK - len(self.places)
+        return Chunk(
+            (tokenizer.start, *(token for token, _, _ in self.places), tokenizer.end, *[tokenizer.pad] * missing),
+            (1.0, *(weight for _, weight, _ in self.places), 1.0, *[1.0] * missing),
+            tuple((at + 1, one) for at, (_, _, one) in enumerate(self.places) if one is not None),
+        )
+
+
 def chunks(text: WeightedText, tokenizer: ClipTokenizer) -> list[Chunk]:
     """Cut a weighted text into chunks of 75 tokens; at least one, empty where there is no text.
 
     A1111's rule: when a chunk is full and its last comma is at most 20 tokens back, everything
-    behind the comma moves into the next chunk. `BREAK` closes a chunk, even an empty one.
+    behind the comma moves into the next chunk. `BREAK` closes a chunk, even an empty one. The vectors of an
+    embedding stay together: those that do not fit into the rest of a chunk begin the next.
     """
+    embeddings = {embedding.name: embedding for embedding in text.embeddings}
+    spelt = spellings(embeddings, tokenizer)
     finished: list[Chunk] = []
-    tokens: list[int] = []
-    weights: list[float] = []
-    comma = -1
+    chunk = _Filling()
 
-    def close() -> None:
-        nonlocal comma
-        missing = CHUNK - len(tokens)
-        finished.append(
-            Chunk(
-                (tokenizer.start, *tokens, tokenizer.end, *[tokenizer.pad] * missing),
-                (1.0, *weights, 1.0, *[1.0] * missing),
-            )
-        )
-        tokens.clear()
-        weights.clear()
-        comma = -1
+    def close(moved: Sequence[tuple[int, float, Embedding | None]] = ()) -> None:
+        nonlocal chunk
+        finished.append(chunk.closed(tokenizer))
+        chunk = _Filling()
+        chunk.places += moved
 
     for piece, weight in text.pieces:
         if (piece, weight) == BREAK:
             close()
             continue
-        for token in tokenizer.encode(piece):
+        for unit, token in _units(tokenizer.encode(piece), spelt):
             if token == tokenizer.comma:
-                comma = len(tokens)
-            elif len(tokens) == CHUNK and comma != -1 and len(tokens) - comma <= COMMA_REACH:
-                moved = tokens[comma + 1 :], weights[comma + 1 :]
-                del tokens[comma + 1 :], weights[comma + 1 :]
+                chunk.comma = len(chunk.places)
+            elif len(chunk.places) == CHUNK and chunk.comma != -1 and CHUNK - chunk.comma <= COMMA_REACH:
+                moved = chunk.places[chunk.comma + 1 :]
+                del chunk.places[chunk.comma + 1 :]
+                close(moved)
+            embedding = embeddings[unit] if isinstance(unit, str) else None
+            length = 1 if embedding is None else len(embedding)
+            if len(chunk.places) + length > CHUNK:
                 close()
-                tokens += moved[0]
-                weights += moved[1]
-            if len(tokens) == CHUNK:
-                close()
-            tokens.append(token)
-            weights.append(weight)
-    if tokens or not finished:
+            chunk.places.append((token if embedding is None else 0, weight, embedding))
+            chunk.places += [(0, weight, None)] * (length - 1)
+    if chunk.places or not finished:
         close()
     return finished
