@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
 from torch import Tensor
 
 from velatura.diffusion import schedules
@@ -17,6 +20,7 @@ from velatura.diffusion.samplers import (
     Sampler,
     ancestral_step,
     resolve,
+    sample_ddim,
     sample_dpmpp_2m,
     sample_euler,
     sample_euler_ancestral,
@@ -76,6 +80,8 @@ GOLDEN_ANCESTRAL = {
     0.6: [0.26121385289959115, 0.5108757129120255, 0.47487973423562996, 0.6190074713884568],
     0.0: GOLDEN["Euler"],
 }
+# Its ancestral Euler with eta 0.4 on the seven levels of `schedules.ddim(SD, 6)`.
+GOLDEN_DDIM = [0.24050939760055803, 0.5210727528677227, 0.4980570452752891, 0.6647641857104916]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -88,6 +94,73 @@ def test_latents_are_those_of_k_diffusion(name: str) -> None:
 def test_ancestral_latents_are_those_of_k_diffusion(eta: float) -> None:
     steps = list(sample_euler_ancestral(curved, START, schedules.karras(SD, 6), noise=waves, eta=eta))
     assert steps[-1].x[0].tolist() == pytest.approx(GOLDEN_ANCESTRAL[eta], rel=1e-10)
+
+
+def test_ddim_with_noise_is_k_diffusion_s_ancestral_euler() -> None:
+    steps = list(sample_ddim(curved, START, schedules.ddim(SD, 6), noise=waves, eta=0.4))
+    assert steps[-1].x[0].tolist() == pytest.approx(GOLDEN_DDIM, rel=1e-10)
+
+
+@pytest.mark.parametrize("schedule", ["Karras", "SGM Uniform", "Simple", "DDIM"])
+def test_samplers_are_those_of_k_diffusion_where_it_is_installed(schedule: str) -> None:
+    theirs = pytest.importorskip("k_diffusion.sampling", exc_type=ImportError)
+    sigmas = schedules.SCHEDULES[schedule](SD, 7)
+    told = {"noise_sampler": lambda sigma, following: waves(float(sigma), float(following))}
+    for name, sample, given in (
+        ("Euler", theirs.sample_euler, {}),
+        ("Heun", theirs.sample_heun, {}),
+        ("DPM++ 2M", theirs.sample_dpmpp_2m, {}),
+        ("Euler a", theirs.sample_euler_ancestral, told),
+    ):
+        expected = sample(
+            lambda x, sigma: curved(x, float(sigma), 0), START, torch.tensor(sigmas).double(), disable=True, **given
+        )
+        *_, ours = SAMPLERS[name].run(curved, START, sigmas, noise=waves)
+        torch.testing.assert_close(ours.x, expected, rtol=1e-6, atol=1e-6)
+
+
+@NUMPY_WARNING
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_ddim_is_that_of_diffusers_from_its_start_on(eta: float) -> None:
+    """Theirs keeps unit variance, ours is in sigma space: sqrt(1 + sigma^2) apart at every step."""
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
+    )
+    scheduler.set_timesteps(20)
+    sigmas = schedules.ddim(SD, 20)
+    assert SD.timestep(torch.tensor(sigmas[:-1])).tolist() == scheduler.timesteps.tolist()
+    noise = torch.tensor([[-1.4, -0.3, 0.05, 0.9]])
+    ours = list(
+        sample_ddim(curved, noise * SAMPLERS["DDIM"].start(sigmas[0]), sigmas, noise=lambda *_: noise.flip(1), eta=eta)
+    )
+    x = noise
+    for timestep, sigma, step in zip(scheduler.timesteps, sigmas, ours, strict=False):
+        in_sigma_space = x * math.sqrt(1 + sigma**2)
+        prediction = (in_sigma_space - curved(in_sigma_space, sigma, 0)) / sigma
+        x = scheduler.step(prediction, timestep, x, eta=eta, variance_noise=noise.flip(1)).prev_sample
+        following = sigmas[step.index + 1]
+        torch.testing.assert_close(step.x / math.sqrt(1 + following**2), x, rtol=1e-4, atol=1e-4)
+    other = list(sample_ddim(curved, noise * sigmas[0], sigmas, noise=lambda *_: noise.flip(1), eta=0.6 - eta))
+    assert float((other[-1].x - ours[-1].x).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind"),
+    [(sample_euler, FlowMatchEulerDiscreteScheduler), (sample_heun, FlowMatchHeunDiscreteScheduler)],
+)
+def test_flow_steps_are_those_of_diffusers(sample: Callable[..., object], kind: type) -> None:
+    scheduler = kind(shift=3.0)
+    scheduler.set_timesteps(8)
+    sigmas = list(dict.fromkeys(scheduler.sigmas.tolist()))
+    start = torch.tensor([[-1.4, -0.3, 0.05, 0.9]])
+    denoise = flow_gaussian(0.7, 0.5)
+    x = start
+    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas.tolist(), strict=False):
+        x = scheduler.step((x - denoise(x, sigma, 0)) / sigma, timestep, x).prev_sample
+    *_, ours = sample(denoise, start, sigmas)  # type: ignore[misc]
+    torch.testing.assert_close(ours.x, x, rtol=1e-4, atol=1e-5)
+    *_, other = (sample_heun if sample is sample_euler else sample_euler)(denoise, start, sigmas)
+    assert float((other.x - x).abs().max()) > 100 * 1e-4
 
 
 @NUMPY_WARNING
@@ -125,7 +198,7 @@ def exact_end(mean: float, spread: float, sigma: float) -> Tensor:
     return mean + (START - mean) * spread / math.sqrt(spread**2 + sigma**2)
 
 
-@pytest.mark.parametrize(("name", "order"), [("Euler", 1), ("Euler a", 1), ("Heun", 2), ("DPM++ 2M", 2)])
+@pytest.mark.parametrize(("name", "order"), [("Euler", 1), ("Euler a", 1), ("DDIM", 1), ("Heun", 2), ("DPM++ 2M", 2)])
 def test_halving_the_steps_shrinks_the_error_by_the_samplers_order(name: str, order: int) -> None:
     """Down to sigma 0.5, where the ODE is smooth; a wrong coefficient shows as a lower order."""
     mean, spread, top, bottom = 0.7, 0.5, 4.0, 0.5
@@ -222,6 +295,13 @@ def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
         resolve("Euler", "Karas", SD)
 
 
-def test_ancestral_sampling_refuses_flow_models() -> None:
+@pytest.mark.parametrize("name", ["Euler a", "DDIM"])
+def test_samplers_that_add_noise_back_refuse_flow_models(name: str) -> None:
     with pytest.raises(SettingsError, match="does not fit a flow model"):
-        resolve("Euler a", "Automatic", Objective.flow())
+        resolve(name, "Automatic", Objective.flow())
+
+
+def test_ddim_starts_from_unit_noise_and_the_others_from_sigma_alone() -> None:
+    assert SAMPLERS["DDIM"].start(3.0) == pytest.approx(math.sqrt(10.0))
+    assert SAMPLERS["Euler"].start(3.0) == 3.0
+    assert resolve("DDIM", "Automatic", SD) == (SAMPLERS["DDIM"], schedules.ddim)

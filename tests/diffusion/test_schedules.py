@@ -31,6 +31,7 @@ GOLDEN = {
                     0.9323579668348474, 0.4935517203201724, 0.0],
 }  # fmt: skip
 GOLDEN["Normal"] = GOLDEN["Uniform"]
+FROM_THE_TOP = {name: schedule for name, schedule in SCHEDULES.items() if name != "DDIM"}
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -58,7 +59,7 @@ def test_sigmas_are_those_of_diffusers(name: str, spacing: str, options: dict[st
     assert SCHEDULES[name](SD, 20) == pytest.approx(scheduler.sigmas.tolist(), rel=tolerance)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+@pytest.mark.parametrize("schedule", FROM_THE_TOP.values(), ids=FROM_THE_TOP.keys())
 @pytest.mark.parametrize("objective", [SD, Objective.flow(3.0)], ids=["epsilon", "flow"])
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
 def test_every_schedule_falls_from_the_top_to_zero(schedule: Schedule, objective: Objective, count: int) -> None:
@@ -78,6 +79,20 @@ def test_zero_terminal_snr_starts_from_its_own_sigma(name: str) -> None:
 def test_the_table_rows_a_schedule_visits_are_exact() -> None:
     visited = torch.tensor(schedules.simple(SD, 10)[:-1])
     assert SD.timestep(visited).tolist() == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
+
+
+def test_ddim_visits_every_so_many_th_row_from_the_second_on() -> None:
+    def rows(count: int) -> list[float]:
+        visited = SD.timestep(torch.tensor(schedules.ddim(SD, count)[:-1]))
+        assert visited.tolist() == sorted(visited.tolist(), reverse=True)
+        return [float(row) for row in visited]
+
+    assert rows(10) == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
+    # A1111 goes on while there are rows: 1000 // 6 is 166, and 1 + 6 * 166 is still below 1000
+    assert rows(6) == [997, 831, 665, 499, 333, 167, 1]
+    assert rows(1) == [1]
+    assert len(rows(5000)) == 999
+    assert schedules.ddim(SD, 10)[-1] == 0
 
 
 def test_flow_steps_are_those_of_flow_pipelines() -> None:

@@ -14,7 +14,8 @@ shape, each image from its own seed; samplers that draw none ignore it and `eta`
 All of them solve dx/dsigma = (x - denoised) / sigma, which holds for flow as for epsilon and v.
 Adding noise back differs for flow, so samplers that do it refuse flow by `Sampler.flow`.
 Sources: Karras et al. 2022, arXiv:2206.00364 (Euler, Heun); Lu et al. 2022, arXiv:2211.01095
-(DPM++ 2M); ancestral steps as in Song et al. 2020, arXiv:2011.13456, with the eta of k-diffusion.
+(DPM++ 2M); ancestral steps as in Song et al. 2020, arXiv:2011.13456, with the eta of k-diffusion;
+Song et al. 2020, arXiv:2010.02502 (DDIM).
 """
 
 from __future__ import annotations
@@ -91,6 +92,17 @@ def sample_euler_ancestral(
         yield Step(index, x, denoised)
 
 
+def sample_ddim(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], *, noise: Noise | None = None, eta: float = 0.0
+) -> Iterator[Step]:
+    """DDIM: in sigma space the ancestral steps, of its own accord without noise. The result is free of noise.
+
+    Raises:
+        ValueError: eta is above 0 and there is nothing to draw noise with.
+    """
+    yield from sample_euler_ancestral(denoise, x, sigmas, noise=noise, eta=eta)
+
+
 def sample_heun(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], *, noise: Noise | None = None, eta: float = 1.0
 ) -> Iterator[Step]:
@@ -143,6 +155,12 @@ class Sampler:
     """It adds fresh noise, so `eta` and the seed matter after the start."""
     flow: bool = True
     """It is right for flow objectives too."""
+    unit_start: bool = False
+    """It starts from noise of variance 1 + sigma^2, as if there were data in it; the others from sigma^2."""
+
+    def start(self, sigma: float) -> float:
+        """What unit noise is multiplied by to start from, for epsilon and v."""
+        return math.sqrt(1 + sigma**2) if self.unit_start else sigma
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -152,6 +170,7 @@ SAMPLERS: dict[str, Sampler] = {
         Sampler("Euler", sample_euler, "Uniform"),
         Sampler("Euler a", sample_euler_ancestral, "Uniform", draws=True, flow=False),
         Sampler("Heun", sample_heun, "Uniform", evaluations=2),
+        Sampler("DDIM", sample_ddim, "DDIM", flow=False, unit_start=True),
     )
 }
 """By A1111's names."""

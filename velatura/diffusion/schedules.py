@@ -1,7 +1,7 @@
 """Schedules: which noise levels a sampler visits, from most noise down to none.
 
 Every schedule is `(objective, count) -> sigmas`: `count` falling noise levels, then 0. Names and
-numbers are those of A1111, so its pictures can be made again.
+numbers are those of A1111, so its pictures can be made again; hence DDIM may visit more than `count`.
 
 For flow the table of the objective is the shifted one, and `uniform` is what flow pipelines do.
 Sources: Karras et al. 2022, arXiv:2206.00364, equation 5 (karras).
@@ -43,6 +43,16 @@ def simple(objective: Objective, count: int) -> Sigmas:
     return (*(sigmas[-(1 + int(step * len(sigmas) / count))] for step in range(count)), 0.0)
 
 
+def ddim(objective: Objective, count: int) -> Sigmas:
+    """Every (T // count)-th row, counted from the second of the bottom; more than `count` where it does not divide T.
+
+    The top of the table is left out: with 20 steps the first is at timestep 951.
+    """
+    sigmas = objective.sigmas.tolist()
+    stride = max(1, len(sigmas) // _positive(count))
+    return (*reversed(sigmas[1::stride]), 0.0)
+
+
 def karras(objective: Objective, count: int, *, rho: float = 7.0) -> Sigmas:
     """Short steps near the clean image: equal strides in sigma ** (1 / rho)."""
     line = _line(objective.sigma_max ** (1 / rho), objective.sigma_min ** (1 / rho), count)
@@ -62,6 +72,7 @@ SCHEDULES: dict[str, Schedule] = {
     "SGM Uniform": sgm_uniform,
     "Simple": simple,
     "Normal": normal,
+    "DDIM": ddim,
 }
 """By A1111's names. "Automatic" is not here: it means the sampler's own, see `samplers.resolve`."""
 
