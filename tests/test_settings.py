@@ -27,13 +27,25 @@ def diffusers_folder(path: Path) -> Path:
 
 
 def test_without_a_file_there_are_no_folders_and_the_cache_is_the_systems(home: Path) -> None:
-    assert settings.load() == settings.UserSettings((), (), home / "cache")
+    assert settings.load() == settings.UserSettings(cache=home / "cache")
 
 
 def test_folders_and_cache_are_read(home: Path) -> None:
-    configure(home, 'cache = "/big/cache"\n[folders]\nbases = ["/a", "/b"]\nloras = "/c"\n')
+    configure(
+        home,
+        'cache = "/big/cache"\noffline = true\n[folders]\nbases = ["/a", "/b"]\nloras = "/c"\n'
+        'vaes = "/d"\ntext_encoders = ["/e"]\nembeddings = ["/f"]\n',
+    )
 
-    assert settings.load() == settings.UserSettings((Path("/a"), Path("/b")), (Path("/c"),), Path("/big/cache"))
+    assert settings.load() == settings.UserSettings(
+        bases=(Path("/a"), Path("/b")),
+        loras=(Path("/c"),),
+        vaes=(Path("/d"),),
+        text_encoders=(Path("/e"),),
+        embeddings=(Path("/f"),),
+        cache=Path("/big/cache"),
+        offline=True,
+    )
 
 
 def test_a_tilde_is_the_users_folder(home: Path) -> None:
@@ -50,6 +62,8 @@ def test_a_tilde_is_the_users_folder(home: Path) -> None:
         ("folders = 5\n", "folders is a group of settings"),
         ("[folders]\nbases = [5]\n", "a folder is text in quotes, got 5"),
         ("cache = 5\n", "a folder is text in quotes, got 5"),
+        ("[folders]\nvae = []\n", "unknown setting vae.*did you mean vaes?"),
+        ('offline = "yes"\n', "offline is true or false, got 'yes'"),
         ("[folders\n", "not valid TOML"),
     ],
 )
@@ -87,6 +101,66 @@ def test_a_folder_named_runs_above_the_bases_does_not_hide_them(home: Path, tmp_
     configure(home, f"[folders]\nbases = ['{tmp_path / 'runs' / 'bases'}']\n")
 
     assert settings.find_base("dream") == single
+
+
+def test_what_lies_inside_a_base_s_folder_is_no_base_of_its_own(home: Path, tmp_path: Path) -> None:
+    folder = diffusers_folder(tmp_path / "dream")
+    weights(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    configure(home, f"[folders]\nbases = ['{tmp_path}']\n")
+
+    assert settings.list_bases() == [folder]
+
+
+def test_linked_folders_are_searched_and_a_circle_of_links_ends(home: Path, tmp_path: Path) -> None:
+    weights(tmp_path / "elsewhere" / "dream.safetensors")
+    (tmp_path / "bases").mkdir()
+    try:
+        (tmp_path / "bases" / "more").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "bases")
+    except OSError:
+        pytest.skip("this system makes no links")
+    configure(home, f"[folders]\nbases = ['{tmp_path / 'bases'}']\n")
+
+    assert settings.list_bases() == [tmp_path / "bases" / "more" / "dream.safetensors"]
+
+
+@pytest.mark.parametrize("path", ["/models/of/ada/Dream v2 \N{ARTIST PALETTE}.safetensors", "D:\\models\\{}", "../{}"])
+def test_a_path_of_another_machine_means_the_file_of_that_name_here(home: Path, tmp_path: Path, path: str) -> None:
+    single = weights(tmp_path / "sub" / "Dream v2 \N{ARTIST PALETTE}.safetensors")
+    configure(home, f"[folders]\nbases = ['{tmp_path}']\n")
+
+    assert settings.find_base(path.format(single.name)) == single
+
+
+def test_a_hash_decides_between_bases_of_one_name(home: Path, tmp_path: Path) -> None:
+    weights(tmp_path / "a" / "dream.safetensors", b"one")
+    second = weights(tmp_path / "b" / "dream.safetensors", b"two")
+    configure(home, f"[folders]\nbases = ['{tmp_path}']\n")
+
+    assert settings.find_base("dream", sha256=hashlib.sha256(b"two").hexdigest()) == second
+    for digest in ("", hashlib.sha256(b"three").hexdigest()):
+        with pytest.raises(SettingsError, match="2 files are named dream"):
+            settings.find_base("dream", sha256=digest)
+
+
+def test_a_part_is_found_in_its_own_folders_then_in_those_of_the_bases(home: Path, tmp_path: Path) -> None:
+    base = weights(tmp_path / "bases" / "kl.safetensors")
+    configure(home, f"[folders]\nbases = ['{tmp_path / 'bases'}']\nvaes = ['{tmp_path / 'vaes'}']\n")
+
+    assert settings.find_part("kl", "vaes") == base
+    own = weights(tmp_path / "vaes" / "kl.pt")
+    assert settings.find_part("kl", "vaes") == own
+    assert settings.find_part("kl", "text_encoders") == base
+    assert settings.find_part(str(base), "vaes") == base
+    with pytest.raises(SettingsError, match="no autoencoder is named k2; did you mean kl"):
+        settings.find_part("k2", "vaes")
+
+
+def test_the_name_of_a_fetched_base_is_that_of_its_repository(tmp_path: Path) -> None:
+    folder = diffusers_folder(tmp_path / "models--ada--dream-v2" / "snapshots" / ("a" * 40))
+
+    assert settings.base_name(folder) == "dream-v2"
+    assert settings.base_name(diffusers_folder(tmp_path / "dream")) == "dream"
 
 
 def test_an_unknown_base_names_the_nearest(home: Path, tmp_path: Path) -> None:
@@ -143,7 +217,23 @@ def test_a_files_hash_is_remembered_until_the_file_changes(tmp_path: Path, monke
     assert settings.file_hash(path) == hashlib.sha256(b"two").hexdigest()
 
 
-@pytest.mark.parametrize("damage", ["{", "[1, 2]", "\x00"])
+def test_answers_are_kept_while_the_file_is_the_same(tmp_path: Path) -> None:
+    one, two = weights(tmp_path / "1", b"a"), weights(tmp_path / "2", b"bb")
+    asked: list[str] = []
+
+    def ask(path: Path) -> list[int]:
+        asked.append(path.name)
+        return [path.stat().st_size]
+
+    for _ in range(2):
+        assert settings.remembered("sizes", [one, two], ask) == {one: [1], two: [2]}
+    assert asked == ["1", "2"]
+    one.write_bytes(b"ccc")
+    assert settings.remembered("sizes", [one, two], ask)[one] == [3]
+    assert asked == ["1", "2", "1"]
+
+
+@pytest.mark.parametrize("damage", ["{", "[1, 2]", "\x00", "[" * 10_000])
 def test_a_damaged_memory_of_hashes_is_an_empty_one(home: Path, tmp_path: Path, damage: str) -> None:
     weights(home / "cache" / "hashes.json", damage.encode())
 

@@ -1,13 +1,17 @@
-"""The user's own settings: where bases and LoRAs lie, and what a name means.
+"""The user's own settings: where bases, their parts and LoRAs lie, and what a name means.
 
     ~/.config/velatura/config.toml     (the platform's folder; VELATURA_HOME moves it)
 
+    offline = false                    # true: nothing is ever fetched
     [folders]
     bases = ["/models/checkpoints"]
     loras = ["/models/loras"]
+    vaes = ["/models/vae"]
+    text_encoders = ["/models/text_encoders"]
+    embeddings = ["/models/embeddings"]
 
 A base's name means a built-in base, else a file or folder in these. A LoRA's name means a file of the
-project, else one in these.
+project, else one in these. Other folders are not searched; only the Hugging Face cache is known besides.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ import json
 import os
 import sys
 import tomllib
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path, PureWindowsPath
+from typing import Any, Literal
 
 from velatura.errors import FileProblem, SettingsError, nearest
 from velatura.files import disk_problems, make_folder, sha256, write_text
@@ -26,7 +32,16 @@ from velatura.files import disk_problems, make_folder, sha256, write_text
 BUILT_IN_BASES = {"pocket": Path(__file__).parent / "pocket" / "base"}
 """Bases that come with the program."""
 
-WEIGHT_ENDINGS = (".safetensors",)
+WEIGHT_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".gguf")
+"""Of files that may hold a base or a part of one."""
+
+LORA_ENDINGS = (".safetensors",)
+
+FOLDERS = ("bases", "loras", "vaes", "text_encoders", "embeddings")
+"""What `[folders]` may name."""
+
+INDEX = "model_index.json"
+"""The file by which a folder is known as a base in diffusers' form."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,17 @@ class UserSettings:
 
     bases: tuple[Path, ...] = ()
     loras: tuple[Path, ...] = ()
+    vaes: tuple[Path, ...] = ()
+    text_encoders: tuple[Path, ...] = ()
+    embeddings: tuple[Path, ...] = ()
     cache: Path = Path()
+    offline: bool = False
+    """Nothing is ever fetched."""
+
+    def folders(self, kind: str) -> tuple[Path, ...]:
+        """The folders of one kind of `FOLDERS`."""
+        found: tuple[Path, ...] = getattr(self, kind)
+        return found
 
 
 def home() -> Path:
@@ -60,6 +85,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "velatura"
 
 
+def hub_cache() -> Path:
+    """Where Hugging Face's library keeps what was fetched, by any program."""
+    if given := os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE")):
+        return _expanded(given)
+    above = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return _expanded(os.environ.get("HF_HOME", f"{above}/huggingface")) / "hub"
+
+
 def load() -> UserSettings:
     """Read the user's settings; a missing file means the defaults.
 
@@ -80,13 +113,16 @@ def load() -> UserSettings:
     folders = tree.pop("folders", {})
     if not isinstance(folders, dict):
         raise SettingsError("folders is a group of settings, not a value", where=path, fix="write [folders] above it")
-    cache = tree.pop("cache", str(cache_folder()))
-    for name in [*tree, *(key for key in folders if key not in ("bases", "loras"))]:
-        close = nearest(name, ["folders", "cache", "bases", "loras"])
+    cache, offline = tree.pop("cache", str(cache_folder())), tree.pop("offline", False)
+    if not isinstance(offline, bool):
+        raise SettingsError(f"offline is true or false, got {offline!r}", where=path, fix="write offline = true")
+    for name in [*tree, *(key for key in folders if key not in FOLDERS)]:
+        close = nearest(name, ["folders", *(field.name for field in fields(UserSettings))])
         raise SettingsError(
             f"unknown setting {name}", where=path, fix=f"did you mean {close}?" if close else "remove it"
         )
-    return UserSettings(_folders("bases", folders, path), _folders("loras", folders, path), _folder(cache, path))
+    named = {kind: _folders(kind, folders, path) for kind in FOLDERS}
+    return UserSettings(**named, cache=_folder(cache, path), offline=offline)
 
 
 def _folders(key: str, given: dict[str, object], where: Path) -> tuple[Path, ...]:
@@ -108,34 +144,66 @@ def _expanded(name: str) -> Path:
         return Path(name)
 
 
-def find_base(name: str, *, beside: Path | None = None) -> Path:
+def base_at(name: str, *, beside: Path | None = None) -> Path | None:
+    """The file or folder at a base's path, or the built-in base of this name; None where there is neither."""
+    for candidate in (_expanded(name), *([beside / name] if beside else [])):
+        if (candidate.is_dir() and (candidate / INDEX).exists()) or candidate.is_file():
+            return candidate
+    return BUILT_IN_BASES.get(name)
+
+
+def find_base(name: str, *, beside: Path | None = None, sha256: str = "") -> Path:
     """The file or folder that a base's name or path means.
 
     Args:
-        name: a path, or a name to look up.
+        name: a path, or a name to look up. A path of another machine means the file of the same name here.
         beside: folder against which a relative path is also tried (a recipe's).
+        sha256: decides between files of one name.
 
     Raises:
         SettingsError: nothing, or more than one file, has that name.
     """
-    for candidate in (_expanded(name), *([beside / name] if beside else [])):
-        if (candidate.is_dir() and (candidate / "model_index.json").exists()) or candidate.is_file():
-            return candidate
-    if name in BUILT_IN_BASES:
-        return BUILT_IN_BASES[name]
-    found = _by_name(name, load().bases, folders=True)
+    if direct := base_at(name, beside=beside):
+        return direct
+    found = _by_name(_last(name), list_bases())
+    if len(found) > 1 and sha256:
+        found = [path for path in found if path.is_file() and file_hash(path) == sha256] or found
     if len(found) == 1:
         return found[0]
-    known = sorted({*BUILT_IN_BASES, *(path.stem for path in _all(load().bases, folders=True))})
+    known = sorted({*BUILT_IN_BASES, *(path.stem for path in list_bases())})
     raise _unresolved("base model", name, found, known)
 
 
+def find_part(name: str, kind: Literal["vaes", "text_encoders"], *, beside: Path | None = None) -> Path:
+    """The file that the name or path of an autoencoder or a text encoder means: in its own folders, then the bases'.
+
+    Raises:
+        SettingsError: nothing, or more than one file, has that name.
+    """
+    if direct := base_at(name, beside=beside):
+        return direct
+    own = list_weights(load().folders(kind))
+    for files in (own, list_weights(load().bases)):
+        found = _by_name(_last(name), files)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    title = {"vaes": "autoencoder", "text_encoders": "text encoder"}[kind]
+    raise _unresolved(title, name, found, sorted({path.stem for path in own}))
+
+
 def base_name(source: Path) -> str:
-    """What the base at this place is called: its built-in name, else that of its folder or file."""
+    """What the base at this place is called: its built-in name, else that of its folder, file or repository."""
     for name, place in BUILT_IN_BASES.items():
         if place == source:
             return name
-    return source.stem if source.is_file() else source.resolve().name
+    if source.is_file():
+        return source.stem
+    folder = source.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.rpartition("--")[2]
+    return folder.name
 
 
 def find_lora(name: str, *, project: Path | None = None) -> Path:
@@ -150,43 +218,60 @@ def find_lora(name: str, *, project: Path | None = None) -> Path:
     if direct.is_file():
         return direct
     if project is not None:
-        local = _by_name(name, (project / "loras", project), folders=False)
+        local = _by_name(name, list_weights((project / "loras", project), LORA_ENDINGS))
         if local:
             return local[0]
-    found = _by_name(name, load().loras, folders=False)
+    found = _by_name(name, list_weights(load().loras, LORA_ENDINGS))
     if len(found) == 1:
         return found[0]
     places = (*((project,) if project else ()), *load().loras)
-    raise _unresolved("LoRA", name, found, sorted({path.stem for path in _all(places, folders=False)}))
+    raise _unresolved("LoRA", name, found, sorted({path.stem for path in list_weights(places, LORA_ENDINGS)}))
 
 
-def _by_name(name: str, places: tuple[Path, ...], *, folders: bool) -> list[Path]:
+def list_bases() -> list[Path]:
+    """Files and folders in the user's folders of bases that may be one; what lies inside a base's folder is not."""
+    return [path for place in load().bases for path in _walk(place, WEIGHT_ENDINGS)]
+
+
+def list_weights(places: Iterable[Path], endings: tuple[str, ...] = WEIGHT_ENDINGS) -> list[Path]:
+    """Files of weights in these folders."""
+    return [path for place in places for path in _walk(place, endings) if path.name != INDEX and not path.is_dir()]
+
+
+def _walk(place: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    """Files with these endings, and folders in diffusers' form as one; a folder that links lead to twice comes once."""
+    seen: set[Path] = set()
+    for at, below, names in os.walk(place, followlinks=True):
+        folder = Path(at)
+        if folder.resolve() in seen:
+            below.clear()
+            continue
+        seen.add(folder.resolve())
+        if INDEX in names:
+            below.clear()
+            yield folder
+            continue
+        below[:] = sorted(name for name in below if name not in ("runs", ".venv"))
+        yield from (folder / name for name in sorted(names) if name.lower().endswith(endings))
+
+
+def _by_name(name: str, files: Iterable[Path]) -> list[Path]:
     wanted = name.lower()
-    return [path for path in _all(places, folders=folders) if wanted in (path.stem.lower(), path.name.lower())]
+    return [path for path in files if wanted in (path.stem.lower(), path.name.lower())]
 
 
-def _all(places: tuple[Path, ...], *, folders: bool) -> list[Path]:
-    found: list[Path] = []
-    for place in places:
-        if place.is_dir():
-            inside = [path for path in sorted(place.rglob("*")) if not _passed_over(path.relative_to(place))]
-            found += [path for path in inside if path.suffix.lower() in WEIGHT_ENDINGS and path.is_file()]
-            if folders:
-                found += [path.parent for path in inside if path.name == "model_index.json"]
-    return found
-
-
-def _passed_over(path: Path) -> bool:
-    return any(part in ("runs", ".venv") for part in path.parts)
+def _last(name: str) -> str:
+    """The last part of a path of any system."""
+    return PureWindowsPath(name).name or name
 
 
 def _unresolved(kind: str, name: str, found: list[Path], known: list[str]) -> SettingsError:
     if found:
         listed = ", ".join(str(path) for path in found[:5])
         return SettingsError(
-            f"{len(found)} files are named {name}", where=listed, fix="give the path of the one you mean"
+            f"{len(found)} files are named {_last(name)}", where=listed, fix="give the path of the one you mean"
         )
-    close = nearest(name, known)
+    close = nearest(_last(name), known)
     fix = (
         f"did you mean {close}?"
         if close
@@ -197,22 +282,37 @@ def _unresolved(kind: str, name: str, found: list[Path], known: list[str]) -> Se
 
 def file_hash(path: Path) -> str:
     """sha256 of a file, remembered by path, size and time of change, since bases are gigabytes."""
-    with disk_problems(path):
-        stat = path.stat()
-    mark = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    memory = load().cache / "hashes.json"
-    known = _remembered(memory)
-    if mark not in known:
-        known[mark] = sha256(path)
+    return str(remembered("hashes", [path], sha256)[path])
+
+
+def remembered(memory: str, paths: Iterable[Path], ask: Callable[[Path], Any]) -> dict[Path, Any]:
+    """What a question about each of some files is answered; answers are kept while path, size and time of change are.
+
+    Args:
+        memory: name of the file in the cache folder that keeps them.
+        ask: gives the answer, in plain values; what it raises ends this.
+    """
+    place = load().cache / f"{memory}.json"
+    known = _recalled(place)
+    before = len(known)
+    answers = {}
+    for path in paths:
+        with disk_problems(path):
+            stat = path.stat()
+        mark = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if mark not in known:
+            known[mark] = ask(path)
+        answers[path] = known[mark]
+    if len(known) > before:
         with contextlib.suppress(FileProblem):  # a cache that cannot be written is only slower
-            make_folder(memory.parent)
-            write_text(memory, json.dumps(known, indent=0))
-    return known[mark]
+            make_folder(place.parent)
+            write_text(place, json.dumps(known, indent=0))
+    return answers
 
 
-def _remembered(memory: Path) -> dict[str, str]:
+def _recalled(place: Path) -> dict[str, Any]:
     try:
-        known = json.loads(memory.read_bytes())
-    except (OSError, ValueError):
+        known = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}  # a damaged cache is an empty one
     return known if isinstance(known, dict) else {}

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +23,7 @@ from velatura.families.sd15.save import to_single_file
 from velatura.family import Conditioning, Model, load_base
 from velatura.tensorfile import RawTensor
 from velatura.text.weighted import plain
-from velatura.weights import parts, source
-from velatura.weights.source import mapped
+from velatura.weights import containers, parts
 
 Tensors = dict[str, RawTensor]
 
@@ -111,7 +109,7 @@ def test_diffusers_converts_the_file_back_into_the_folder_s_tensors(base: Path, 
         convert_ldm_vae_checkpoint,
     )
 
-    file = mapped(single)
+    file = containers.tensors(single)
     converted = {
         "unet": convert_ldm_unet_checkpoint(file, tiny.UNET),
         "vae": convert_ldm_vae_checkpoint(file, tiny.VAE),
@@ -119,7 +117,7 @@ def test_diffusers_converts_the_file_back_into_the_folder_s_tensors(base: Path, 
     }
     for part, tensors in converted.items():
         (path,) = (base / part).glob("*.safetensors")
-        expected = {name.removeprefix("text_model."): tensor for name, tensor in mapped(path).items()}
+        expected = {name.removeprefix("text_model."): tensor for name, tensor in containers.tensors(path).items()}
         found = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
         assert set(found) == set(expected)
         assert all(torch.equal(found[name], expected[name]) for name in expected), part
@@ -144,8 +142,8 @@ def test_the_file_comes_out_the_same_twice(base: Path, written: bytes) -> None:
 
 
 def test_pristine_weights_stay_mapped_and_none_is_copied(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = mapped(single)
-    monkeypatch.setattr(source, "mapped", lambda _: held)
+    held = containers.tensors(single)
+    monkeypatch.setattr(containers, "tensors", lambda _: held)
     loaded = load_base(single)
     places = {tensor.data_ptr() for tensor in held.values()}
     assert loaded.pristine
@@ -307,58 +305,26 @@ def test_an_inpainting_file_and_a_damaged_one_are_refused(
 # --- the tokenizer of a file that has none ---------------------------------------------------
 
 
-def test_a_tokenizer_is_looked_for_beside_the_file_then_in_the_cache_then_on_the_network(
+def test_a_tokenizer_beside_the_file_comes_before_clip_s_own(
     base: Path, single: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import huggingface_hub
-
-    asked: list[str] = []
-
-    def fetch(repository: str, name: str) -> str:
-        asked.append(name)
-        return str(base / "tokenizer" / name)
-
-    def nowhere(repository: str, name: str) -> Any:
-        return None
-
     published_size(monkeypatch, single)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", nowhere)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    load_base(single)
-    assert asked == ["vocab.json", "merges.txt"]
-
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda _, name: str(base / "tokenizer" / name))
-    load_base(single)
-    assert len(asked) == 2
-
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", nowhere)
+    with pytest.raises(ModelError, match="not the one of the base"):
+        load_base(single)  # CLIP's has 49,408 tokens, and this text encoder knows 1,024
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(base / "tokenizer" / name, single.parent)
-    load_base(single)
-    assert len(asked) == 2
+    assert load_base(single).tokenizers[0].encode("a red boat") == load_base(base).tokenizers[0].encode("a red boat")
 
 
-def test_a_tokenizer_that_cannot_be_had_or_is_another_s_is_one_sentence_with_the_way_out(
-    single: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import huggingface_hub
-
-    def offline(repository: str, name: str) -> Any:
-        raise ConnectionError("no network")
-
+def test_a_tokenizer_of_another_is_one_sentence_with_the_way_out(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published_size(monkeypatch, single)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda _, name: None)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
-    with pytest.raises(ModelError, match="without its tokenizer") as problem:
-        load_base(single)
-    assert "https://huggingface.co/openai/clip-vit-large-patch14" in str(problem.value.fix)
-    assert str(single.parent / "tokenizer") in str(problem.value.fix)
-
     other = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2}
     tiny.write_json(single.parent / "tokenizer" / "vocab.json", other)
     (single.parent / "tokenizer" / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    with pytest.raises(ModelError, match="not the one of the base"):
+    with pytest.raises(ModelError, match="not the one of the base") as problem:
         load_base(single)
+    assert str(single.parent / "tokenizer") in str(problem.value.where)
+    assert "vocab.json and merges.txt" in str(problem.value.fix)
 
 
 # --- in use ----------------------------------------------------------------------------------

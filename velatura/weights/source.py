@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from velatura.errors import ModelError
 from velatura.files import disk_problems
-from velatura.tensorfile import read_header
+from velatura.weights import containers
 from velatura.weights.layouts import Place
 from velatura.weights.parts import PartFiles
 
@@ -73,7 +73,7 @@ class BaseFolder:
         raise ModelError(
             f"the base has no weights for its {part} as safetensors",
             where=self.path / part,
-            fix="fetch it in safetensors format; pickled weights are never loaded",
+            fix="fetch it in safetensors format",
         )
 
     def _shards(self, index: Path) -> tuple[Path, ...]:
@@ -90,31 +90,41 @@ class BaseFolder:
         return shards
 
 
-def mapped(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, mapped rather than read.
+class Held(Mapping[str, "Tensor"]):
+    """A part's tensors under their keys without the part's prefix, mapped, or made when asked for."""
 
-    Raises:
-        FileProblem: the file is cut off or not a safetensors file.
-    """
-    from safetensors.torch import load_file
+    def __init__(self, part: PartFiles) -> None:
+        """Open the part's files.
 
-    read_header(path)  # checks the file before the library maps it
-    tensors: dict[str, Tensor] = load_file(path)
-    return tensors
+        Raises:
+            FileProblem: a file is cut off or damaged.
+            ModelError: a pickled file holds more than weights.
+            MissingExtra: a file's format needs a package that is not installed.
+        """
+        self._places: dict[str, tuple[Mapping[str, Tensor], str]] = {}
+        for path in part.files:
+            opened = containers.tensors(path)
+            for key in opened:
+                if key.startswith(part.prefix):
+                    self._places[key.removeprefix(part.prefix)] = opened, key
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The tensor of this key."""
+        opened, full = self._places[key]
+        return opened[full]
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._places)
 
 
-def held(part: PartFiles) -> dict[str, Tensor]:
-    """A part's tensors, mapped, under their keys without the part's prefix.
-
-    Raises:
-        FileProblem: a file is cut off or not a safetensors file.
-    """
-    found: dict[str, Tensor] = {}
-    for path in part.files:
-        for key, tensor in mapped(path).items():
-            if key.startswith(part.prefix):
-                found[key.removeprefix(part.prefix)] = tensor
-    return found
+def held(part: PartFiles) -> Held:
+    """A part's tensors."""
+    return Held(part)
 
 
 class Weights(Mapping[str, "Tensor"]):

@@ -11,8 +11,9 @@ from typing import Any
 
 from velatura.bases import Base
 from velatura.errors import ModelError
-from velatura.tensorfile import Header, read_header
+from velatura.tensorfile import Header
 from velatura.weights import parts
+from velatura.weights.containers import read_header
 from velatura.weights.parts import PartKind, Sign
 from velatura.weights.source import BaseFolder
 

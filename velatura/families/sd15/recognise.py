@@ -9,8 +9,8 @@ from typing import Any
 from velatura.bases import Variant
 from velatura.families.sd15.configuration import PARTS
 from velatura.settings import WEIGHT_ENDINGS
-from velatura.tensorfile import read_header
 from velatura.weights import parts
+from velatura.weights.containers import read_header
 
 VARIANT = Variant("sd15", "sd_v1", "stable-diffusion-v1")
 

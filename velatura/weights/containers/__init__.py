@@ -1,0 +1,57 @@
+"""Files of weights in every format that is read, known by their endings.
+
+One module for each format, with the same two functions: `read_header` says what a file holds, `tensors` gives it,
+mapped or made when asked for.
+
+    safetensors     by name alone the format of the field; mapped
+    pickled         .ckpt and .pt of older programs: only what torch loads as weights and nothing else
+    gguf            quantised denoisers: multiplied out tensor by tensor (extra `gguf`)
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from velatura.tensorfile import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = {
+    ".safetensors": "safetensors",
+    ".ckpt": "pickled",
+    ".pt": "pickled",
+    ".pth": "pickled",
+    ".gguf": "gguf",
+}
+"""Ending of a file -> the module that reads it; a file with any other ending is taken for safetensors."""
+
+
+def read_header(path: Path) -> Header:
+    """What a file holds, from as little of it as its format allows; no weights are read.
+
+    Raises:
+        FileProblem: it is missing, cut off or damaged.
+        ModelError: it is pickled and holds more than weights.
+        MissingExtra: its format needs a package that is not installed.
+    """
+    header: Header = _format(path).read_header(path)
+    return header
+
+
+def tensors(path: Path) -> Mapping[str, Tensor]:
+    """All tensors of a file, none of them copied before it is asked for.
+
+    Raises:
+        FileProblem, ModelError, MissingExtra: as `read_header`.
+    """
+    held: Mapping[str, Tensor] = _format(path).tensors(path)
+    return held
+
+
+def _format(path: Path) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{FORMATS.get(path.suffix.lower(), 'safetensors')}")
