@@ -60,6 +60,8 @@ class Base:
     variant: Variant
     files: BaseFiles
     parts: Mapping[str, PartFiles]
+    notes: tuple[str, ...] = ()
+    """What the user should know of where they were found."""
 
     @property
     def source(self) -> Path:

@@ -22,7 +22,9 @@ from velatura.adapters.formats import KeyMap
 from velatura.adapters.layers import places as layer_places
 from velatura.bases import FAMILIES, Base, BaseFiles, Variant, locate
 from velatura.diffusion.objective import Objective
+from velatura.errors import ModelError
 from velatura.text.weighted import WeightedText
+from velatura.weights.networks import listed
 
 if TYPE_CHECKING:
     from velatura.adapters.weights import LayerWeights
@@ -150,6 +152,10 @@ class Model:
     """It was distilled to paint in few steps; training it without an assistant undoes that."""
     assistant: Mapping[str, LayerWeights] | None = None
     """An adapter that undoes the distillation: merged while training, never while painting."""
+    unused: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Part -> keys in its files that its network has no use for, as `weights.networks.fill` returns them."""
+    notes: tuple[str, ...] = ()
+    """Sentences that the user should read."""
 
     def objective_for(self, height: int, width: int) -> Objective:
         """The objective for latents of one size: a shift that depends on it is settled."""
@@ -231,14 +237,26 @@ def family(name: str) -> ModelFamily:
     return found
 
 
-def load_base(source: BaseFiles | Path, *, policy: MemoryPolicy | None = None) -> Model:
+def load_base(source: BaseFiles | Path, *, policy: MemoryPolicy | None = None, strict: bool = False) -> Model:
     """Recognise a base and load it.
+
+    Args:
+        strict: keys in the files that the base's networks have no use for are an error, and not only a note.
 
     Raises:
         ModelError: no family knows it, a part is missing, or it is damaged.
     """
     base = locate(source if isinstance(source, BaseFiles) else BaseFiles(source))
-    return family(base.variant.family).load(base, policy=policy or MemoryPolicy())
+    model = family(base.variant.family).load(base, policy=policy or MemoryPolicy())
+    unused = [
+        f"{len(names)} keys in the files of the {part} have no place in its network: {listed(names)}"
+        for part, names in model.unused.items()
+        if names
+    ]
+    if strict and unused:
+        raise ModelError(unused[0], where=base.source, fix="load it without strict, or take a base without them")
+    model.notes = (*base.notes, *model.notes, *unused)
+    return model
 
 
 def stack_prompts(prompts: Sequence[TextConditioning], empty: TextConditioning) -> TextConditioning:

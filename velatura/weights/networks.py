@@ -7,7 +7,8 @@ the device where it stays. Classes are imported where they are used: each costs 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ TRANSFORMERS = {
     "T5EncoderModel": ("transformers.models.t5", "T5Config"),
     "Qwen3Model": ("transformers.models.qwen3", "Qwen3Config"),
 }
+
+COUNTED = "position_ids"
+"""Positions are counted, not learnt; old files hold them."""
+
+BALLAST = re.compile(
+    r"(^|\.)position_ids$"
+    r"|^(model_)?ema\."  # a second copy of the weights, averaged over the training
+    r"|^loss\."  # of an autoencoder's own training
+    r"|^(sqrt_|log_)?(one_minus_|recip_|recipm1_)?(alphas|betas)(_|$)"  # noise schedules, which settings say
+    r"|^posterior_|^(lvlb_weights|logvar|scale_factor|denoiser\.sigmas)$"
+    r"|^(v_pred|ztsnr|edm_mean|edm_std)$"  # marks of v-prediction and such, read from the header
+)
+"""Keys that files are known to hold and no network has a use for."""
 
 
 def build(kind: str, config: Mapping[str, Any], where: Path) -> nn.Module:
@@ -67,27 +81,27 @@ def fill(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     passed_over: Collection[str] = (),
-) -> None:
-    """Give an empty network a copy of these weights; every key must find its place.
+) -> tuple[str, ...]:
+    """Give an empty network a copy of these weights.
 
     Args:
-        passed_over: endings of keys that the files may hold and the network has no use for.
+        passed_over: endings of keys that the files may hold and the network has no use for, besides `BALLAST`.
+
+    Returns:
+        The keys that the network has no use for and that are not known as ballast, for the user to be told.
 
     Raises:
-        ModelError: keys are missing, left over, or of another shape.
+        ModelError: keys are missing, or of another shape.
     """
     own = dict(network.state_dict(keep_vars=True))
-    ends = (*passed_over, "position_ids")  # positions are counted, not learnt; old files hold them
-    offered = {name for name in weights if name in own or not name.endswith(ends)}
-    wanted = {name for name in own if not name.endswith("position_ids")}
-    wrong = sorted(offered ^ wanted)
-    wrong = [name for name in wrong if not name.endswith("position_ids")]
-    for name in own if not wrong else ():
-        if name not in weights:
-            continue
+    wanted = [name for name in own if not name.endswith(COUNTED)]
+    if missing := sorted(name for name in wanted if name not in weights):
+        raise _misfit(part, f"{listed(missing)} missing", where)
+    misshapen = []
+    for name in wanted:
         given = weights[name]
         if given.shape != own[name].shape:
-            wrong.append(name)
+            misshapen.append(f"{name} is {_sizes(given)} and not {_sizes(own[name])}")
             continue
         filled = torch.empty(given.shape, dtype=dtype, device=device)
         filled.copy_(given)
@@ -97,17 +111,31 @@ def fill(
             setattr(holder, last, nn.Parameter(filled, requires_grad=False))
         else:
             holder.register_buffer(last, filled)
-    if wrong:
-        raise ModelError(
-            f"the {part}'s weights do not fit its settings: {wrong[0]} ({len(wrong)} keys)",
-            where=where,
-            fix="fetch the base again",
-        )
+    if misshapen:
+        raise _misfit(part, listed(misshapen), where)
     for module in network.modules():
-        positions = getattr(module, "position_ids", None)
+        positions = getattr(module, COUNTED, None)
         if isinstance(positions, Tensor):
             counted = torch.arange(positions.shape[-1], device=device).expand(positions.shape)
-            module.register_buffer("position_ids", counted, persistent=False)
+            module.register_buffer(COUNTED, counted, persistent=False)
     left = [name for name, tensor in network.named_buffers() if tensor.is_meta]
     if left:
         raise ValueError(f"{left[0]} of the {part} is in no file: its family must give it")
+    ends = tuple(passed_over)
+    return tuple(
+        sorted(name for name in weights if name not in own and not name.endswith(ends) and not BALLAST.search(name))
+    )
+
+
+def _misfit(part: str, what: str, where: Path) -> ModelError:
+    return ModelError(f"the {part}'s weights do not fit its settings: {what}", where=where, fix="fetch the base again")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _sizes(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a single number"

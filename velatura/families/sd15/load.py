@@ -36,13 +36,14 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     _check(told.parts["denoiser"], vae, base)
     parts: dict[str, nn.Module] = {}
     weights: dict[str, Weights] = {}
+    unused: dict[str, tuple[str, ...]] = {}
     for kind in PARTS:
         part, settings = kind.name, told.parts[kind.name]
         network = build(
             settings.get("_class_name", CLASSES[part]) if part == "vae" else CLASSES[part], settings, base.source
         )
         weights[part] = _weights(part, network, base)
-        fill(
+        unused[part] = fill(
             network,
             weights[part],
             part=part,
@@ -71,6 +72,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         latent_scale=float(vae.get("scaling_factor", 1.0 if told.tiny_autoencoder else 0.18215)),
         latent_shift=float(vae.get("shift_factor") or 0.0),
         policy=policy,
+        unused=unused,
     )
     model.freeze()
     return model
