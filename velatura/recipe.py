@@ -28,6 +28,8 @@ class BaseSettings(Settings):
     """File or name of another autoencoder; none: the base's own."""
     text_encoders: list[str] = Field(default=[])
     """Files or names of text encoders, for bases of several files; none: the base's own."""
+    clip_skip: int | None = Field(default=None, ge=1, le=32)
+    """Layer of CLIP that is read, counted from the last; 2 for many SD 1.5 bases of drawings; "none": the base's own."""
     assistant: str = ""
     """A LoRA that undoes the distillation of a few-step base; it works while training and is not in the result."""
 
@@ -57,7 +59,7 @@ class AdapterSettings(Settings):
     alpha: float = Field(default=16.0, gt=0)
     """Scale of the adapter times the rank: it is applied with alpha / rank."""
     targets: list[str] = Field(default=["attention+mlp"])
-    """Presets (`attention`, `attention+mlp`, `all`) or patterns such as `denoiser.*.attn*.to_q`."""
+    """Presets (`attention`, `attention+mlp`, `all`, `text`) or patterns such as `denoiser.*.attn*.to_q`."""
 
 
 class TrainSettings(Settings):
@@ -69,6 +71,8 @@ class TrainSettings(Settings):
     """Pictures of one step."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Learning rate of AdamW after the warm-up."""
+    text_learning_rate: float | None = Field(default=None, gt=0)
+    """The same for layers of text encoders, where targets name any (`text`); "none": as `learning_rate`."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course after the warm-up; cosine falls to zero at the last step."""
     warmup: int = Field(default=0, ge=0)

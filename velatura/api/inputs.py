@@ -10,7 +10,7 @@ from velatura import bases
 from velatura import run as runs
 from velatura import settings as user
 from velatura.bases import BaseFiles
-from velatura.errors import RecipeError, RunError
+from velatura.errors import RecipeError, RunError, SettingsError, nearest
 from velatura.events import Note
 from velatura.recipe import Recipe
 
@@ -63,6 +63,34 @@ def assisted(recipe: Recipe, model: Model, project: Path) -> Iterator[Note]:
             "this base was distilled to paint in few steps, and training it undoes that: what is learnt looks soft;"
             " name its de-distillation adapter in base.assistant, or train on the undistilled base"
         )
+
+
+def read_texts(model: Model, *, clip_skip: int | None = None, emphasis: str = "a1111") -> None:
+    """Decide how the model's texts are read.
+
+    Args:
+        clip_skip: which hidden layer of CLIP, counted from the last; none: the family's own choice.
+        emphasis: what weights in a prompt do, as `text.clip.Emphasis` names it.
+
+    Raises:
+        SettingsError: there is no such emphasis, or no such layer.
+    """
+    from velatura.text import clip
+
+    if emphasis not in clip.EMPHASES:
+        close = nearest(emphasis, list(clip.EMPHASES))
+        known = f"did you mean {close}?" if close else f"choose from {', '.join(clip.EMPHASES)}"
+        raise SettingsError(f"there is no emphasis {emphasis!r}", fix=known)
+    if clip_skip is not None:
+        layers = [int(one.config.num_hidden_layers) for one in clip.encoders(model.parts, model.tokenizers)]
+        if not layers:
+            raise SettingsError("clip skip is for bases with a CLIP text encoder", fix="leave it out")
+        if not 1 <= clip_skip <= min(layers):
+            raise SettingsError(
+                f"clip skip {clip_skip} is not possible: the text encoder has {min(layers)} layers",
+                fix=f"use 1 to {min(layers)}",
+            )
+    model.clip_skip, model.emphasis = clip_skip, emphasis
 
 
 def set_threads(wanted: int | None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import run as runs
-from velatura.api.inputs import base_of, check_unchanged, read_pictures, set_threads
+from velatura.api.inputs import base_of, check_unchanged, read_pictures, read_texts, set_threads
 from velatura.errors import RunError
 from velatura.events import Done, Event
 from velatura.files import make_folder, sha256, write_bytes, write_text
@@ -37,6 +37,7 @@ def evaluate(path: Path) -> Iterator[Event]:
     recipe, project = run.recipe, run.path.parent.parent
     set_threads(recipe.train.threads)
     model = load_base(base_of(recipe, project))
+    read_texts(model, clip_skip=recipe.base.clip_skip)
     pictures = read_pictures(recipe, project, model)
     check_unchanged(run, pictures, model)
     with runs.Lock(run):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from velatura import bases
-from velatura.api.inputs import set_threads
-from velatura.events import Done, Event, Preview, Progress
+from velatura.api.inputs import read_texts, set_threads
+from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, write_bytes
 
 
@@ -37,6 +37,10 @@ class GenerateRequest:
     scheduler: str | None = None
     width: int | None = None
     height: int | None = None
+    clip_skip: int | None = None
+    """Which hidden layer of CLIP is read, counted from the last; None: the base's own."""
+    emphasis: str = "a1111"
+    """What weights in the prompt do: a1111, a1111-nonorm or comfy."""
     count: int = 1
     batch: int = 4
     out: Path | None = None
@@ -54,7 +58,7 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     from velatura.generation.contact import contact_sheet
     from velatura.generation.generate import Job, Painted, Sampling
     from velatura.generation.generate import generate as paint
-    from velatura.generation.record import infotext_of, used_loras
+    from velatura.generation.record import infotext_of, used_embeddings, used_loras
     from velatura.training.samples import merged
 
     project = request.project
@@ -63,7 +67,11 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     yield Progress("loading the base", 0, 1)
     model = load_base(base)
     yield Progress("loading the base", 1, 1)
+    read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
     loras = used_loras(model, request.prompt, request.loras, project)
+    named = used_embeddings(model, [request.prompt, request.negative], project)
+    for sentence in named.passed_over:
+        yield Note(sentence)
     sampling = Sampling(
         request.width or model.resolution,
         request.height or model.resolution,
@@ -78,9 +86,11 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     folder = make_folder(request.out or (project or Path.cwd()) / "images")
     images, names = [], []
     with merged(model, [lora.applied for lora in loras]):
-        for event in paint(model, jobs, sampling, batch=request.batch):
+        for event in paint(model, jobs, sampling, batch=request.batch, embeddings=named.embeddings):
             if isinstance(event, Painted):
-                infotext, record = infotext_of(model, event.job, sampling, loras, batch=request.batch)
+                infotext, record = infotext_of(
+                    model, event.job, sampling, loras, batch=request.batch, embeddings=named.embeddings
+                )
                 images.append(event.image)
                 names.append(free_name(folder, f"{event.job.seed}"))
                 write_bytes(folder / names[-1], png(event.image, infotext, record))

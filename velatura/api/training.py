@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from velatura import recipe as recipes
 from velatura import run as runs
-from velatura.api.inputs import assisted, base_of, check_unchanged, project_of, read_pictures, set_threads
+from velatura.api.inputs import assisted, base_of, check_unchanged, project_of, read_pictures, read_texts, set_threads
 from velatura.api.judging import judge
 from velatura.api.painting import png
 from velatura.errors import RecipeError
@@ -53,6 +53,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
 
     threads = set_threads(recipe.train.threads)
     model = load_base(base)
+    read_texts(model, clip_skip=recipe.base.clip_skip)
     yield Progress("loading the base", 1, 1)
     yield from assisted(recipe, model, project)
     recipe = resolved(recipe, model, threads)

@@ -50,6 +50,13 @@ def generate(
     ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
+    clip_skip: Annotated[
+        int | None,
+        typer.Option(min=1, help="Layer of CLIP to read, counted from the last; none: the base's own."),
+    ] = None,
+    emphasis: Annotated[
+        str, typer.Option(help="What (word:1.2) does: a1111, a1111-nonorm (for SDXL in A1111: No norm) or comfy.")
+    ] = "a1111",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures; seeds count up.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many of them are painted at a time.")] = 4,
     out: Annotated[
@@ -83,6 +90,8 @@ def generate(
         scheduler=scheduler,
         width=width,
         height=height,
+        clip_skip=clip_skip if clip_skip is not None or base else told.clip_skip,
+        emphasis=emphasis,
         count=count,
         batch=batch,
         out=out,

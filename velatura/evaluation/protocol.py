@@ -33,7 +33,8 @@ from velatura.generation.prompt import literal
 from velatura.recipe import Recipe
 from velatura.run import CheckpointFolder, Run
 from velatura.training import samples as painting
-from velatura.training.data import Cached
+from velatura.training.adapter import changes_text
+from velatura.training.data import Cached, retold
 from velatura.training.data import Sample as Encoded
 from velatura.training.dataset import Pictures
 from velatura.training.validation import cells
@@ -135,7 +136,7 @@ def evaluate(
     for checkpoint in checkpoints:
         adapter = painting.read_adapter(model, checkpoint.adapter)
         with painting.merged(model, [Applied(adapter.layers, 1.0, 1.0)]):
-            losses = _cells(model, recipe, cached)
+            losses = _cells(model, recipe, cached, anew=changes_text(adapter.layers))
             images = []
             for event in painted(checkpoint.path.name):
                 if isinstance(event, Progress):
@@ -173,14 +174,21 @@ def _real(one: prepared_pictures.Prepared) -> Picture:
     return np.asarray(prepared_pictures.load(one)[0], dtype=np.uint8)
 
 
-def _cells(model: Model, recipe: Recipe, cached: Cached) -> dict[str, NDArray[np.float64]]:
-    """Errors on held-out pictures with the right and with a wrong caption, and on as many training pictures."""
+def _cells(model: Model, recipe: Recipe, cached: Cached, *, anew: bool = False) -> dict[str, NDArray[np.float64]]:
+    """Errors on held-out pictures with the right and with a wrong caption, and on as many training pictures.
+
+    Args:
+        anew: the text encoders have changed since the captions were encoded.
+    """
     strata = recipe.validation.strata
-    held_out = cached.held_out[: recipe.validation.pictures]
+    held_out: Sequence[Encoded] = cached.held_out[: recipe.validation.pictures]
+    train: Sequence[Encoded] = cached.train[: max(1, len(held_out))]
+    if anew:
+        held_out, train = retold(model, held_out), retold(model, train)
     return {
         "held_out": cells(model, held_out, strata=strata),
         "wrong": cells(model, _exchanged(held_out), strata=strata),
-        "train": cells(model, cached.train[: max(1, len(held_out))], strata=strata),
+        "train": cells(model, train, strata=strata),
     }
 
 

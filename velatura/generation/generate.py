@@ -23,6 +23,7 @@ from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
+from velatura.text.embeddings import Embedding
 from velatura.text.weighted import BREAK, WeightedText
 
 LONGEST = 8192
@@ -62,17 +63,27 @@ class Painted:
     image: Image.Image
 
 
-def weighted(text: str) -> WeightedText:
+def weighted(text: str, embeddings: Sequence[Embedding] = ()) -> WeightedText:
     """A prompt in A1111's grammar as weighted text; LoRAs named in it are left to the caller."""
     pieces: list[tuple[str, float]] = []
     for place, part in enumerate(grammar.parse(text).parts):
         pieces += [BREAK] if place else []
         pieces += [(fragment.text, fragment.weight) for fragment in part if fragment.text]
-    return WeightedText(tuple(pieces))
+    return WeightedText(tuple(pieces), tuple(embeddings))
 
 
-def generate(model: Model, jobs: Sequence[Job], sampling: Sampling, *, batch: int = 4) -> Iterator[Progress | Painted]:
+def generate(
+    model: Model,
+    jobs: Sequence[Job],
+    sampling: Sampling,
+    *,
+    batch: int = 4,
+    embeddings: Sequence[Embedding] = (),
+) -> Iterator[Progress | Painted]:
     """Paint the jobs in order; yields progress after each sampling step and each finished picture.
+
+    Args:
+        embeddings: those whose names in the prompts mean their vectors.
 
     Raises:
         PromptError: a prompt has no meaning.
@@ -86,13 +97,13 @@ def generate(model: Model, jobs: Sequence[Job], sampling: Sampling, *, batch: in
     sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
     factor = model.latent_factor
     sigmas = schedule(model.objective_for(sampling.height // factor, sampling.width // factor), sampling.steps)
-    total = sampling.steps * -(-len(jobs) // batch)
+    total = (len(sigmas) - 1) * -(-len(jobs) // batch)
     done = 0
     for start in range(0, len(jobs), batch):
         group = jobs[start : start + batch]
         noise = SeededNoise([job.seed for job in group], model, sampling)
-        latents = _first_latents(model, noise.next(), sigmas[0])
-        denoise = _Denoise(model, group, sampling)
+        latents = _first_latents(model, noise.next(), sampler.start(sigmas[0]))
+        denoise = _Denoise(model, group, sampling, embeddings)
         for step in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise.next()):  # type: ignore[misc]
             latents = step.x
             done += 1
@@ -129,10 +140,11 @@ class _Denoise:
     picture would depend on the prompts beside it.
     """
 
-    def __init__(self, model: Model, jobs: Sequence[Job], sampling: Sampling) -> None:
+    def __init__(self, model: Model, jobs: Sequence[Job], sampling: Sampling, embeddings: Sequence[Embedding]) -> None:
         self.model, self.cfg_scale = model, sampling.cfg_scale
-        told = [encoded(model, job.prompt) for job in jobs]
-        told += [_negative(model, job.negative_prompt) for job in jobs] if sampling.cfg_scale != 1 else []
+        told = [encoded(model, job.prompt, embeddings) for job in jobs]
+        if sampling.cfg_scale != 1:
+            told += [_negative(model, job.negative_prompt, embeddings) for job in jobs]
         self.groups = _by_length(model, told, sampling)
 
     @torch.inference_mode()
@@ -153,8 +165,8 @@ class _Denoise:
         return found
 
 
-def _negative(model: Model, text: str) -> TextConditioning:
-    told = encoded(model, text)
+def _negative(model: Model, text: str, embeddings: Sequence[Embedding]) -> TextConditioning:
+    told = encoded(model, text, embeddings)
     return told.zeroed() if model.empty_negative_is_zero and not text.strip() else told
 
 
@@ -176,9 +188,9 @@ def _by_length(
 
 
 @torch.inference_mode()
-def encoded(model: Model, text: str) -> TextConditioning:
+def encoded(model: Model, text: str, embeddings: Sequence[Embedding] = ()) -> TextConditioning:
     """One prompt, encoded."""
-    return model.family.encode_prompts(model, [weighted(text)])
+    return model.family.encode_prompts(model, [weighted(text, embeddings)])
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ Names and hashes only: no path, user or host name.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,15 @@ from velatura.adapters.merge import Applied
 from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation import infotext, prompt
-from velatura.generation.generate import Job, Sampling
+from velatura.generation.generate import Job, Sampling, weighted
 from velatura.tensorfile import tensor_hash
+from velatura.text import clip
+from velatura.text.clip_tokens import ClipTokenizer
+from velatura.text.embeddings import Embedding, Found, find
 from velatura.version import __version__
+
+EMPHASIS: Mapping[str, str | None] = {"a1111": None, "a1111-nonorm": "No norm", "comfy": "comfy"}
+"""As A1111 writes it, where there are brackets and the mode is not its default; it has no name for ComfyUI's."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,37 @@ def _split(given: str) -> tuple[str, float]:
     return name, value
 
 
+def used_embeddings(model: Model, texts: Sequence[str], project: Path | None) -> Found:
+    """The textual-inversion embeddings that prompts name, out of the project's `embeddings/` and the user's folders.
+
+    Raises:
+        SettingsError, ModelError: see `text.embeddings.find`.
+        PromptError: one is named outright, and the base takes none.
+    """
+    tokenizer = next((one for one in model.tokenizers if isinstance(one, ClipTokenizer)), None)
+    if tokenizer is None:
+        if told := next((text for text in texts if "embedding:" in text), None):
+            raise PromptError("this base's text encoder takes no embeddings", where=told, fix="leave it out")
+        return Found()
+    widths = [int(one.config.hidden_size) for one in clip.encoders(model.parts, model.tokenizers)]
+    folders = (*((project / "embeddings",) if project else ()), *user.load().embeddings)
+    return find([weighted(text) for text in texts], tokenizer, widths, folders)
+
+
 def infotext_of(
-    model: Model, job: Job, sampling: Sampling, loras: Sequence[UsedLora], *, batch: int
+    model: Model,
+    job: Job,
+    sampling: Sampling,
+    loras: Sequence[UsedLora],
+    *,
+    batch: int,
+    embeddings: Sequence[Embedding] = (),
 ) -> tuple[str, dict[str, Any]]:
     """A picture's infotext and record."""
     words = prompt.rename_loras(job.prompt, {lora.asked: lora.name for lora in loras if lora.asked is not None})
     beside = [lora for lora in loras if lora.asked is None]
     told = words + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
+    bracketed = any(mark in told + job.negative_prompt for mark in "([")
     settings = {
         "Steps": sampling.steps,
         "Sampler": sampling.sampler,
@@ -91,8 +121,11 @@ def infotext_of(
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": model.hash[:10],
         "Model": model.name,
+        "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
         "RNG": "CPU",
         "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
+        "TI hashes": infotext.lora_hashes((one.name, one.hash[:12]) for one in embeddings) or None,
+        "Emphasis": EMPHASIS[model.emphasis] if bracketed else None,
         "Version": f"velatura {__version__}",
     }
     record = {
@@ -106,6 +139,8 @@ def infotext_of(
         "scheduler": sampling.scheduler,
         "width": sampling.width,
         "height": sampling.height,
+        "clip_skip": model.clip_skip,
+        "emphasis": model.emphasis,
         "base": {"name": model.name, "family": model.variant.family, "sha256": model.hash},
         "loras": [
             {
@@ -116,6 +151,7 @@ def infotext_of(
             }
             for lora in loras
         ],
+        "embeddings": [{"name": one.name, "sha256": one.hash} for one in embeddings],
         "adapters": "merged",
         "batch": batch,
         "device": model.policy.device,

@@ -10,9 +10,11 @@ for "comfy"; facts, not code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +25,8 @@ from velatura.text.weighted import WeightedText, plain
 Emphasis = Literal["a1111", "a1111-nonorm", "comfy"]
 """a1111: features times weight, then each chunk's mean restored. a1111-nonorm: the mean stays as it comes.
 comfy: the distance from the empty text's features, times weight."""
+
+EMPHASES: tuple[Emphasis, ...] = get_args(Emphasis)
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,29 @@ def encode(
         normalised: whether the final norm is applied to it.
         least_chunks: chunks at least, where another encoder of the base needs more.
     """
-    cut = [chunks(prompt, tokenizer) for prompt in prompts]
+    cut = [_chunks(prompt, tokenizer) for prompt in prompts]
     longest = max(least_chunks, *(len(pieces) for pieces in cut))
-    empty = chunks(plain(""), tokenizer)[0]
+    empty = _chunks(plain(""), tokenizer)[0]
     columns = [[pieces[at] if at < len(pieces) else empty for pieces in cut] for at in range(longest)]
     encoded = [_column(text_encoder, column, empty, skip, normalised, emphasis) for column in columns]
     return ClipText(torch.cat([tokens for tokens, _ in encoded], dim=1), encoded[0][1])
 
 
+def encoders(parts: Mapping[str, Any], tokenizers: Sequence[Any]) -> list[Any]:
+    """The CLIP text encoders among a base's parts; each text encoder has its tokenizer, in the same order."""
+    found = [part for name, part in parts.items() if name.startswith("text_encoder")]
+    return [part for part, one in zip(found, tokenizers, strict=True) if isinstance(one, ClipTokenizer)]
+
+
 def count_chunks(tokenizer: ClipTokenizer, prompts: Sequence[WeightedText]) -> int:
     """How many chunks the longest of the prompts takes."""
-    return max(len(chunks(prompt, tokenizer)) for prompt in prompts)
+    return max(len(_chunks(prompt, tokenizer)) for prompt in prompts)
+
+
+@lru_cache(maxsize=1024)
+def _chunks(prompt: WeightedText, tokenizer: ClipTokenizer) -> tuple[Chunk, ...]:
+    """Remembered, as the captions of a training return."""
+    return tuple(chunks(prompt, tokenizer))
 
 
 def _column(
@@ -75,7 +91,8 @@ def _column(
     weighted = not bool((weights_BL == 1).all())
     told = [*column, empty] if weighted and emphasis == "comfy" else column
     tokens_BL = torch.tensor([_shortened(chunk.tokens, places) for chunk in told], device=device)
-    features_BLD, pooled_BD = _features(text_encoder, tokens_BL, skip, normalised)
+    with _embedded(text_encoder, column, places):
+        features_BLD, pooled_BD = _features(text_encoder, tokens_BL, skip, normalised)
     pooled_BD = pooled_BD[: len(column)]
     if not weighted:
         return features_BLD, pooled_BD
@@ -100,6 +117,32 @@ def _features(text_encoder: Any, tokens_BL: Tensor, skip: int, normalised: bool)
         return out.last_hidden_state, pooled
     hidden = out.hidden_states[-skip]
     return body(text_encoder).final_layer_norm(hidden) if normalised else hidden, pooled
+
+
+@contextmanager
+def _embedded(text_encoder: Any, column: Sequence[Chunk], places: int) -> Iterator[None]:
+    """The encoder with the chunks' embeddings in place of their tokens' own vectors; afterwards as before.
+
+    A hook, because not every version of transformers lets CLIP take vectors in place of tokens.
+    """
+    width = int(text_encoder.config.hidden_size)
+    placed = [(row, at, one.vectors[width]) for row, chunk in enumerate(column) for at, one in chunk.embeddings]
+    if not placed:
+        yield
+        return
+
+    def replaced(_: Any, __: Any, own_BLD: Tensor) -> Tensor:
+        found_BLD = own_BLD.clone()
+        for row, at, vectors in placed:
+            fitting = torch.from_numpy(vectors[: max(0, places - 1 - at)])  # a chunk that is cut keeps its end
+            found_BLD[row, at : at + len(fitting)] = fitting.to(found_BLD)
+        return found_BLD
+
+    handle = body(text_encoder).embeddings.token_embedding.register_forward_hook(replaced)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def body(text_encoder: Any) -> Any:

@@ -188,17 +188,12 @@ def spellings(names: Iterable[str], tokenizer: ClipTokenizer) -> Spellings:
     return {first: sorted(spelt, key=lambda one: -len(one[0])) for first, spelt in found.items()}
 
 
-def named(text: str, tokenizer: ClipTokenizer, spelt: Spellings) -> list[str]:
-    """The names in a text, in its order."""
-    return [one for one, _ in _units(tokenizer.encode(text), spelt) if isinstance(one, str)]
-
-
-def _units(tokens: Sequence[int], spelt: Spellings) -> Iterator[tuple[int | str, int]]:
-    """Tokens with the names among them, each with the token it begins with."""
+def units(tokens: Sequence[int], spelt: Spellings) -> Iterator[tuple[int | str, int]]:
+    """Tokens, and in the place of some a name, each with the token that it begins with."""
     at = 0
     while at < len(tokens):
-        of_length = [(len(one), name) for one, name in spelt.get(tokens[at], ()) if [*tokens[at : at + len(one)]] == one]
-        length, unit = of_length[0] if of_length else (1, tokens[at])
+        names = ((len(one), name) for one, name in spelt.get(tokens[at], ()) if [*tokens[at : at + len(one)]] == one)
+        length, unit = next(names, (1, tokens[at]))
         yield unit, tokens[at]
         at += length
 
@@ -241,7 +236,7 @@ def chunks(text: WeightedText, tokenizer: ClipTokenizer) -> list[Chunk]:
         if (piece, weight) == BREAK:
             close()
             continue
-        for unit, token in _units(tokenizer.encode(piece), spelt):
+        for unit, token in units(tokenizer.encode(piece), spelt):
             if token == tokenizer.comma:
                 chunk.comma = len(chunk.places)
             elif len(chunk.places) == CHUNK and chunk.comma != -1 and CHUNK - chunk.comma <= COMMA_REACH:

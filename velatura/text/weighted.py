@@ -6,6 +6,10 @@ What a prompt grammar or a caption becomes before it meets a tokenizer. No torch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from velatura.text.embeddings import Embedding
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,8 @@ class WeightedText:
 
     pieces: tuple[tuple[str, float], ...]
     """Text and weight; a piece that is `BREAK` closes the chunk."""
+    embeddings: tuple[Embedding, ...] = ()
+    """Those whose names in the text mean their vectors."""
 
 
 BREAK = ("BREAK", -1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from velatura.adapters.layers import find
 from velatura.adapters.lora import LayerSpec
 from velatura.adapters.targets import select
@@ -15,14 +17,23 @@ def specs(recipe: Recipe, model: Model) -> list[LayerSpec]:
     """The layers to adapt, in the model's order.
 
     Raises:
-        RecipeError: a target means no layer, or one of a text encoder.
+        RecipeError: a target means no layer, or a text encoder is given a learning rate and none is trained.
     """
     names = select(recipe.adapter.targets, find(model.trainable_parts), presets=model.family.targets)
-    # Captions are encoded once, before training, so a change to the encoder would never be seen.
-    if told := [name for name in names if part_of(name) != "denoiser"]:
+    if recipe.train.text_learning_rate is not None and not changes_text(names):
         raise RecipeError(
-            f"text encoders are not trained here, only denoisers: {told[0]}",
-            where="adapter.targets",
-            fix="leave out text, and patterns that begin with text_encoder or *",
+            "no text encoder is trained that could have a learning rate",
+            where="train.text_learning_rate",
+            fix="add text to adapter.targets, or leave this out",
         )
     return [LayerSpec(name, recipe.adapter.rank, recipe.adapter.alpha) for name in names]
+
+
+def changes_text(layers: Iterable[str]) -> bool:
+    """Whether any of the layers is a text encoder's: encoded captions then change with the adapter."""
+    return any(of_text(name) for name in layers)
+
+
+def of_text(name: str) -> bool:
+    """Whether a layer, or a parameter of it, is a text encoder's."""
+    return part_of(name).startswith("text_encoder")

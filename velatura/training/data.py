@@ -1,5 +1,7 @@
 """What the loop trains on: latents and encoded captions, made once, and the batch of any step.
 
+Where text encoders are trained, captions are encoded in each step instead, with gradients.
+
 The batch of step n is a function of the seed and n: its pictures, captions, noise and noise levels.
 A resumed run and a run in two processes see what the uninterrupted one sees.
 
@@ -85,6 +87,14 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
     yield Cached(train, held_out, empty, tuple(mirrored) if flip else None)
 
 
+@torch.no_grad()
+def retold(model: Model, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with their captions encoded anew, by text encoders that an adapter has changed."""
+    captions = dict.fromkeys(caption for sample in samples for caption in sample.prepared.captions)
+    known = {caption: model.family.encode_prompts(model, [plain(caption)]).to("cpu") for caption in captions}
+    return [replace(one, texts=tuple(known[caption] for caption in one.prepared.captions)) for one in samples]
+
+
 def _pixels(one: Prepared) -> tuple[Tensor, Origin]:
     """A picture in [-1, 1], (3, H, W), and what it was cut from."""
     image, origin = load(one)
@@ -111,9 +121,13 @@ def _mirrored(one: Sample) -> Origin:
 class Batches:
     """The batch of any step."""
 
-    def __init__(self, model: Model, cached: Cached, settings: TrainSettings) -> None:
-        """Nothing is drawn yet; only the last epoch's order is kept at hand."""
-        self.model, self.cached, self.settings = model, cached, settings
+    def __init__(self, model: Model, cached: Cached, settings: TrainSettings, *, encode_texts: bool = False) -> None:
+        """Nothing is drawn yet; only the last epoch's order is kept at hand.
+
+        Args:
+            encode_texts: captions are encoded for each batch, by the text encoders as they are then.
+        """
+        self.model, self.cached, self.settings, self.encode_texts = model, cached, settings, encode_texts
         self.buckets = grouped([sample.prepared.bucket for sample in cached.train])
         self.per_epoch = len(plan_epoch(self.buckets, batch=settings.batch, seed=settings.seed, epoch=0))
         self._order: tuple[int, list[tuple[int, ...]]] = (-1, [])
@@ -129,7 +143,7 @@ class Batches:
     def at(self, step: int) -> Batch:
         """The batch of step `step`."""
         chosen, seed, device = self.pictures(step), self.settings.seed, self.model.policy.device
-        clean, texts, noise, origins = [], [], [], []
+        clean, texts, captions, noise, origins = [], [], [], [], []
         for place, index in enumerate(chosen):
             draw = randomness.generator(seed, "sample", step, place)
             sample = self.cached.train[index]
@@ -137,14 +151,19 @@ class Batches:
             clean.append(self.cached.mirrored[index] if mirror and self.cached.mirrored else sample.latents_CHW)
             origins.append(_mirrored(sample) if mirror else sample.geometry)
             dropped = draw.random() < self.settings.caption_dropout
-            text = sample.texts[int(draw.integers(len(sample.texts)))]
-            texts.append(self.cached.empty if dropped else text)
+            which = int(draw.integers(len(sample.texts)))
+            texts.append(self.cached.empty if dropped else sample.texts[which])
+            captions.append("" if dropped else sample.prepared.captions[which])
             noise.append(randomness.normal(tuple(sample.latents_CHW.shape), seed, "noise", step, place))
+        if self.encode_texts:
+            text = self.model.family.encode_prompts(self.model, [plain(caption) for caption in captions])
+        else:
+            text = stack_prompts(texts, self.cached.empty).to(device)
         return Batch(
             torch.stack(clean).to(device),
             torch.stack(noise).to(device),
             self._sigmas(step, len(chosen), *clean[0].shape[-2:]),
-            conditioned(self.model, stack_prompts(texts, self.cached.empty).to(device), origins),
+            conditioned(self.model, text, origins),
         )
 
     def _sigmas(self, step: int, count: int, height: int, width: int) -> Tensor:

@@ -11,6 +11,7 @@ from velatura.adapters.metadata import TrainingFacts, build
 from velatura.adapters.weights import AdapterFile, LayerWeights
 from velatura.family import Model
 from velatura.recipe import Recipe
+from velatura.training.adapter import changes_text
 from velatura.training.dataset import Pictures
 from velatura.training.loop import AdapterBytes
 from velatura.version import __version__
@@ -35,6 +36,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
         if tag.strip()
     )
     resolution = recipe.dataset.resolution or model.resolution
+    text_rate = settings.text_learning_rate or settings.learning_rate
 
     def write(layers: dict[str, LayerWeights], step: int) -> bytes:
         facts = TrainingFacts(
@@ -45,6 +47,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             base_hash=model.hash,
             architecture=model.variant.architecture,
             prediction_type=None if model.objective.kind == "flow" else model.objective.kind,
+            clip_skip=recipe.base.clip_skip,
             rank=recipe.adapter.rank,
             alpha=recipe.adapter.alpha,
             targets=tuple(recipe.adapter.targets),
@@ -55,6 +58,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             batch_size=settings.batch,
             batches_per_epoch=per_epoch,
             learning_rate=settings.learning_rate,
+            text_learning_rate=text_rate if changes_text(layers) else None,
             optimizer="torch.optim.AdamW",
             optimizer_arguments={"weight_decay": settings.weight_decay},
             schedule=settings.schedule,

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
+from torch import nn
 
 from velatura.adapters.lora import Injected
-from velatura.adapters.weights import LayerWeights
+from velatura.adapters.weights import LayerWeights, part_of
 from velatura.errors import AdapterError, TrainingError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model
-from velatura.recipe import Recipe
+from velatura.recipe import Recipe, TrainSettings
 from velatura.run import CheckpointFolder, Request, Run, wait_while_paused
+from velatura.training.adapter import changes_text, of_text
 from velatura.training.checkpoint import load_state, state_bytes
 from velatura.training.data import Batches, Cached
 from velatura.training.losses import loss
@@ -43,13 +46,13 @@ def train(
     with a checkpoint at the step reached.
 
     Raises:
-        TrainingError: the loss is not a number; nothing of that step is kept.
+        TrainingError: the loss is not a number, or does not depend on what is trained; nothing of that step is kept.
         RunError: the checkpoint to go on from is damaged.
     """
     settings = recipe.train
     parameters = injected.named()
-    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = Batches(model, cached, settings)
+    optimizer = torch.optim.AdamW(_groups(parameters), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    batches = Batches(model, cached, settings, encode_texts=changes_text(injected.layers))
     step = resume(run, injected, optimizer)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
     if step or run.events():  # an earlier start may have ended before its first checkpoint
@@ -61,9 +64,9 @@ def train(
         batch = batches.at(step)
         value = loss(model, batch, min_snr=settings.min_snr)
         value.backward()  # type: ignore[no-untyped-call]
+        _complete_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step)
+        _set_rates(optimizer, settings, step)
         losses.append(value.detach())
         if (step + 1) % METRIC_EVERY == 0 or due(recipe, step + 1):
             yield _measured(step + 1, losses, learning_rate(settings, step))
@@ -89,6 +92,34 @@ def train(
         if "stop" in asked:
             yield Note(f"stopped at step {step}; start it again to go on")
             return
+
+
+def _groups(parameters: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """Parameters of the denoiser and of text encoders apart, as each has its learning rate."""
+    kinds = {text: [one for name, one in parameters.items() if of_text(name) == text] for text in (False, True)}
+    return [{"params": chosen, "text": text} for text, chosen in kinds.items() if chosen]
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(settings, step, text=group["text"])
+
+
+def _complete_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Zeros for layers that nothing reads, such as the text encoder's last where an earlier one is read.
+
+    Raises:
+        TrainingError: nothing at all of a part is read.
+    """
+    reached = {part_of(name) for name, parameter in parameters.items() if parameter.grad is not None}
+    for name, parameter in parameters.items():
+        if part_of(name) not in reached:
+            raise TrainingError(
+                f"what adapter.targets names of {part_of(name)} changes nothing in this base",
+                fix=f"leave {part_of(name)} out of adapter.targets",
+            )
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def resume(run: Run, injected: Injected, optimizer: torch.optim.Optimizer) -> int:

@@ -7,15 +7,19 @@ import math
 from velatura.recipe import TrainSettings
 
 
-def learning_rate(settings: TrainSettings, step: int) -> float:
+def learning_rate(settings: TrainSettings, step: int, *, text: bool = False) -> float:
     """The rate of optimizer step `step`, counted from 0.
+
+    Args:
+        text: of text encoders, which may have a rate of their own.
 
     Warm-up rises in equal parts and reaches the full rate at its last step; cosine then falls by half
     a wave and would reach zero one step behind the last.
     """
+    full = settings.text_learning_rate if text and settings.text_learning_rate else settings.learning_rate
     if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / settings.warmup
+        return full * (step + 1) / settings.warmup
     if settings.schedule == "constant":
-        return settings.learning_rate
+        return full
     share = (step - settings.warmup) / (settings.steps - settings.warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    return full * 0.5 * (1 + math.cos(math.pi * share))
