@@ -21,7 +21,7 @@ from velatura.adapters.merge import Applied, merge
 from velatura.adapters.weights import AdapterFile, LayerWeights
 from velatura.bases import FAMILIES, BaseFiles, recognise, resolution
 from velatura.errors import AdapterError, ModelError
-from velatura.family import Conditioning, Model, family, load_base, stack_prompts
+from velatura.family import Conditioning, Geometry, Model, TextConditioning, family, load_base, stack_prompts
 from velatura.generation.generate import weighted
 from velatura.text.weighted import plain
 
@@ -57,7 +57,13 @@ def latents_BCHW(loaded: Model) -> Tensor:
 def told(model: Model, *prompts: str) -> Conditioning:
     with torch.no_grad():
         encoded = [model.family.encode_prompts(model, [weighted(prompt)]) for prompt in prompts]
-        return Conditioning(stack_prompts(encoded, model.family.encode_prompts(model, [plain("")])))
+        return conditioned(model, stack_prompts(encoded, model.family.encode_prompts(model, [plain("")])))
+
+
+def conditioned(model: Model, text: TextConditioning) -> Conditioning:
+    """What a prediction of the base is told; whole pictures, for bases that ask for sizes."""
+    side_B2 = torch.full((len(text), 2), float(model.resolution))
+    return model.conditioned(text, geometry=Geometry(side_B2, torch.zeros_like(side_B2), side_B2))
 
 
 def predict(model: Model, latents_BCHW: Tensor, conditioning: Conditioning, sigma: float = 2.5) -> Tensor:
@@ -227,7 +233,9 @@ def test_an_encoded_prompt_is_a_function_of_its_text_alone(loaded: Model) -> Non
     stacked = stack_prompts(alone, empty)
     assert together.tokens_BLD.shape == stacked.tokens_BLD.shape
     assert float((together.tokens_BLD - stacked.tokens_BLD).abs().max()) < 1e-5
-    assert alone[3].tokens_BLD.shape[1] > alone[0].tokens_BLD.shape[1]
+    with torch.no_grad():
+        longer = loaded.family.encode_prompts(loaded, [plain(f"{LONG}, a cat")])
+    assert float((longer.tokens_BLD - alone[3].tokens_BLD).abs().max()) > 1e-2
     assert torch.equal(together.pick([3, 0]).tokens_BLD, together.tokens_BLD[[3, 0]])
 
 
@@ -238,7 +246,7 @@ def test_a_prediction_is_a_function_of_its_own_sample(loaded: Model, latents_BCH
     with torch.no_grad():
         together = loaded.family.predict(loaded, latents_BCHW, sigmas, both)
         for place in (0, 1):
-            one = Conditioning(both.text.pick([place]))
+            one = conditioned(loaded, both.text.pick([place]))
             alone = loaded.family.predict(loaded, latents_BCHW[place : place + 1], sigmas[place : place + 1], one)
             assert distance(together[place : place + 1], alone) < 1e-5
     assert torch.equal(latents_BCHW, given)
