@@ -6,6 +6,7 @@ autoencoder shifts its latents.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -101,7 +102,10 @@ def sd15(folder: Path, *, seed: int = 5, **scheduler: Any) -> Path:
     return folder
 
 
-BASES: dict[str, Callable[[Path], Path]] = {"sd15": sd15}
+BASES: dict[str, Callable[[Path], Path]] = {
+    "sd15": sd15,
+    "flux1": lambda folder: importlib.import_module("tests.tiny_flux1").flux1(folder),
+}
 """Name of a family -> what writes a tiny base of it."""
 
 

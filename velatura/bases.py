@@ -21,7 +21,10 @@ from velatura.weights import parts
 from velatura.weights.parts import PartFiles, PartKind
 from velatura.weights.source import BaseFolder
 
-FAMILIES = {"sd15": "velatura.families.sd15"}
+FAMILIES = {
+    "sd15": "velatura.families.sd15",
+    "flux1": "velatura.families.flux1",
+}
 """Name of a family -> its package."""
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from velatura.adapters.signatures import kind_of, made_for
 from velatura.adapters.weights import AdapterFile, LayerWeights, Shape, part_of
 from velatura.errors import AdapterError
 from velatura.tensorfile import RawTensor
+from velatura.weights.layouts import Place
 
 Precision = Literal["F16", "BF16", "F32"]
 Half = Literal["down", "up", "alpha"]
@@ -98,6 +99,14 @@ class KeyMap:
         if child in OLD_NAMES:
             yield f"{parent}.{OLD_NAMES[child]}"
 
+    def fused(self, layers: Mapping[str, Shape]) -> Mapping[str, Sequence[tuple[str, Place]]]:
+        """Further names in files, of layers in which several of these may lie one below the other.
+
+        Returns:
+            What a file calls it -> each layer in it, and where its rows lie.
+        """
+        return {}
+
 
 SD15 = KeyMap(
     "SD 1.5",
@@ -127,17 +136,20 @@ def from_tensors(
 ) -> AdapterFile:
     """As `read`, from a file's contents; `where` is named in errors."""
     stems = {stem: name for name in layers if part_of(name) in keys.parts for stem in keys.stems(name)}
+    fused = keys.fused(layers)
     halves: dict[str, dict[Half, RawTensor]] = {}
     strange: list[str] = []
     for key, tensor in tensors.items():
         stem, half = _split(key)
-        name = stems.get(stem)
-        if name is None or half is None:
+        owners = [(stems[stem], Place(stem))] if stem in stems else fused.get(stem, ())
+        if not owners or half is None:
             strange.append(key)
-        elif half in halves.setdefault(name, {}):
-            raise AdapterError(f"this file changes layer {name} twice", where=where)
-        else:
-            halves[name][half] = tensor
+            continue
+        rows = max((place.rows[1] for _, place in owners if place.rows), default=None)
+        for name, place in owners:
+            if half in halves.setdefault(name, {}):
+                raise AdapterError(f"this file changes layer {name} twice", where=where)
+            halves[name][half] = _share(tensor, place, rows) if half == "up" else tensor
     if strange or not halves:
         raise _misfit(list(tensors), strange, keys.family, where)
     found: dict[str, LayerWeights] = {}
@@ -164,19 +176,22 @@ def from_tensors(
 
 
 def to_bytes(adapter: AdapterFile, *, keys: KeyMap, precision: Precision = "F16") -> bytes:
-    """An adapter as a kohya file with true hashes; equal adapters give equal bytes.
+    """An adapter as a file with true hashes; equal adapters give equal bytes.
 
-    Alpha is always written in fp32.
+    Alpha is written in fp32; under PEFT's names not where it is the rank of every layer, as some programs take no
+    other key there.
 
     Raises:
         AdapterError: a value is not a number, or too large for fp16.
     """
     tensors: dict[str, RawTensor] = {}
+    plain = keys.written_ends == PEFT_ENDS and all(layer.alpha == layer.rank for layer in adapter.layers.values())
     for name, layer in adapter.layers.items():
         stem, (down_end, up_end) = keys.written(name), keys.written_ends
         tensors[f"{stem}{down_end}"] = _stored(layer.down, precision)
         tensors[f"{stem}{up_end}"] = _stored(layer.up, precision)
-        tensors[f"{stem}.alpha"] = tensorfile.raw(np.array(layer.alpha, dtype=np.float32))
+        if not plain:
+            tensors[f"{stem}.alpha"] = tensorfile.raw(np.array(layer.alpha, dtype=np.float32))
         limit = float(np.finfo(np.float16).max) if precision == "F16" else math.inf
         if not layer.finite or max(np.abs(layer.down).max(), np.abs(layer.up).max()) > limit:
             raise AdapterError(f"layer {name} holds values that {precision} cannot hold, or that are not numbers")
@@ -188,6 +203,19 @@ def _split(key: str) -> tuple[str, Half | None]:
         if key.endswith(ending):
             return key[: -len(ending)], half
     return key, None
+
+
+def _share(up: RawTensor, place: Place, rows: int | None) -> RawTensor:
+    """What of an up belongs to one of the layers in it; all of it, where it has other than their `rows` together."""
+    data = up.data
+    if place.rows is not None and up.shape[:1] == (rows,):
+        first, last = place.rows
+        size = len(data) // up.shape[0]
+        up = RawTensor(up.dtype, (last - first, *up.shape[1:]), data[first * size : last * size])
+    if place.halves_swapped:
+        half = len(data) // 2
+        up = RawTensor(up.dtype, up.shape, bytes(data[half:]) + bytes(data[:half]))
+    return up
 
 
 def _fits(down: Shape, up: Shape, weight: Shape) -> bool:

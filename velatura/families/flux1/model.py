@@ -1,0 +1,119 @@
+"""FLUX.1 as training and generation see it.
+
+T5 is told 512 tokens, 256 in schnell, the end of the text among them; CLIP, of which only the pooled vector is used,
+the first 75. What is longer is cut off and has no effect, as in the authors' own program. Names of textual-inversion
+embeddings are words like any other.
+
+Shape suffixes: B batch, C channels, H and W height and width, L tokens, D features.
+Sources: https://github.com/black-forest-labs/flux (sampling.py, model.py); diffusers' FluxPipeline is the oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from velatura.adapters.formats import KeyMap
+from velatura.bases import Base
+from velatura.families.flux1.configuration import PATCH
+from velatura.families.flux1.keys import FLUX1, PRESETS
+from velatura.families.flux1.load import load
+from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, decode_with_vae, encode_with_vae
+from velatura.text import t5
+from velatura.text.clip_tokens import CHUNK, ClipTokenizer
+from velatura.text.weighted import BREAK, WeightedText
+
+TEXT_LENGTH = {"flux-1-dev": 512, "flux-1-schnell": 256}
+"""Variant -> tokens that T5 is told."""
+
+
+class Flux1:
+    """The family."""
+
+    name = "flux1"
+    keys: KeyMap = FLUX1
+    targets: Mapping[str, tuple[str, ...]] = PRESETS
+
+    def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
+        """As `ModelFamily.load`."""
+        return load(self, base, policy)
+
+    def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
+        """As `ModelFamily.encode_images`."""
+        return encode_with_vae(model, images_BCHW)
+
+    def decode_latents(self, model: Model, latents_BCHW: Tensor) -> Tensor:
+        """As `ModelFamily.decode_latents`."""
+        return decode_with_vae(model, latents_BCHW)
+
+    def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
+        """As `ModelFamily.encode_prompts`; all of one length. Weights change T5's features alone."""
+        clip_tokenizer, t5_tokenizer = model.tokenizers
+        tokens_BLD = t5.encode(
+            model.parts["text_encoder_2"],
+            t5_tokenizer,
+            prompts,
+            length=TEXT_LENGTH[model.variant.architecture],
+            emphasis=model.emphasis,
+        )
+        return TextConditioning(tokens_BLD, _pooled(model.parts["text_encoder"], clip_tokenizer, prompts))
+
+    def predict(self, model: Model, noisy_BCHW: Tensor, sigma_B: Tensor, conditioning: Conditioning) -> Tensor:
+        """As `ModelFamily.predict`; the transformer itself makes thousandths of sigma and guidance."""
+        denoiser: Any = model.parts["denoiser"]
+        dtype, device = model.policy.dtype, noisy_BCHW.device
+        text, guidance_B = conditioning.text, conditioning.guidance_B
+        if text.pooled_BD is None or (guidance_B is None) != (model.guidance != "distilled"):
+            raise ValueError("FLUX.1 is told pooled text, and guidance where it is distilled: use Model.conditioned")
+        height, width = noisy_BCHW.shape[-2:]
+        predicted_BLD = denoiser(
+            hidden_states=pack(noisy_BCHW).to(dtype),
+            timestep=sigma_B.to(torch.float32).to(device),
+            guidance=None if guidance_B is None else guidance_B.to(device, torch.float32),
+            pooled_projections=text.pooled_BD.to(dtype),
+            encoder_hidden_states=text.tokens_BLD.to(dtype),
+            txt_ids=torch.zeros(text.tokens_BLD.shape[1], 3, device=device),
+            img_ids=positions(height // PATCH, width // PATCH).to(device),
+            return_dict=False,
+        )[0]
+        return unpack(predicted_BLD.float(), height, width)
+
+
+def pack(latents_BCHW: Tensor) -> Tensor:
+    """Each patch of 2 x 2 latents as one token, row by row: (B, H / 2 * W / 2, 4 C)."""
+    count, channels, height, width = latents_BCHW.shape
+    patches = latents_BCHW.reshape(count, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpack(tokens_BLD: Tensor, height: int, width: int) -> Tensor:
+    """The latents that tokens stand for, (B, C, H, W)."""
+    count, _, features = tokens_BLD.shape
+    patches = tokens_BLD.reshape(count, height // PATCH, width // PATCH, features // PATCH**2, PATCH, PATCH)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(count, -1, height, width)
+
+
+def positions(rows: int, columns: int) -> Tensor:
+    """Where each token stands: nothing, row, column, (rows * columns, 3)."""
+    places = torch.zeros(rows, columns, 3)
+    places[..., 1] = torch.arange(rows)[:, None]
+    places[..., 2] = torch.arange(columns)
+    return places.flatten(0, 1)
+
+
+def _pooled(text_encoder: Any, tokenizer: ClipTokenizer, prompts: Sequence[WeightedText]) -> Tensor:
+    """CLIP's features at the end of the text, (B, D); of the text alone, without its weights."""
+    longest = min(CHUNK, int(text_encoder.config.max_position_embeddings) - 2)
+    rows = []
+    for prompt in prompts:
+        text = "".join(" " if piece == BREAK else piece[0] for piece in prompt.pieces)
+        tokens = tokenizer.encode(text)[:longest]
+        rows.append([tokenizer.start, *tokens, tokenizer.end, *[tokenizer.pad] * (longest - len(tokens))])
+    pooled: Tensor = text_encoder(torch.tensor(rows, device=text_encoder.device)).pooler_output
+    return pooled
+
+
+FAMILY = Flux1()
