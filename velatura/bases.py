@@ -1,6 +1,7 @@
 """Which family a base model belongs to, its size, and where its parts lie: from settings and headers, without torch.
 
-A base is a diffusers folder, one checkpoint file, or a file with files for the parts that it lacks. A family is
+A base is a diffusers folder (also one in the Hugging Face cache), one checkpoint file, or a file with files for the
+parts that it lacks; those that are not named are looked for in the user's folders. A family is
 one package of `velatura.families`, with the same file names in each. Of these, `recognise`
 (`recognise(files)`) and `configuration` (`PARTS`, `read(base).resolution`) answer here, and `model` (`FAMILY`)
 is what `velatura.family` loads.
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from velatura import settings
 from velatura.errors import ModelError
-from velatura.tensorfile import read_header
-from velatura.weights import parts
+from velatura.weights import hub, parts, search
+from velatura.weights.containers import read_header
 from velatura.weights.parts import PartFiles, PartKind
 from velatura.weights.source import BaseFolder
 
@@ -72,20 +73,35 @@ class Base:
         return self.files.model
 
 
-def find(model: str, *, vae: str = "", text_encoders: Sequence[str] = (), beside: Path | None = None) -> BaseFiles:
-    """The files that names or paths mean.
+def find(
+    model: str, *, vae: str = "", text_encoders: Sequence[str] = (), beside: Path | None = None, sha256: str = ""
+) -> BaseFiles:
+    """The files that names, paths or an id on Hugging Face mean; what the id names is fetched where it is not there.
 
     Args:
         beside: folder against which relative paths are also tried (a recipe's).
+        sha256: what the base must be, as `base_hash` says; empty: not checked.
 
     Raises:
         SettingsError: nothing, or more than one file, has such a name.
+        ModelError: the base that was found is another one, or it cannot be fetched.
     """
-    return BaseFiles(
-        settings.find_base(model, beside=beside),
-        settings.find_base(vae, beside=beside) if vae else None,
-        tuple(settings.find_base(one, beside=beside) for one in text_encoders),
+    if hub.is_id(model) and settings.base_at(model, beside=beside) is None:
+        found = hub.find(model)
+    else:
+        found = settings.find_base(model, beside=beside, sha256=sha256)
+    files = BaseFiles(
+        found,
+        settings.find_part(vae, "vaes", beside=beside) if vae else None,
+        tuple(settings.find_part(one, "text_encoders", beside=beside) for one in text_encoders),
     )
+    if sha256 and (other := base_hash(locate(files))) != sha256:
+        raise ModelError(
+            f"this is not the base that is asked for: its sha256 begins with {other[:10]}, not with {sha256[:10]}",
+            where=found,
+            fix="name the right one in base.model, or take base.sha256 out of the recipe",
+        )
+    return files
 
 
 def recognise(files: BaseFiles) -> Variant:
@@ -115,27 +131,45 @@ def kinds(family: str) -> tuple[PartKind, ...]:
 def locate(files: BaseFiles) -> Base:
     """Recognise a base and find each of its parts.
 
+    A part that a file lacks is taken from the only file in the user's folders that holds it; a note says so.
+
     Raises:
-        ModelError: no family knows it, or a part is nowhere.
+        ModelError: no family knows it, or a part is nowhere, or in several files of the user's folders.
         FileProblem: a file is cut off or damaged.
     """
     variant = recognise(files)
-    wanted = parts.by_name(kinds(variant.family))
-    found: dict[str, PartFiles] = {}
+    wanted = kinds(variant.family)
+    found = present(files, variant.family)
+    notes = []
+    for kind in wanted:
+        if kind.name in found:
+            continue
+        if files.model.is_dir():
+            BaseFolder(files.model).files(kind.folder)  # says what is missing
+        found[kind.name] = _searched(kind, files, variant.family)
+        notes.append(f"the {kind.title} is taken from {found[kind.name].files[0].name}, found in your folders")
+    return Base(variant, files, {kind.name: found[kind.name] for kind in wanted}, tuple(notes))
+
+
+def present(files: BaseFiles, family: str) -> dict[str, PartFiles]:
+    """The parts that the named files hold.
+
+    Raises:
+        ModelError: a file that was named beside the base holds none.
+        FileProblem: a file is cut off or damaged.
+    """
+    wanted = parts.by_name(kinds(family))
     if files.model.is_dir():
         folder = BaseFolder(files.model)
-        found = {name: PartFiles(folder.files(kind.folder)) for name, kind in wanted.items()}
+        found = {name: PartFiles(lies) for name, kind in wanted.items() if (lies := folder.held(kind.folder))}
     else:
         found = _in_file(files.model, wanted)
     for path in files.others:
-        given = {name: place for name, place in _in_file(path, wanted).items() if name != "denoiser"}
+        given = {name: place for name, place in _in_file(path, wanted).items() if name != search.DENOISER}
         if not given:
-            raise ModelError(f"this file holds no part of a base of {variant.family}", where=path)
+            raise ModelError(f"this file holds no part of a base of {family}", where=path)
         found |= given
-    for name, kind in wanted.items():
-        if name not in found:
-            raise ModelError(f"this checkpoint holds no {kind.title}", where=files.model, fix=_given(kind))
-    return Base(variant, files, {name: found[name] for name in wanted})
+    return found
 
 
 def _in_file(path: Path, wanted: Mapping[str, PartKind]) -> dict[str, PartFiles]:
@@ -143,8 +177,27 @@ def _in_file(path: Path, wanted: Mapping[str, PartKind]) -> dict[str, PartFiles]
     return {name: PartFiles((path,), prefix, layout) for name, (prefix, layout) in held.items()}
 
 
-def _given(kind: PartKind) -> str:
-    return f"give one with {kind.option}" if kind.option else "use one that has all its parts"
+def _searched(kind: PartKind, files: BaseFiles, family: str) -> PartFiles:
+    """The part in the only file of the user's folders that holds it."""
+    found = candidates(kind, family) if kind.option else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(sorted(str(place.files[0]) for place in found))
+        raise ModelError(
+            f"this checkpoint holds no {kind.title}, and {len(found)} files in your folders do: {names}",
+            where=files.model,
+            fix=f"name the right one with {kind.option}",
+        )
+    fix = f"give one with {kind.option}" if kind.option else "use one that has all its parts"
+    raise ModelError(f"this checkpoint holds no {kind.title}", where=files.model, fix=fix)
+
+
+def candidates(kind: PartKind, family: str) -> list[PartFiles]:
+    """Where a part lies in the user's folders of autoencoders, of text encoders and of bases."""
+    user = settings.load()
+    places = (*user.vaes, *user.text_encoders, *user.bases)
+    return search.part_files(places, {name: kinds(name) for name in FAMILIES}, family=family, part=kind.name)
 
 
 def resolution(files: BaseFiles) -> int:

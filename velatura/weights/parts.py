@@ -30,6 +30,8 @@ class Sign(NamedTuple):
     """Whose names these are: the authors' ("original"), or "diffusers"."""
     shape: tuple[int | None, ...] | None = None
     """Of that key's tensor at the published size; None stands for any length."""
+    beside: tuple[str, tuple[int | None, ...]] | None = None
+    """Another key behind the same prefix and its shape, where the first is in parts of several kinds."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,17 @@ def find(header: Header, kind: PartKind) -> tuple[str, str] | None:
         known = re.compile(rf"(?:^|(?<=\.)){sign.pattern}$")
         for key, entry in header.entries.items():
             match = known.search(key)
-            if match and (any_size or _fits(entry.shape, sign.shape)):
+            if match and (any_size or (_fits(entry.shape, sign.shape) and _fits_beside(header, match, sign))):
                 return key[: match.start()], sign.layout
     return None
+
+
+def _fits_beside(header: Header, match: re.Match[str], sign: Sign) -> bool:
+    if sign.beside is None:
+        return True
+    name, shape = sign.beside
+    entry = header.entries.get(match.string[: match.start()] + name)
+    return entry is not None and _fits(entry.shape, shape)
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:

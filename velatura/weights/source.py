@@ -56,11 +56,11 @@ class BaseFolder:
         except (ValueError, TypeError) as error:
             raise ModelError(f"{part}/{name} is damaged", where=self.path, fix="fetch the base again") from error
 
-    def files(self, part: str) -> tuple[Path, ...]:
-        """The file, or the shards, with a part's weights.
+    def held(self, part: str) -> tuple[Path, ...]:
+        """As `files`; empty where there are none.
 
         Raises:
-            ModelError: there are none, or a shard is missing.
+            ModelError: a shard is missing, or the list of shards is damaged.
         """
         for name in WEIGHT_NAMES:
             for variant in VARIANTS:
@@ -70,6 +70,16 @@ class BaseFolder:
                 index = self.path / part / f"{name}.safetensors.index{variant}.json"
                 if index.exists():
                     return self._shards(index)
+        return ()
+
+    def files(self, part: str) -> tuple[Path, ...]:
+        """The file, or the shards, with a part's weights.
+
+        Raises:
+            ModelError: there are none, or a shard is missing.
+        """
+        if found := self.held(part):
+            return found
         raise ModelError(
             f"the base has no weights for its {part} as safetensors",
             where=self.path / part,

@@ -31,7 +31,14 @@ PARTS = (
         (Sign(r"(text_model\.)?encoder\.layers\.0\.self_attn\.q_proj\.weight", shape=(768, 768)),),
         "--text-encoder FILE",
     ),
-    PartKind("vae", "vae", "autoencoder (VAE)", (Sign(r"decoder\.mid\.block_1\.conv1\.weight"),), "--vae FILE"),
+    PartKind(
+        "vae",
+        "vae",
+        "autoencoder (VAE)",
+        # that of FLUX.1 has the same names, and 16 channels
+        (Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=("decoder.conv_in.weight", (None, 4, 3, 3))),),
+        "--vae FILE",
+    ),
 )
 
 CLASSES = {"denoiser": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "vae": "AutoencoderKL"}
