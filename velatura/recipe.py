@@ -23,15 +23,19 @@ class BaseSettings(Settings):
     """The base model that the adapter is trained on."""
 
     model: str = "pocket"
-    """A name (`pocket`, or one of your bases), a checkpoint file, or a diffusers folder."""
+    """A name (`pocket`, or one of your bases), a file, a diffusers folder, or an id on Hugging Face ("org/name")."""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """Hash of the base as `velatura new` and each run write it down; any other base is refused; none: not checked."""
     vae: str = ""
     """File or name of another autoencoder; none: the base's own."""
     text_encoders: list[str] = Field(default=[])
     """Files or names of text encoders, for bases of several files; none: the base's own."""
     clip_skip: int | None = Field(default=None, ge=1, le=32)
-    """Layer of CLIP that is read, counted from the last; 2 for many SD 1.5 bases of drawings; "none": the base's own."""
+    """Layer of CLIP that is read, counted from the last, 2 for many bases of drawings; "none": the base's own."""
     assistant: str = ""
     """A LoRA that undoes the distillation of a few-step base; it works while training and is not in the result."""
+    strict: bool = False
+    """Refuse a base whose files hold keys that its networks have no use for, rather than note them."""
 
 
 class DatasetSettings(Settings):

@@ -178,7 +178,7 @@ Spellings = Mapping[int, Sequence[tuple[list[int], str]]]
 def spellings(names: Iterable[str], tokenizer: ClipTokenizer) -> Spellings:
     """How embeddings of these names stand in a text: A1111's bare name, ComfyUI's `embedding:name` and its ending.
 
-    What is compared are tokens, so case and spaces do not matter, and a part of a word is no name.
+    What is compared are tokens, as in A1111: case and spaces do not matter, and the beginning of a word is no name.
     """
     found: dict[int, list[tuple[list[int], str]]] = {}
     for name in names:
