@@ -104,6 +104,7 @@ def sd15(folder: Path, *, seed: int = 5, **scheduler: Any) -> Path:
 
 BASES: dict[str, Callable[[Path], Path]] = {
     "sd15": sd15,
+    "sdxl": lambda folder: importlib.import_module("tests.tiny_sdxl").sdxl(folder),
     "flux1": lambda folder: importlib.import_module("tests.tiny_flux1").flux1(folder),
 }
 """Name of a family -> what writes a tiny base of it."""

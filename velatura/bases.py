@@ -24,6 +24,7 @@ from velatura.weights.source import BaseFolder
 
 FAMILIES = {
     "sd15": "velatura.families.sd15",
+    "sdxl": "velatura.families.sdxl",
     "flux1": "velatura.families.flux1",
 }
 """Name of a family -> its package."""

@@ -23,7 +23,7 @@ def load(
         path: the file with the text encoder.
         text_encoder: its settings, whose vocabulary it must be.
         name: of the tokenizer in `velatura.config`, and of its folder beside the file.
-        pad: what fills up behind the end where CLIP's own vocabulary is taken; OpenCLIP's is "!".
+        pad: what fills up behind the end, but where `velatura.config` names another; OpenCLIP's is "!".
 
     Raises:
         ModelError: it is damaged, or another one's.
@@ -35,7 +35,9 @@ def load(
             raise parts.damaged(path)
         return clip_tokens.build(Vocabulary(own["vocab"], own["merges"], own["special_tokens"]), path)
     folder = _beside(path, name)
-    tokenizer = clip_tokens.load(folder) if folder else clip_tokens.build(clip_vocabulary.vocabulary(pad), path)
+    vocabulary = clip_tokens.read_vocabulary(folder) if folder else clip_vocabulary.vocabulary()
+    special = {**vocabulary.special_tokens, "pad_token": pad}
+    tokenizer = clip_tokens.build(vocabulary._replace(special_tokens=special), folder or path)
     if tokenizer.tokenizer.get_vocab_size() != text_encoder["vocab_size"]:
         raise ModelError(
             "this tokenizer is not the one of the base's text encoder",
