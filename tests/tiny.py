@@ -106,6 +106,7 @@ BASES: dict[str, Callable[[Path], Path]] = {
     "sd15": sd15,
     "sdxl": lambda folder: importlib.import_module("tests.tiny_sdxl").sdxl(folder),
     "flux1": lambda folder: importlib.import_module("tests.tiny_flux1").flux1(folder),
+    "z_image": lambda folder: importlib.import_module("tests.tiny_z_image").z_image(folder),
 }
 """Name of a family -> what writes a tiny base of it."""
 

@@ -26,6 +26,7 @@ FAMILIES = {
     "sd15": "velatura.families.sd15",
     "sdxl": "velatura.families.sdxl",
     "flux1": "velatura.families.flux1",
+    "z_image": "velatura.families.z_image",
 }
 """Name of a family -> its package."""
 

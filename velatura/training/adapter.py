@@ -17,9 +17,16 @@ def specs(recipe: Recipe, model: Model) -> list[LayerSpec]:
     """The layers to adapt, in the model's order.
 
     Raises:
-        RecipeError: a target means no layer, or a text encoder is given a learning rate and none is trained.
+        RecipeError: a target means no layer, or one that has no name in the family's adapter files, or a text
+            encoder is given a learning rate and none is trained.
     """
     names = select(recipe.adapter.targets, find(model.trainable_parts), presets=model.family.targets)
+    if nameless := [name for name in names if part_of(name) not in model.family.keys.parts]:
+        raise RecipeError(
+            f"no program reads changes of this base's text encoder: {nameless[0]}",
+            where="adapter.targets",
+            fix="leave out patterns that begin with text_encoder or *",
+        )
     if recipe.train.text_learning_rate is not None and not changes_text(names):
         raise RecipeError(
             "no text encoder is trained that could have a learning rate",

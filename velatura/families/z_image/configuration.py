@@ -1,0 +1,161 @@
+"""What a Z-Image base consists of, and the sizes of its networks, as diffusers writes them down.
+
+A folder has a file of settings for each part. A single file has none: it is of the published size, or names its
+own under `velatura.config` in its metadata. No torch here.
+
+Source of the published settings: https://huggingface.co/Tongyi-MAI/Z-Image and .../Z-Image-Turbo (config.json of
+`transformer`, `text_encoder` and `vae`; both have the same), and https://huggingface.co/Qwen/Qwen3-4B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from velatura.bases import Base
+from velatura.weights import parts
+from velatura.weights.containers import read_header
+from velatura.weights.parts import PartKind, Sign
+from velatura.weights.source import BaseFolder
+
+SIXTEEN_CHANNELS = ("decoder.conv_in.weight", (None, 16, 3, 3))
+"""Those of FLUX.1's autoencoder; Stable Diffusion's has the same names, and 4."""
+
+PARTS = (
+    PartKind(
+        "denoiser",
+        "transformer",
+        "denoiser (transformer)",
+        # Lumina-Image 2 has these names too, at 2304 features.
+        (
+            Sign(r"layers\.0\.attention\.qkv\.weight", shape=(3 * 3840, 3840)),
+            Sign(r"layers\.0\.attention\.to_q\.weight", "diffusers", shape=(3840, 3840)),
+        ),
+    ),
+    PartKind(
+        "text_encoder",
+        "text_encoder",
+        "text encoder (Qwen3-4B)",
+        (Sign(r"(model\.)?layers\.0\.self_attn\.q_proj\.weight", shape=(32 * 128, 2560)),),
+        "--text-encoder FILE",
+    ),
+    PartKind(
+        "vae",
+        "vae",
+        "autoencoder (VAE)",
+        (
+            Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=SIXTEEN_CHANNELS),
+            Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=SIXTEEN_CHANNELS),
+        ),
+        "--vae FILE",
+    ),
+)
+
+CLASSES = {"denoiser": "ZImageTransformer2DModel", "text_encoder": "Qwen3Model", "vae": "AutoencoderKL"}
+
+TRANSFORMER: dict[str, Any] = {
+    "all_patch_size": (2,),
+    "all_f_patch_size": (1,),
+    "in_channels": 16,
+    "dim": 3840,
+    "n_layers": 30,
+    "n_refiner_layers": 2,
+    "n_heads": 30,
+    "n_kv_heads": 30,
+    "norm_eps": 1e-5,
+    "qk_norm": True,
+    "cap_feat_dim": 2560,
+    "rope_theta": 256.0,
+    "t_scale": 1000.0,
+    "axes_dims": (32, 48, 48),
+    "axes_lens": (1536, 512, 512),
+}
+
+TEXT_ENCODER: dict[str, Any] = {
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000,
+    "attention_bias": False,
+    "tie_word_embeddings": True,
+}
+"""That of Qwen3-4B."""
+
+VAE: dict[str, Any] = {
+    "sample_size": 1024,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 16,
+    "norm_num_groups": 32,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "scaling_factor": 0.3611,
+    "shift_factor": 0.1159,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+"""That of FLUX.1."""
+
+SHIFTS = {"z_image": 6.0, "z_image_turbo": 3.0}
+"""Variant -> how far its published scheduler leans towards noise; ComfyUI has 3 for both."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings of a base's parts."""
+
+    parts: dict[str, dict[str, Any]]
+    """Of "denoiser", "text_encoder" and "vae"."""
+    scheduler: dict[str, Any]
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels per latent, in each direction."""
+        factor: int = 2 ** (len(self.parts["vae"]["block_out_channels"]) - 1)
+        return factor
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square that the base was made for, in pixels: its autoencoder's."""
+        return int(self.parts["vae"].get("sample_size", VAE["sample_size"]))
+
+
+def read(base: Base) -> Configuration:
+    """The configuration of a folder or of files.
+
+    Raises:
+        ModelError: a part of it is missing or damaged.
+    """
+    if base.source.is_dir():
+        folder = BaseFolder(base.source)
+        found = {kind.name: folder.config(kind.folder) for kind in PARTS}
+        return Configuration(found, folder.config("scheduler", "scheduler_config.json"))
+    published = {"denoiser": TRANSFORMER, "text_encoder": TEXT_ENCODER, "vae": VAE}
+    found = {}
+    for kind in PARTS:
+        path = base.parts[kind.name].files[0]
+        settings = parts.told(read_header(path), path).get(kind.folder, published[kind.name])
+        if not isinstance(settings, dict) or not settings:
+            raise parts.damaged(path)
+        found[kind.name] = dict(settings)
+    scheduler = parts.told(read_header(base.source), base.source).get("scheduler", flow(SHIFTS[base.variant.name]))
+    if not isinstance(scheduler, dict):
+        raise parts.damaged(base.source)
+    return Configuration(found, scheduler)
+
+
+def flow(shift: float) -> dict[str, Any]:
+    """A scheduler's settings."""
+    return {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": shift,
+        "use_dynamic_shifting": False,
+    }
