@@ -27,7 +27,7 @@ from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError, PromptError, RecipeError
 from velatura.families.z_image.keys import PRESETS, Z_IMAGE
 from velatura.families.z_image.model import FAMILY, LONGEST
-from velatura.family import Conditioning, Model, TextConditioning, load_base, stack_prompts
+from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, load_base, stack_prompts
 from velatura.generation.generate import weighted
 from velatura.text import qwen
 from velatura.text.weighted import plain
@@ -208,6 +208,16 @@ def test_a_caption_beside_a_longer_one_has_its_own_prediction(model: Model) -> N
     unmasked = TextConditioning(both.tokens_BLD, mask_BL=torch.ones_like(both.mask_BL))
     padded = FAMILY.predict(model, noisy, sigma_B, Conditioning(unmasked))
     assert distance(padded[:1], together[:1]) > 100 * 1e-5
+
+
+@torch.no_grad()
+def test_in_half_precision_a_prediction_is_about_the_same(base: Path, model: Model) -> None:
+    half = load_base(base, policy=MemoryPolicy(dtype=torch.bfloat16))
+    noisy = randomness.normal((2, 16, 8, 12), 4, "noisy")
+    sigma_B = torch.tensor([0.4, 0.9], dtype=torch.float64)
+    exact, rough = (FAMILY.predict(one, noisy, sigma_B, Conditioning(told(one, PROMPT, LONG))) for one in (model, half))
+    assert rough.dtype == torch.float32
+    assert 0 < distance(rough, exact) < 0.2
 
 
 def test_a_prediction_can_be_learnt_from_even_after_painting(base: Path) -> None:

@@ -302,6 +302,26 @@ def test_what_has_the_same_names_and_is_something_else_is_not_recognised(tmp_pat
     assert recognise(other) is None
 
 
+def test_parts_of_the_published_size_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    shapes = {
+        "model.diffusion_model.layers.0.attention.qkv.weight": (3 * 3840, 3840),
+        "text_encoders.qwen3_4b.transformer.model.layers.0.self_attn.q_proj.weight": (4096, 2560),
+        "vae.decoder.mid.block_1.conv1.weight": (512, 512, 3, 3),
+        "vae.decoder.conv_in.weight": (512, 16, 3, 3),
+    }
+    files = BaseFiles(sparse(tmp_path / "everything.safetensors", shapes))
+    told = {name: (place.prefix, place.layout) for name, place in bases.locate(files).parts.items()}
+    assert told == {
+        "denoiser": (PREFIXES["transformer"], "original"),
+        "text_encoder": (PREFIXES["text_encoder"], "original"),
+        "vae": (PREFIXES["vae"], "original"),
+    }
+    assert bases.resolution(files) == 1024
+    shapes["vae.decoder.conv_in.weight"] = (512, 4, 3, 3)
+    with pytest.raises(ModelError, match=r"holds no autoencoder .*--vae"):
+        bases.locate(BaseFiles(sparse(tmp_path / "everything.safetensors", shapes)))
+
+
 def test_a_folder_s_scheduler_tells_turbo(base: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(base, tmp_path / "mine")
     tiny.write_json(folder / "scheduler" / "scheduler_config.json", {**tiny_z_image.SCHEDULER, "shift": 3.0})
@@ -318,9 +338,11 @@ def test_a_folder_s_scheduler_tells_turbo(base: Path, tmp_path: Path) -> None:
     assert undistilled.defaults.cfg_scale == 5.0
 
     folder = folder.rename(tmp_path / "Z-Image-De-Turbo")
-    found = recognise(folder)
-    assert found is not None
-    assert found.name == "z_image"
+    cached = shutil.copytree(folder, tmp_path / "models--someone--Z-Image-De-Turbo" / "snapshots" / "0123")
+    for place in (folder, cached):
+        found = recognise(place)
+        assert found is not None
+        assert found.name == "z_image", place
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     for change in (
         {"siglip": ["transformers", "Siglip2VisionModel"]},

@@ -17,7 +17,7 @@ from typing import Any
 
 from velatura.bases import Variant
 from velatura.families.z_image.configuration import PARTS, SHIFTS
-from velatura.settings import WEIGHT_ENDINGS
+from velatura.settings import WEIGHT_ENDINGS, base_name
 from velatura.weights import parts
 from velatura.weights.containers import read_header
 
@@ -70,7 +70,7 @@ def _folder(source: Path) -> Variant | None:
 
 
 def _variant(path: Path, turbo: bool) -> Variant:
-    return VARIANTS["z_image_turbo" if turbo and not DE_TURBO.search(path.stem) else "z_image"]
+    return VARIANTS["z_image_turbo" if turbo and not DE_TURBO.search(base_name(path)) else "z_image"]
 
 
 def _settings(path: Path) -> dict[str, Any]:
