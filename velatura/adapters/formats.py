@@ -135,21 +135,7 @@ def from_tensors(
     where: object = None,
 ) -> AdapterFile:
     """As `read`, from a file's contents; `where` is named in errors."""
-    stems = {stem: name for name in layers if part_of(name) in keys.parts for stem in keys.stems(name)}
-    fused = keys.fused(layers)
-    halves: dict[str, dict[Half, RawTensor]] = {}
-    strange: list[str] = []
-    for key, tensor in tensors.items():
-        stem, half = _split(key)
-        owners = [(stems[stem], Place(stem))] if stem in stems else fused.get(stem, ())
-        if not owners or half is None:
-            strange.append(key)
-            continue
-        rows = max((place.rows[1] for _, place in owners if place.rows), default=None)
-        for name, place in owners:
-            if half in halves.setdefault(name, {}):
-                raise AdapterError(f"this file changes layer {name} twice", where=where)
-            halves[name][half] = _share(tensor, place, rows) if half == "up" else tensor
+    halves, strange = _halves(tensors, keys, layers, where)
     if strange or not halves:
         raise _misfit(list(tensors), strange, keys.family, where)
     found: dict[str, LayerWeights] = {}
@@ -205,13 +191,42 @@ def _split(key: str) -> tuple[str, Half | None]:
     return key, None
 
 
-def _share(up: RawTensor, place: Place, rows: int | None) -> RawTensor:
-    """What of an up belongs to one of the layers in it; all of it, where it has other than their `rows` together."""
+def _halves(
+    tensors: Mapping[str, RawTensor], keys: KeyMap, layers: Mapping[str, Shape], where: object
+) -> tuple[dict[str, dict[Half, RawTensor]], list[str]]:
+    """What a file holds of each layer, and the keys that belong to none."""
+    stems = {stem: name for name in layers if part_of(name) in keys.parts for stem in keys.stems(name)}
+    fused = keys.fused(layers)
+    halves: dict[str, dict[Half, RawTensor]] = {}
+    strange: list[str] = []
+    for key, tensor in tensors.items():
+        stem, half = _split(key)
+        owners = [(stems[stem], Place(stem))] if stem in stems else fused.get(stem, ())
+        if not owners or half is None:
+            strange.append(key)
+            continue
+        rows = max((place.rows[1] for _, place in owners if place.rows), default=None)
+        if half == "up" and rows is not None and tensor.shape[:1] != (rows,):
+            raise AdapterError(
+                f"this LoRA is for a base of another size: {key} is {list(tensor.shape)}, here it has {rows} rows",
+                where=where,
+                fix="use it with the base it was made for",
+            )
+        for name, place in owners:
+            if half in halves.setdefault(name, {}):
+                raise AdapterError(f"this file changes layer {name} twice", where=where)
+            halves[name][half] = _share(tensor, place) if half == "up" else tensor
+    return halves, strange
+
+
+def _share(up: RawTensor, place: Place) -> RawTensor:
+    """What of an up belongs to one of the layers in it."""
     data = up.data
-    if place.rows is not None and up.shape[:1] == (rows,):
+    if place.rows is not None:
         first, last = place.rows
         size = len(data) // up.shape[0]
-        up = RawTensor(up.dtype, (last - first, *up.shape[1:]), data[first * size : last * size])
+        data = data[first * size : last * size]
+        up = RawTensor(up.dtype, (last - first, *up.shape[1:]), data)
     if place.halves_swapped:
         half = len(data) // 2
         up = RawTensor(up.dtype, up.shape, bytes(data[half:]) + bytes(data[:half]))

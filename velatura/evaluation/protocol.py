@@ -212,7 +212,10 @@ def _measure(
     losses: dict[str, NDArray[np.float64]],
     images: list[Picture],
 ) -> CheckpointResult:
-    log_snr = model.objective.snr(model.objective.strata(recipe.validation.strata)).log().tolist()
+    # a shift that grows with the picture is the square's: the pictures of one training have about as many tokens
+    side = (recipe.dataset.resolution or model.resolution) // model.latent_factor
+    strata = model.objective_for(side, side).strata(recipe.validation.strata)
+    log_snr = model.objective.snr(strata).log().tolist()
     base, count = reference.base, len(asked.captions)
     missing: dict[str, str] = {}
     held_out = training = reliance = None
