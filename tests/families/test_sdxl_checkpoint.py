@@ -345,6 +345,15 @@ def test_another_autoencoder_takes_the_place_of_the_file_s_own(model: Model, bas
     assert loaded.hash != load_base(single).hash
 
 
+def test_the_autoencoder_of_flux_is_not_taken_for_one_of_sdxl(tmp_path: Path) -> None:
+    vae = parts.by_name(configuration.PARTS)["vae"]
+    for channels, known in ((4, True), (16, False)):
+        for middle in ("mid.block_1", "mid_block.resnets.0"):
+            keys = {f"decoder.{middle}.conv1.weight": (8, 8, 3, 3), "decoder.conv_in.weight": (8, channels, 3, 3)}
+            found = parts.find(tensorfile.read_header(header_of(tmp_path, keys)), vae)
+            assert (found is not None) == known
+
+
 # --- variants and relatives ------------------------------------------------------------------
 
 
@@ -363,16 +372,6 @@ def test_v_prediction_is_marked_by_an_empty_tensor_and_its_schedule_by_another(s
     single.write_bytes(written)
     change(single, lambda tensors: None, **{"modelspec.prediction_type": "v"})
     assert load_base(single).objective.kind == "v"
-
-
-def test_v_prediction_and_its_schedule_are_read_from_a_folder(base: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(base, tmp_path / "v")
-    told = {**tiny.SCHEDULER, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
-    tiny.write_json(folder / "scheduler" / "scheduler_config.json", told)
-    loaded = load_base(folder)
-    assert loaded.objective.kind == "v"
-    assert loaded.objective.sigma_max == pytest.approx(4519, rel=1e-3)
-    assert loaded.defaults.sampler == "Euler"
 
 
 @pytest.mark.parametrize(
