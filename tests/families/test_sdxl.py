@@ -23,7 +23,7 @@ from velatura.adapters.layers import find, places, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.targets import select
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, LayerWeights, layer_name
 from velatura.diffusion import samplers, schedules
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError
@@ -465,6 +465,32 @@ def test_a_lora_written_here_gives_diffusers_the_picture_it_gives_us(
             assert distance(without, references[-1]) > 100 * TOLERANCE
         assert distance(references[0], references[1]) > 100 * TOLERANCE
         assert torch.equal(ours(model, noise_BCHW, sigmas), without)
+
+
+def test_a_lora_that_diffusers_saved_is_read_with_each_network_s_own_alpha(base: Path, tmp_path: Path) -> None:
+    from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+
+    model = load_base(base)
+    before, saved, expected = shapes(model.trainable_parts), {}, {}
+    parts = {"denoiser": ("unet", 2), "text_encoder": ("text_encoder", 5), "text_encoder_2": ("text_encoder_2", 7)}
+    for part, (theirs, alpha) in parts.items():
+        config = LoraConfig(r=3, lora_alpha=alpha, init_lora_weights=False, target_modules=["to_q", "q_proj", "fc1"])
+        network = inject_adapter_in_model(config, model.parts[part])
+        saved |= {
+            f"{theirs}_lora_layers": get_peft_model_state_dict(network),
+            f"{theirs}_lora_adapter_metadata": config.to_dict(),
+        }
+        for path, layer in network.named_modules():
+            if hasattr(layer, "get_delta_weight"):
+                expected[layer_name(part, path)] = layer.get_delta_weight("default").detach().numpy()
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, **saved)
+    read = formats.read(tmp_path / "pytorch_lora_weights.safetensors", keys=KEYS, layers=before).layers
+    assert {name.partition(".")[0] for name in read} == set(parts)
+    assert set(read) == set(expected)
+    for name, layer in read.items():
+        assert layer.alpha == parts[name.partition(".")[0]][1]
+        np.testing.assert_allclose(layer.delta(), expected[name], atol=1e-6)
 
 
 def test_two_training_steps_have_peft_s_gradients(base: Path) -> None:
