@@ -40,6 +40,14 @@ def test_cosine_falls_by_half_a_wave_and_would_reach_zero_one_step_behind_the_la
     assert falling[-1] < 0.5 * 0.001
 
 
+def test_text_encoders_have_the_same_course_at_their_own_rate_or_at_the_same() -> None:
+    settings = TrainSettings(steps=100, learning_rate=0.5, text_learning_rate=0.125, warmup=10)
+    for step in (0, 4, 9, 10, 60, 99):
+        assert learning_rate(settings, step, text=True) == pytest.approx(learning_rate(settings, step) / 4)
+        same = settings.model_copy(update={"text_learning_rate": None})
+        assert learning_rate(same, step, text=True) == learning_rate(same, step) == learning_rate(settings, step)
+
+
 def test_warm_up_and_fall_do_not_stretch_each_other() -> None:
     assert rates(schedule="cosine", warmup=0)[0] == 0.5
     assert rates(schedule="constant", warmup=5)[5:] == [0.5] * 95

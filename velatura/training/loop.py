@@ -63,7 +63,8 @@ def train(
     while step < settings.steps:
         batch = batches.at(step)
         value = loss(model, batch, min_snr=settings.min_snr)
-        value.backward()  # type: ignore[no-untyped-call]
+        if value.requires_grad:  # not where nothing that is trained is read: the next line says so
+            value.backward()  # type: ignore[no-untyped-call]
         _complete_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
         _set_rates(optimizer, settings, step)
