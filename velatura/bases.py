@@ -76,20 +76,27 @@ class Base:
 
 
 def find(
-    model: str, *, vae: str = "", text_encoders: Sequence[str] = (), beside: Path | None = None, sha256: str = ""
+    model: str,
+    *,
+    vae: str = "",
+    text_encoders: Sequence[str] = (),
+    beside: Path | None = None,
+    sha256: str = "",
+    fetch: bool = True,
 ) -> BaseFiles:
     """The files that names, paths or an id on Hugging Face mean; what the id names is fetched where it is not there.
 
     Args:
         beside: folder against which relative paths are also tried (a recipe's).
         sha256: what the base must be, as `base_hash` says; empty: not checked.
+        fetch: whether an id that is not in the cache is fetched.
 
     Raises:
         SettingsError: nothing, or more than one file, has such a name.
         ModelError: the base that was found is another one, or it cannot be fetched.
     """
     if hub.is_id(model) and settings.base_at(model, beside=beside) is None:
-        found = hub.find(model)
+        found = hub.find(model, fetch=fetch)
     else:
         found = settings.find_base(model, beside=beside, sha256=sha256)
     files = BaseFiles(
@@ -110,18 +117,30 @@ def recognise(files: BaseFiles) -> Variant:
     """What a base is; the first family that knows it decides.
 
     Raises:
-        ModelError: none does.
-        FileProblem: a safetensors file that is cut off or damaged.
+        ModelError: none does, or it is a relative that its family cannot use.
+        FileProblem: a file is cut off or damaged.
     """
-    for package in FAMILIES.values():
-        found: Variant | None = importlib.import_module(f"{package}.recognise").recognise(files.model)
-        if found is not None:
-            return found
+    found = recognised(files)
+    if found is not None:
+        return found
     raise ModelError(
         "this is not a base model that is known here",
         where=files.model,
         fix=f"known families are {', '.join(FAMILIES)}; a LoRA is given with --lora",
     )
+
+
+def recognised(files: BaseFiles) -> Variant | None:
+    """As `recognise`; None where no family knows it.
+
+    Raises:
+        ModelError, FileProblem: as `recognise`.
+    """
+    for package in FAMILIES.values():
+        found: Variant | None = importlib.import_module(f"{package}.recognise").recognise(files.model)
+        if found is not None:
+            return found
+    return None
 
 
 def kinds(family: str) -> tuple[PartKind, ...]:

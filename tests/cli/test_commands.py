@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from velatura import api, recipe
+from velatura import api, bases, recipe, settings
 from velatura import run as runs
 from velatura.brief import load as load_brief
 from velatura.events import Checkpoint, Done, Event, Note, Progress
@@ -41,11 +42,13 @@ def test_new_tells_machines_the_same(velatura: Velatura, pictures: Path) -> None
 
 
 def test_a_base_given_by_its_path_is_found_from_the_project_too(velatura: Velatura, tmp_path: Path) -> None:
-    (tmp_path / "dream.safetensors").write_bytes(b"")
+    shutil.copytree(settings.BUILT_IN_BASES["pocket"], tmp_path / "dream")
 
-    assert velatura("new", "deep/ink", "--base", "dream.safetensors").code == 0
+    assert velatura("new", "deep/ink", "--base", "dream").code == 0
 
-    assert Path(recipe.load(tmp_path / "deep" / "ink").base.model) == tmp_path / "dream.safetensors"
+    made = recipe.load(tmp_path / "deep" / "ink").base
+    assert Path(made.model) == tmp_path / "dream"
+    assert made.sha256 == bases.base_hash(bases.locate(bases.BaseFiles(tmp_path / "dream")))
 
 
 @pytest.mark.parametrize(
@@ -331,7 +334,59 @@ def test_demo_hands_on_what_it_is_told(velatura: Velatura, monkeypatch: pytest.M
     assert answer.out == "report: demo/report.html\n"
 
 
+# velatura bases
+
+
+def test_bases_lists_what_there_is_and_what_is_missing(
+    velatura: Velatura, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "broken \N{ARTIST PALETTE}.safetensors").write_bytes(b"x")
+    (home / "config.toml").write_text(f"[folders]\nbases = ['{tmp_path / 'bases'}']\n")
+
+    answer = velatura("bases")
+
+    assert answer.code == 0
+    heads, pocket, broken = answer.out.splitlines()
+    assert heads.split() == ["base", "family", "variant", "missing", "precision", "size", "where"]
+    assert pocket.split()[:6] == ["pocket", "sd15", "sd_v1", "-", "fp16", "22"]
+    assert broken.startswith("broken \N{ARTIST PALETTE}") and "empty or cut off" in broken
+    told = velatura("bases", "--json").json
+    assert [(one["name"], one["family"], bool(one["problem"])) for one in told] == [
+        ("pocket", "sd15", False),
+        ("broken \N{ARTIST PALETTE}", "", True),
+    ]
+
+
 # velatura doctor
+
+
+def test_doctor_tells_what_a_base_is_and_what_it_lacks(velatura: Velatura, tmp_path: Path) -> None:
+    folder = shutil.copytree(settings.BUILT_IN_BASES["pocket"], tmp_path / "dream")
+
+    answer = velatura("doctor", "--base", "dream")
+
+    assert answer.code == 0
+    assert answer.out.splitlines()[1].split()[:3] == ["ok", "base", "dream"]
+    (told,) = velatura("doctor", "--base", "dream", "--json").json
+    assert (told["family"], len(told["parts"])) == ("sd15", 3)
+
+    for path in (folder / "vae").glob("*.safetensors"):
+        path.unlink()
+    answer = velatura("doctor", "--base", "dream")
+    assert answer.code == 1
+    assert answer.out.splitlines()[-1].split()[:5] == ["!!", "autoencoder", "(VAE)", "missing;", "give"]
+
+
+def test_doctor_fetches_nothing(velatura: Velatura, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    answer = velatura("doctor", "--base", "ada/dream")
+
+    assert answer.code == 2 and "ada/dream is neither a file here nor in the cache" in answer.err
+    assert velatura("new", "ink", "--base", "ada/dream").code == 0
+    assert recipe.load(tmp_path / "ink").base == recipe.BaseSettings(model="ada/dream")
 
 
 def test_doctor_shows_its_findings_and_exits_by_them(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:

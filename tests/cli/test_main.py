@@ -47,7 +47,7 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
 
 
 def test_every_step_of_the_loop_has_its_command() -> None:
-    wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "runs", "doctor", "dataset check"]
+    wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "runs", "bases", "doctor", "dataset check"]
 
     assert sorted(" ".join(path) for path in COMMANDS) == sorted(wanted)
 
@@ -69,7 +69,7 @@ def test_the_first_page_of_help_shows_every_command_with_a_whole_sentence(velatu
     answer = velatura("--help")
 
     listed = answer.out.split("Commands:")[1].strip().splitlines()
-    assert len(listed) == 9
+    assert len(listed) == 10
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
@@ -123,13 +123,14 @@ from velatura.cli import main
 for package in (velatura.cli, velatura.dataset, velatura.doctor):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-for name in ("api", "brief", "files", "project", "recipe", "run", "schema", "settings", "tensorfile"):
+for name in ("api", "brief", "files", "project", "recipe", "run", "schema", "settings", "tensorfile", "bases", "inventory"):
     importlib.import_module(f"velatura.{name}")
 os.chdir(sys.argv[1])
 assert main(["new", "ink", "--images", sys.argv[2]]) == 0
 assert main(["runs", "ink"]) == 0
 assert main(["dataset", "check", "ink/dataset"]) in (0, 1)
 assert main(["plan", "ink"]) in (0, 2)
+assert main(["bases"]) == main(["doctor", "--base", "pocket"]) == 0
 print("torch" in sys.modules or "transformers" in sys.modules or "diffusers" in sys.modules)
 """
     answer = python(code, tmp_path, pictures)

@@ -128,12 +128,74 @@ def test_folders_of_other_programs_are_offered_until_they_are_in_the_settings(
         (bases / name).touch()
 
     (offered,) = found(examine._neighbours, "ComfyUI")
-    assert offered.says == "2 bases, 0 LoRAs in ~/ComfyUI/models/checkpoints"
+    assert offered.says == "2 bases, 0 LoRAs in ~/ComfyUI"
     assert "bases = ['~/ComfyUI/models/checkpoints']; loras = ['~/ComfyUI/models/loras']" in str(offered.fix)
 
     (home / "config.toml").write_text(f"[folders]\nbases = ['{bases}']\nloras = ['~/ComfyUI/models/loras']\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert found(examine._neighbours, "ComfyUI") == []
+
+
+def test_every_kind_of_folder_of_another_program_is_offered(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    forge = tmp_path / "stable-diffusion-webui-forge"
+    for name in ("models/Stable-diffusion", "models/VAE", "models/text_encoder", "embeddings"):
+        (forge / name).mkdir(parents=True)
+    (forge / "models" / "VAE" / "kl.pt").touch()
+
+    (offered,) = found(examine._neighbours, "Forge")
+
+    assert offered.says.startswith("0 bases, 1 autoencoders, 0 text encoders, 0 embeddings in ")
+    assert [line.split(" = ")[0] for line in str(offered.fix).split(": ")[1].split("; ")] == [
+        "bases",
+        "vaes",
+        "text_encoders",
+        "embeddings",
+    ]
+
+
+def test_a_folder_with_an_apostrophe_is_offered_as_config_toml_takes_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = tmp_path / "Ada's models"
+    monkeypatch.setattr(Path, "home", lambda: ada)
+    (ada / "ComfyUI" / "models" / "loras").mkdir(parents=True)
+    (ada / "ComfyUI" / "extra_model_paths.yaml").write_text(f"mine:\n  checkpoints: {tmp_path}\n")
+
+    (offered,) = found(examine._neighbours, "ComfyUI")
+    (home / "config.toml").write_text("[folders]\n" + str(offered.fix).split("[folders]: ")[1].replace("; ", "\n"))
+
+    assert settings.load().bases == (tmp_path,)
+
+
+def test_comfyui_s_further_folders_are_offered_and_a_broken_list_is_noted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (tmp_path / "ComfyUI" / "models" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "big disk" / "vae").mkdir(parents=True)
+    listed = tmp_path / "ComfyUI" / "extra_model_paths.yaml"
+    listed.write_text(f"mine:\n  base_path: {tmp_path / 'big disk'}\n  vae: vae\n  checkpoints: not/there\n")
+
+    (offered,) = found(examine._neighbours, "ComfyUI")
+    assert "bases = ['~/ComfyUI/models/checkpoints']; vaes = ['~/big disk/vae']" in str(offered.fix)
+
+    listed.write_text("\tmine: [")
+    broken, offered = found(examine._neighbours, "ComfyUI")
+    assert (broken.state, "not a list of ComfyUI's model folders" in broken.says) == ("note", True)
+    assert "bases = " in str(offered.fix)
+
+
+def test_the_hugging_face_cache_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert found(examine._neighbours, "Hugging Face") == []
+    (tmp_path / "hub" / "models--ada--dream").mkdir(parents=True)
+
+    (counted,) = found(examine._neighbours, "Hugging Face")
+
+    assert counted.state == "good" and counted.says.startswith("1 models in ")
 
 
 def test_little_memory_and_disk_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

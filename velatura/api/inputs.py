@@ -33,9 +33,13 @@ def read_pictures(recipe: Recipe, project: Path, model: Model) -> Pictures:
 
 
 def base_of(recipe: Recipe, project: Path) -> BaseFiles:
-    """The files of the recipe's base."""
+    """The files of the recipe's base.
+
+    Raises:
+        SettingsError, ModelError: it is not there, or another one than the recipe's hash says.
+    """
     told = recipe.base
-    return bases.find(told.model, vae=told.vae, text_encoders=told.text_encoders, beside=project)
+    return bases.find(told.model, vae=told.vae, text_encoders=told.text_encoders, beside=project, sha256=told.sha256)
 
 
 def assisted(recipe: Recipe, model: Model, project: Path) -> Iterator[Note]:

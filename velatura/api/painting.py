@@ -25,6 +25,10 @@ class GenerateRequest:
     """File or name of another autoencoder."""
     text_encoders: tuple[str, ...] = ()
     """Files or names of text encoders, for bases of several files."""
+    base_sha256: str = ""
+    """What the base must be; empty: not checked."""
+    strict: bool = False
+    """Refuse a base whose files hold keys that its networks have no use for, rather than note them."""
     loras: tuple[str, ...] = ()
     """FILE or NAME, with `:strength` behind it."""
     seed: int | None = None
@@ -62,11 +66,19 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     from velatura.training.samples import merged
 
     project = request.project
-    base = bases.find(request.base, vae=request.vae, text_encoders=request.text_encoders, beside=project)
+    base = bases.find(
+        request.base,
+        vae=request.vae,
+        text_encoders=request.text_encoders,
+        beside=project,
+        sha256=request.base_sha256,
+    )
     set_threads(None)
     yield Progress("loading the base", 0, 1)
-    model = load_base(base)
+    model = load_base(base, strict=request.strict)
     yield Progress("loading the base", 1, 1)
+    for note in model.notes:
+        yield Note(note)
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
     loras = used_loras(model, request.prompt, request.loras, project)
     named = used_embeddings(model, [request.prompt, request.negative], project)

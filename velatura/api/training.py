@@ -52,7 +52,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     from velatura.training.samples import check as check_samples
 
     threads = set_threads(recipe.train.threads)
-    model = load_base(base)
+    model = load_base(base, strict=recipe.base.strict)
     read_texts(model, clip_skip=recipe.base.clip_skip)
     yield Progress("loading the base", 1, 1)
     yield from assisted(recipe, model, project)
@@ -60,7 +60,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     specs(recipe, model)
     check_samples(recipe, model)
     pictures = read_pictures(recipe, project, model)
-    for note in pictures.notes:
+    for note in (*model.notes, *pictures.notes):
         yield Note(note)
     run = runs.Run(path.resolve()) if is_run else None
     if run is None and not new:
@@ -184,6 +184,7 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
     """The recipe with what the base and the machine decide written out."""
     from velatura.training.samples import sampling
 
+    base = recipe.base.model_copy(update={"sha256": model.hash})
     dataset = recipe.dataset.model_copy(update={"resolution": recipe.dataset.resolution or model.resolution})
     settings = recipe.train.model_copy(update={"threads": threads})
     how = sampling(recipe, model)
@@ -195,7 +196,7 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
         "scheduler": how.scheduler,
     }
     samples = recipe.samples.model_copy(update=painting)
-    return recipe.model_copy(update={"dataset": dataset, "train": settings, "samples": samples})
+    return recipe.model_copy(update={"base": base, "dataset": dataset, "train": settings, "samples": samples})
 
 
 def provenance(recipe: Recipe, pictures: Pictures, model: Model) -> dict[str, Any]:

@@ -30,6 +30,10 @@ def generate(
         list[str] | None,
         typer.Option("--text-encoder", metavar="FILE", help="Text encoder, for bases of several files; repeatable."),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse a base whose files hold keys that have no use, instead of noting it."),
+    ] = False,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the sampler; none: 20, or what suits the base.")
     ] = None,
@@ -79,6 +83,8 @@ def generate(
         prompt=prompt,
         negative=negative,
         base=base or told.model,
+        base_sha256="" if base or vae or text_encoders else told.sha256,
+        strict=strict or told.strict,
         vae=vae or ("" if base else told.vae),
         text_encoders=tuple(text_encoders or ([] if base else told.text_encoders)),
         loras=tuple(loras or ()),

@@ -13,7 +13,9 @@ from velatura.cli.options import Json
 
 def new(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to make; its last part names the LoRA.")],
-    base: Annotated[str, typer.Option(help="Base model: a name, a checkpoint file, or a diffusers folder.")] = "pocket",
+    base: Annotated[
+        str, typer.Option(help="Base model: a name, a checkpoint file, a diffusers folder, or an id on Hugging Face.")
+    ] = "pocket",
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of pictures to copy in, with their captions if there are any."),
@@ -25,7 +27,7 @@ def new(
 
     It holds a brief, a recipe with every setting explained, and the dataset. Originals stay as they are.
     """
-    from velatura import project, settings
+    from velatura import project
     from velatura import recipe as recipes
     from velatura.brief import Brief
     from velatura.errors import RecipeError
@@ -34,9 +36,7 @@ def new(
     legal = project.legal_name(title)
     if legal != title:
         raise RecipeError(f"'{title}' cannot be a name on every system", fix=f"take {legal or 'letters and digits'}")
-    found = settings.find_base(base)
-    model = str(found.absolute()) if found != settings.BUILT_IN_BASES.get(base) and Path(base).exists() else base
-    tree = {"name": title, "base": {"model": model}, "dataset": {"path": project.DATASET, "trigger": trigger}}
+    tree = {"name": title, "base": _base(base), "dataset": {"path": project.DATASET, "trigger": trigger}}
     created = project.create(name, recipe=recipes.build(tree), brief=Brief(name=title, trigger=trigger), images=images)
     if as_json:
         problems = [{"name": problem.name, "what": problem.what} for problem in created.problems]
@@ -50,3 +50,22 @@ def new(
     else:
         output.say(f"{folder} is ready; put your pictures into {folder}/{project.DATASET}.")
     output.say(f"Next: look into {folder}/{project.RECIPE}, then run `velatura train {folder}`.")
+
+
+def _base(name: str) -> dict[str, str]:
+    """What the recipe says of the base: its name or path, and its hash where it is here and whole.
+
+    The bases that come with the program go by their names alone.
+    """
+    from velatura import bases, inventory, settings
+    from velatura.weights import hub
+
+    direct = settings.base_at(name)
+    if direct is None and hub.is_id(name) and hub.whole(name) is None:
+        return {"model": name}
+    files = bases.find(name)
+    if files.model == settings.BUILT_IN_BASES.get(name):
+        return {"model": name}
+    whole = not inventory.examine(files).missing
+    sha256 = bases.base_hash(bases.locate(files)) if whole else ""
+    return {"model": str(files.model.absolute()) if Path(name).exists() else name, "sha256": sha256}

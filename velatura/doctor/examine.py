@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from velatura import settings, tensorfile
 from velatura.doctor import machine, neighbours, packages
 from velatura.errors import SettingsError, VelaturaError
+from velatura.settings import FOLDERS
 from velatura.version import __version__
 
 GIGABYTE = 1024**3
@@ -135,13 +137,15 @@ def _folders() -> Iterator[Finding]:
         yield Finding("settings", error.what, "wrong", error.fix)
         return
     yield Finding("cache", tilde(user.cache))
-    for kind, folders in (("bases", user.bases), ("LoRAs", user.loras)):
-        for folder in folders:
+    if user.offline:
+        yield Finding("network", "nothing is fetched, as your settings say")
+    for kind, title in neighbours.TITLES.items():
+        for folder in user.folders(kind):
             if folder.is_dir():
-                yield Finding(f"folder of {kind}", tilde(folder))
+                yield Finding(f"folder of {title}", tilde(folder))
             else:
                 fix = "mend it in your settings, or connect the disk it is on"
-                yield Finding(f"folder of {kind}", f"{tilde(folder)} is not there", "note", fix)
+                yield Finding(f"folder of {title}", f"{tilde(folder)} is not there", "note", fix)
 
 
 def _neighbours() -> Iterator[Finding]:
@@ -150,14 +154,21 @@ def _neighbours() -> Iterator[Finding]:
     except SettingsError:
         user = settings.UserSettings()
     for found in neighbours.neighbours():
-        new = [
-            f"{key} = ['{tilde(folder)}']"
-            for key, folder, known in (("bases", found.bases, user.bases), ("loras", found.loras, user.loras))
-            if folder is not None and folder not in known
-        ]
-        if new:
-            fix = f"to use it, write into your settings, under [folders]: {'; '.join(new)}"
-            yield Finding(found.program, f"{found.says} in {tilde(found.bases or found.loras or Path())}", "note", fix)
+        if found.problem:
+            yield Finding(found.program, found.problem, "note", "without it only its own folders are known")
+        new = {kind: [one for one in found.folders.get(kind, ()) if one not in user.folders(kind)] for kind in FOLDERS}
+        lines = [f"{kind} = [{', '.join(map(_in_toml, folders))}]" for kind, folders in new.items() if folders]
+        if lines:
+            fix = f"to use it, write into your settings, under [folders]: {'; '.join(lines)}"
+            yield Finding(found.program, f"{found.says} in {tilde(found.at)}", "note", fix)
+    if hub := neighbours.hugging_face():
+        yield Finding("Hugging Face", f"{hub[1]} models in {tilde(hub[0])}; `velatura bases` lists those of use")
+
+
+def _in_toml(path: Path) -> str:
+    """A path as config.toml takes it; between single quotes nothing is an escape."""
+    shown = tilde(path)
+    return f"'{shown}'" if "'" not in shown else json.dumps(shown, ensure_ascii=False)
 
 
 def _pocket() -> Iterator[Finding]:

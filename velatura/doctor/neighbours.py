@@ -1,37 +1,72 @@
 """Folders of models that other programs have, in the places where people put those programs.
 
-Only a fixed list of places is looked at, and no tree is walked: the answer comes at once on any disk.
+Only a fixed list of places is looked at, and no tree is walked: the answer comes at once on any disk. ComfyUI is also
+asked which further folders it was told of (`extra_model_paths.yaml`).
 """
 
 from __future__ import annotations
 
-import os
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from velatura.doctor import comfy_paths
+from velatura.errors import VelaturaError
+from velatura.settings import FOLDERS, hub_cache
+
 COUNT_UP_TO = 500
 """Files looked at in a folder; there may be very many."""
 
-_ENDINGS = (".safetensors", ".ckpt", ".gguf")
-
-_A1111 = ("models/Stable-diffusion", "models/Lora")
-_COMFY = ("models/checkpoints", "models/loras")
-_LAYOUTS = {
-    "stable-diffusion-webui": ("A1111", *_A1111),
-    "stable-diffusion-webui-forge": ("Forge", *_A1111),
-    "stable-diffusion-webui-reForge": ("reForge", *_A1111),
-    "sd.webui/webui": ("A1111", *_A1111),
-    "webui_forge/webui": ("Forge", *_A1111),
-    "ComfyUI": ("ComfyUI", *_COMFY),
-    "ComfyUI_windows_portable/ComfyUI": ("ComfyUI", *_COMFY),
-    "StabilityMatrix/Data": ("Stability Matrix", "Models/StableDiffusion", "Models/Lora"),
-    "StabilityMatrix": ("Stability Matrix", "Models/StableDiffusion", "Models/Lora"),
+TITLES = {
+    "bases": "bases",
+    "loras": "LoRAs",
+    "vaes": "autoencoders",
+    "text_encoders": "text encoders",
+    "embeddings": "embeddings",
 }
-"""Folder -> name of the program, where it keeps bases, where it keeps LoRAs."""
+"""Kind of folder, as the settings call it -> what a person calls what is in it."""
+
+_ENDINGS = (".safetensors", ".ckpt", ".pt", ".gguf")
+
+Layout = Mapping[str, tuple[str, ...]]
+"""Kind of folder -> where a program keeps it."""
+
+_A1111: Layout = {
+    "bases": ("models/Stable-diffusion",),
+    "loras": ("models/Lora",),
+    "vaes": ("models/VAE",),
+    "text_encoders": ("models/text_encoder",),
+    "embeddings": ("embeddings",),
+}
+_COMFY: Layout = {
+    "bases": ("models/checkpoints", "models/diffusion_models", "models/unet"),
+    "loras": ("models/loras",),
+    "vaes": ("models/vae",),
+    "text_encoders": ("models/text_encoders", "models/clip"),
+    "embeddings": ("models/embeddings",),
+}
+_MATRIX: Layout = {
+    "bases": ("Models/StableDiffusion", "Models/DiffusionModels"),
+    "loras": ("Models/Lora",),
+    "vaes": ("Models/VAE",),
+    "text_encoders": ("Models/TextEncoders",),
+    "embeddings": ("Models/Embeddings",),
+}
+_LAYOUTS: dict[str, tuple[str, Layout]] = {
+    "stable-diffusion-webui": ("A1111", _A1111),
+    "stable-diffusion-webui-forge": ("Forge", _A1111),
+    "stable-diffusion-webui-reForge": ("reForge", _A1111),
+    "sd.webui/webui": ("A1111", _A1111),
+    "webui_forge/webui": ("Forge", _A1111),
+    "ComfyUI": ("ComfyUI", _COMFY),
+    "ComfyUI_windows_portable/ComfyUI": ("ComfyUI", _COMFY),
+    "StabilityMatrix/Data": ("Stability Matrix", _MATRIX),
+    "StabilityMatrix": ("Stability Matrix", _MATRIX),
+}
+"""Folder -> name of the program, and where it keeps what."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +74,50 @@ class Neighbour:
     """Model folders of another program."""
 
     program: str
-    bases: Path | None
-    loras: Path | None
+    at: Path
+    """Where the program lies."""
+    folders: Mapping[str, tuple[Path, ...]]
+    """Kind of folder, as the settings call it -> the folders that are there."""
+    problem: str = ""
+    """Why its list of further folders could not be read."""
 
     @property
     def says(self) -> str:
         """How many files there are."""
-        parts = [
-            f"{_count(folder)} {what}" for folder, what in ((self.bases, "bases"), (self.loras, "LoRAs")) if folder
-        ]
-        return ", ".join(parts)
+        return ", ".join(f"{_count(folders)} {TITLES[kind]}" for kind, folders in self.folders.items())
 
 
 def neighbours() -> list[Neighbour]:
     """Those found, each once."""
     found: dict[Path, Neighbour] = {}
     for place in _places():
-        for folder, (program, bases, loras) in _LAYOUTS.items():
+        for folder, (program, layout) in _LAYOUTS.items():
             at = place / folder
-            here = Neighbour(program, _folder(at / bases), _folder(at / loras))
-            if here.bases or here.loras:
-                found.setdefault(at.resolve(), here)
-    if hub := _folder(_hugging_face()):
-        found.setdefault(hub.resolve(), Neighbour("Hugging Face", hub, None))
+            if _is_folder(at) and at.resolve() not in found:
+                here = _neighbour(program, at, layout)
+                if here.folders or here.problem:
+                    found[at.resolve()] = here
     return list(found.values())
+
+
+def hugging_face() -> tuple[Path, int] | None:
+    """The cache of Hugging Face's library and how many models are in it; None where there is none."""
+    cache = hub_cache()
+    if not _is_folder(cache):
+        return None
+    return cache, sum(path.name.startswith("models--") for path in islice(cache.iterdir(), COUNT_UP_TO))
+
+
+def _neighbour(program: str, at: Path, layout: Layout) -> Neighbour:
+    named: dict[str, list[Path]] = {kind: [at / name for name in layout.get(kind, ())] for kind in FOLDERS}
+    problem = ""
+    try:
+        for kind, folders in comfy_paths.read(at / comfy_paths.FILE).items():
+            named[kind] += folders
+    except VelaturaError as error:
+        problem = str(error)
+    there = {kind: tuple(dict.fromkeys(filter(_is_folder, folders))) for kind, folders in named.items()}
+    return Neighbour(program, at, {kind: folders for kind, folders in there.items() if folders}, problem)
 
 
 def _places() -> Iterator[Path]:
@@ -79,26 +134,20 @@ def _places() -> Iterator[Path]:
         yield from (Path("/opt"), Path("/workspace"))
 
 
-def _hugging_face() -> Path:
-    if given := os.environ.get("HF_HUB_CACHE"):
-        return Path(given)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    above = Path(cache) if cache else Path.home() / ".cache"
-    return Path(os.environ.get("HF_HOME", above / "huggingface")) / "hub"
-
-
-def _folder(path: Path) -> Path | None:
+def _is_folder(path: Path) -> bool:
     try:
-        return path if path.is_dir() else None
+        return path.is_dir()
     except OSError:  # a drive that is not ready, a folder that is not ours
-        return None
+        return False
 
 
-def _count(folder: Path) -> str:
-    """Files of weights, or folders that hold a model, at the first level."""
+def _count(folders: tuple[Path, ...]) -> str:
+    """Files of weights, at the first level."""
+    names: list[str] = []
     try:
-        names = [path.name.lower() for path in islice(folder.iterdir(), COUNT_UP_TO)]
+        for folder in folders:
+            names += [path.name.lower() for path in islice(folder.iterdir(), COUNT_UP_TO)]
     except OSError:
         return "unreadable"
-    count = sum(name.endswith(_ENDINGS) or name.startswith("models--") for name in names)
-    return f"{count}{'+' if len(names) == COUNT_UP_TO else ''}"
+    count = sum(name.endswith(_ENDINGS) for name in names)
+    return f"{count}{'+' if len(names) >= COUNT_UP_TO else ''}"

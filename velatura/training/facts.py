@@ -19,7 +19,7 @@ from velatura.version import __version__
 
 def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
     """A hash over everything that decides what a run computes; not where base and pictures lie."""
-    where = {"base": {"model", "vae", "text_encoders", "assistant"}, "dataset": {"path"}}
+    where = {"base": {"model", "sha256", "vae", "text_encoders", "assistant", "strict"}, "dataset": {"path"}}
     told = json.dumps(recipe.model_dump(mode="json", exclude=where), sort_keys=True)
     return hashlib.sha256(f"{told}\n{pictures.fingerprint}\n{base_hash}".encode()).hexdigest()
 

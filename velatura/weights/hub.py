@@ -51,6 +51,16 @@ def cached(identifier: str) -> Path | None:
     return next((folder for folder in folders if (folder / INDEX).is_file()), None)
 
 
+def whole(identifier: str) -> Path | None:
+    """The folder of a base that is in the cache with all its parts, or None.
+
+    Raises:
+        ModelError: its list of parts is damaged.
+    """
+    folder = cached(identifier)
+    return folder if folder is not None and not lacking(folder) else None
+
+
 def all_cached() -> dict[str, Path]:
     """Every base in diffusers' form that is in the cache: id -> folder."""
     found = {}
@@ -63,18 +73,19 @@ def all_cached() -> dict[str, Path]:
     return found
 
 
-def find(identifier: str) -> Path:
+def find(identifier: str, *, fetch: bool = True) -> Path:
     """The folder of a base: from the cache where it is whole, else fetched into it.
 
     Raises:
         ModelError: there is no such base, it may not be fetched, or not without consent.
         FileProblem: the disk is full.
     """
-    folder = cached(identifier)
-    if folder is not None and not lacking(folder):
+    if (folder := whole(identifier)) is not None:
         return folder
+    what = "is only in part in the cache" if cached(identifier) else "is neither a file here nor in the cache"
+    if not fetch:
+        raise ModelError(f"{identifier} {what}", fix="it is fetched when it is first painted with or trained on")
     if offline():
-        what = "is only in part in the cache" if folder else "is neither a file here nor in the cache"
         raise ModelError(
             f"{identifier} {what}, and fetching is switched off",
             fix="take `offline` out of config.toml and HF_HUB_OFFLINE out of the environment, or give a path",

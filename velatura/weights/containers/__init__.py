@@ -10,12 +10,14 @@ mapped or made when asked for.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from velatura.files import disk_problems
 from velatura.tensorfile import Header
 
 if TYPE_CHECKING:
@@ -39,6 +41,13 @@ def read_header(path: Path) -> Header:
         ModelError: it is pickled and holds more than weights.
         MissingExtra: its format needs a package that is not installed.
     """
+    with disk_problems(path):
+        stat = path.stat()
+    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)  # several families look at one file, one after another
+def _read_header(path: Path, size: int, changed: int) -> Header:
     header: Header = _format(path).read_header(path)
     return header
 
