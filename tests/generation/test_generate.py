@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests import tiny
 from velatura import randomness
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
@@ -82,7 +84,41 @@ def test_progress_counts_sampling_steps_over_all_batches(model: Model) -> None:
     assert {event.total for event in told} == {9}
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M", "Heun"])
+def test_a_schedule_that_visits_more_levels_than_steps_is_counted_as_it_is(model: Model) -> None:
+    events = list(generate(model, JOBS[:1], replace(QUICK, steps=6, sampler="DDIM", scheduler="DDIM")))
+    assert [(event.done, event.total) for event in events if isinstance(event, Progress)] == [
+        (done, 7) for done in range(1, 8)
+    ]
+
+
+@torch.no_grad()
+def test_ddim_paints_what_diffusers_pipeline_paints(model: Model, base: Path, floats: list[Tensor]) -> None:
+    """The noise that a picture starts from included."""
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    pipeline = StableDiffusionPipeline(
+        text_encoder=model.parts["text_encoder"], tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"),
+        vae=model.parts["vae"], unet=model.parts["denoiser"], safety_checker=None, feature_extractor=None,
+        scheduler=DDIMScheduler.from_config({**tiny.SCHEDULER, "clip_sample": False, "set_alpha_to_one": True}),
+        requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn((1, 4, 8, 12), generator=torch.Generator("cpu").manual_seed(3))
+    theirs = pipeline(
+        "a red boat", negative_prompt="a cat", latents=noise, num_inference_steps=10, guidance_scale=4.0, width=96,
+        height=64, output_type="latent",
+    ).images  # fmt: skip
+    expected = model.family.decode_latents(model, theirs)[0]
+    floats.clear()
+    for schedule in ("DDIM", "Uniform"):
+        paint(model, [Job("a red boat", 3, "a cat")], replace(QUICK, steps=10, sampler="DDIM", scheduler=schedule))
+    assert distance(floats[0], expected) < 1e-4
+    assert distance(floats[1], expected) > 100 * 1e-4
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M", "Heun", "DDIM"])
 def test_the_same_layout_paints_the_same_bits_and_another_the_same_picture(
     model: Model, floats: list[Tensor], sampler: str
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ from velatura.adapters.metadata import hashes
 from velatura.adapters.targets import select
 from velatura.adapters.weights import AdapterFile, LayerWeights
 from velatura.errors import PromptError, SettingsError, VelaturaError
-from velatura.events import Done, Preview
+from velatura.events import Done, Note, Preview
 from velatura.family import Model
 from velatura.generation import infotext
 from velatura.generation.generate import Job, Sampling
 from velatura.generation.record import infotext_of, used_loras
+from velatura.text import clip
 
 WriteLora = Callable[[Path, int], Path]
 Generate = Callable[..., list[Path]]
@@ -226,6 +229,98 @@ def test_a_picture_says_how_it_was_made(generate: Generate, project: Path, write
     assert (kept["seed"], kept["width"], kept["height"], kept["threads"]) == (42, 96, 64, 1)
     assert kept["base"]["sha256"] == model.hash
     assert [(lora["name"], lora["strength"], lora["text_strength"]) for lora in kept["loras"]] == [("ink", 0.7, 0.7)]
+
+
+@pytest.fixture
+def write_embedding(model: Model) -> Callable[..., Path]:
+    """An embedding that means the very words given."""
+
+    def write(path: Path, words: str, width: int | None = None) -> Path:
+        table = clip.body(model.parts["text_encoder"]).embeddings.token_embedding.weight
+        vectors = table.detach()[model.tokenizers[0].encode(words)].numpy()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tensorfile.to_bytes({"emb_params": vectors[:, :width].copy()}))
+        return path
+
+    return write
+
+
+def test_an_embedding_is_found_painted_with_and_told_of(
+    generate: Generate, project: Path, write_embedding: Callable[..., Path], tmp_path: Path, home: Path
+) -> None:
+    path = write_embedding(project / "embeddings" / "Sea-Boat.safetensors", "red boat")
+    elsewhere = write_embedding(tmp_path / "mine" / "dull.safetensors", "cat")
+    (home / "config.toml").write_text(f"[folders]\nembeddings = ['{elsewhere.parent}']\n", encoding="utf-8")
+    (words,) = generate("a (red boat:1.3) at night", negative="cat")
+    for prompt, negative in (
+        ("a (sea-boat:1.3) at night", "dull"),
+        ("a (embedding:Sea-Boat:1.3) at night", "embedding:dull"),
+    ):
+        (file,) = generate(prompt, negative=negative)
+        assert np.array_equal(pixels(file), pixels(words))
+        digits = {one.stem: hashlib.sha256(one.read_bytes()).hexdigest() for one in (path, elsewhere)}
+        assert infotext.read_lora_hashes(told(file).settings["TI hashes"]) == {
+            name: hashed[:12] for name, hashed in digits.items()
+        }
+        assert record(file)["embeddings"] == [{"name": name, "sha256": hashed} for name, hashed in digits.items()]
+        for word in private_words(tmp_path):
+            assert word not in file.read_bytes()
+    assert np.abs(pixels(generate("a (sea-boa:1.3) at night", negative="dull")[0]) - pixels(words)).max() > 5
+    assert "TI hashes" not in told(words).settings
+
+
+def test_an_embedding_of_another_base_is_told_and_the_word_is_painted(
+    base: Path, project: Path, write_embedding: Callable[..., Path]
+) -> None:
+    write_embedding(project / "embeddings" / "boat.safetensors", "cat", width=8)
+    request = api.GenerateRequest("a boat", base=str(base), seed=1, steps=1, project=project)
+    events = list(api.generate(request))
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "boat.safetensors is read as words: its vectors have 8 values, those of this base 24"
+    ]
+    assert isinstance(events[-1], Done)
+    with pytest.raises(VelaturaError, match="8 values"):
+        list(api.generate(replace(request, prompt="embedding:boat")))
+    with pytest.raises(SettingsError, match="no embedding is named"):
+        list(api.generate(replace(request, negative="embedding:boot")))
+
+
+def test_how_the_text_was_read_is_told_as_a1111_tells_it(generate: Generate) -> None:
+    loud = "a (red boat on the sea, yellow sun:1.6)"
+    (usual,) = generate(loud)
+    said = {"Clip skip", "Emphasis"}
+    assert not said & set(told(usual).settings)
+    assert (record(usual)["clip_skip"], record(usual)["emphasis"]) == (None, "a1111")
+    for changed, expected in (
+        ({"clip_skip": 2}, {"Clip skip": "2"}),
+        ({"emphasis": "a1111-nonorm"}, {"Emphasis": "No norm"}),
+        ({"emphasis": "comfy"}, {"Emphasis": "comfy"}),
+    ):
+        (file,) = generate(loud, **changed)
+        assert {name: told(file).settings[name] for name in said & set(told(file).settings)} == expected
+        assert record(file)["clip_skip"] == changed.get("clip_skip")
+        assert record(file)["emphasis"] == changed.get("emphasis", "a1111")
+        assert np.abs(pixels(file) - pixels(usual)).max() > 5, changed
+    (first,) = generate(loud, clip_skip=1)
+    assert np.array_equal(pixels(first), pixels(usual))
+    assert "Clip skip" not in told(first).settings
+    assert "Emphasis" not in told(generate("a boat", emphasis="comfy")[0]).settings, "without brackets it is nothing"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"emphasis": "a1112"}, "did you mean a1111"),
+        ({"clip_skip": 3}, "has 2 layers"),
+        ({"clip_skip": 0}, "use 1 to 2"),
+    ],
+)
+def test_a_way_of_reading_that_there_is_not_is_refused(
+    generate: Generate, project: Path, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        generate("a boat", **given)
+    assert not (project / "images").exists()
 
 
 def test_each_picture_of_a_batch_says_its_own_seed(generate: Generate) -> None:
