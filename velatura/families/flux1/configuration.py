@@ -17,6 +17,9 @@ from velatura.weights.containers import read_header
 from velatura.weights.parts import PartKind, Sign
 from velatura.weights.source import BaseFolder
 
+SIXTEEN_CHANNELS = ("decoder.conv_in.weight", (None, 16, 3, 3))
+"""By this its autoencoder is told from those of Stable Diffusion and of SDXL."""
+
 PARTS = (
     PartKind(
         "denoiser",
@@ -39,7 +42,16 @@ PARTS = (
         (Sign(r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight", shape=(4096, 4096)),),
         "--text-encoder FILE",
     ),
-    PartKind("vae", "vae", "autoencoder (VAE)", (Sign(r"decoder\.mid\.block_1\.conv1\.weight"),), "--vae FILE"),
+    PartKind(
+        "vae",
+        "vae",
+        "autoencoder (VAE)",
+        (
+            Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=SIXTEEN_CHANNELS),
+            Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=SIXTEEN_CHANNELS),
+        ),
+        "--vae FILE",
+    ),
 )
 
 CLASSES = {

@@ -22,6 +22,9 @@ from velatura.weights.source import Weights, held
 if TYPE_CHECKING:
     from velatura.family import ModelFamily
 
+T5_EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
+"""Two names of one tensor; files have either or both."""
+
 DEV = Defaults(steps=20, cfg_scale=1.0, guidance=3.5, sampler="Euler", scheduler="Uniform")
 SCHNELL = Defaults(steps=4, cfg_scale=1.0, sampler="Euler", scheduler="Uniform")
 
@@ -35,6 +38,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     told = configuration.read(base)
     vae = told.parts["vae"]
     _check(told.parts["denoiser"], vae, base)
+    tokenizers = _tokenizers(base, told)  # before gigabytes are read
     parts: dict[str, nn.Module] = {}
     weights: dict[str, Weights] = {}
     unused: dict[str, tuple[str, ...]] = {}
@@ -62,7 +66,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         objective=Objective.from_scheduler(told.scheduler),
         parts=parts,
         pristine=Pristine(parts, weights),
-        tokenizers=_tokenizers(base, told),
+        tokenizers=tokenizers,
         resolution=told.resolution,
         latent_channels=int(vae["latent_channels"]),
         latent_factor=told.latent_factor,
@@ -85,10 +89,9 @@ def _check(denoiser: Mapping[str, Any], vae: Mapping[str, Any], base: Base) -> N
     given = int(vae.get("latent_channels", 0)) * PATCH**2
     if taken != given:
         raise ModelError(
-            f"the denoiser takes {taken} channels and a patch of latents has {given}:"
-            " this is a base for filling or control (FLUX.1 Fill, Canny, Depth)",
+            f"the denoiser takes {taken} channels, a patch of the autoencoder's latents has {given}",
             where=base.source,
-            fix="use FLUX.1-dev, which it was made from",
+            fix="use the autoencoder of FLUX.1",
         )
 
 
@@ -107,14 +110,12 @@ def _weights(part: str, network: nn.Module, base: Base) -> Weights:
     elif part == "text_encoder_2":
         shared = next((name for name in T5_EMBEDDING if name in tensors), T5_EMBEDDING[0])
         places = {name: Place(shared) for name in T5_EMBEDDING if name in own}
+    elif part == "vae":
+        diffusers = lies.layout == "diffusers"
+        places = stable_diffusion.current_autoencoder(tensors) if diffusers else stable_diffusion.autoencoder(own)
     elif lies.layout != "diffusers":
-        shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-        places = layout.transformer(shapes) if part == "denoiser" else stable_diffusion.autoencoder(own)
+        places = layout.transformer({name: tuple(tensor.shape) for name, tensor in own.items()})
     return Weights(tensors, places)
-
-
-T5_EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
-"""Two names of one tensor; files have either or both."""
 
 
 def _tokenizers(base: Base, told: Configuration) -> tuple[Any, ...]:

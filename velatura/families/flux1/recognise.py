@@ -1,12 +1,17 @@
-"""Whether a file or folder is a FLUX.1 base, and which, from its settings or its header alone; no weights."""
+"""Whether a file or folder is a FLUX.1 base, and which, from its settings or its header alone; no weights.
+
+Relatives of FLUX.1 that this family cannot train are refused here, by what they are.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from velatura.bases import Variant
+from velatura.errors import ModelError
 from velatura.families.flux1 import configuration
 from velatura.families.flux1.configuration import CLASSES, PARTS
 from velatura.settings import WEIGHT_ENDINGS
@@ -16,16 +21,33 @@ from velatura.weights.containers import read_header
 DEV = Variant("flux1", "flux1", "flux-1-dev")
 SCHNELL = Variant("flux1", "flux1", "flux-1-schnell")
 
+DENOISER = PARTS[0]
+
+RELATIVES = {
+    "FLUX.2": re.compile(r"(^|\.)double_stream_modulation_img\.lin(ear)?\.weight$"),
+    "Chroma": re.compile(r"(^|\.)distilled_guidance_layer\.in_proj\.weight$"),
+}
+"""What a file is -> a key by which it is told."""
+
+PIPELINES = {"Flux2": "FLUX.2", "Chroma": "Chroma"}
+"""How the names of diffusers' pipelines begin -> what the folder is."""
+
 
 def recognise(source: Path) -> Variant | None:
-    """The variant, or None where this is something else. Kontext cannot be told from dev.
+    """The variant, or None where this is something else. Kontext cannot be told from dev, and is read as dev.
 
     Raises:
-        FileProblem: a safetensors file that is cut off or damaged.
+        FileProblem: a file that is cut off or damaged.
+        ModelError: FLUX.2, Chroma, or a base for filling or control.
     """
     settings = _file(source) if source.is_file() else _folder(source)
     if settings is None:
         return None
+    given, taken = settings.get("out_channels"), settings.get("in_channels")
+    if given is not None and given != taken:
+        raise _refused(
+            f"this is FLUX.1 for filling or control: its denoiser takes {taken} channels, not {given}", source
+        )
     return DEV if settings.get("guidance_embeds", False) else SCHNELL
 
 
@@ -36,18 +58,28 @@ def _file(path: Path) -> dict[str, Any] | None:
     header = read_header(path)
     if parts.CONFIG in header.metadata:
         told = parts.told(header, path)
-        return _dictionary(told.get(PARTS[0].folder)) if told["family"] == DEV.family else None
-    found = parts.find(header, PARTS[0])
+        return _dictionary(told.get(DENOISER.folder)) if told["family"] == DEV.family else None
+    for name, sign in RELATIVES.items():
+        if any(sign.search(key) for key in header.entries):
+            raise _refused(f"this is {name}, which has no modulation of its own in each block", path)
+    found = parts.find(header, DENOISER)
     return None if found is None else configuration.counted(header, found[0])
 
 
 def _folder(source: Path) -> dict[str, Any] | None:
     held = _settings(source / "model_index.json")
+    for beginning, name in PIPELINES.items():
+        if str(held.get("_class_name", "")).startswith(beginning):
+            raise _refused(f"this is {name}, which has no modulation of its own in each block", source)
     for kind in PARTS:
         given = held.get(kind.folder)
         if not isinstance(given, list) or given[-1:] != [CLASSES[kind.name]]:
             return None
-    return _settings(source / PARTS[0].folder / "config.json")
+    return _settings(source / DENOISER.folder / "config.json")
+
+
+def _refused(what: str, where: Path) -> ModelError:
+    return ModelError(what, where=where, fix="use FLUX.1-dev or FLUX.1-schnell")
 
 
 def _settings(path: Path) -> dict[str, Any]:
