@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests import tiny
 from velatura import api, randomness, tensorfile
 from velatura.adapters import formats
 from velatura.adapters.layers import find, shapes
@@ -25,11 +26,12 @@ from velatura.adapters.targets import select
 from velatura.adapters.weights import AdapterFile, LayerWeights
 from velatura.errors import PromptError, SettingsError, VelaturaError
 from velatura.events import Done, Note, Preview
-from velatura.family import Model
+from velatura.family import Model, load_base
 from velatura.generation import infotext
 from velatura.generation.generate import Job, Sampling
-from velatura.generation.record import infotext_of, used_loras
+from velatura.generation.record import infotext_of, used_embeddings, used_loras
 from velatura.text import clip
+from velatura.text.embeddings import Found
 
 WriteLora = Callable[[Path, int], Path]
 Generate = Callable[..., list[Path]]
@@ -283,6 +285,13 @@ def test_an_embedding_of_another_base_is_told_and_the_word_is_painted(
         list(api.generate(replace(request, prompt="embedding:boat")))
     with pytest.raises(SettingsError, match="no embedding is named"):
         list(api.generate(replace(request, negative="embedding:boot")))
+
+
+def test_a_base_that_is_not_told_by_clip_alone_takes_no_embeddings(tmp_path: Path, project: Path) -> None:
+    flux = load_base(tiny.BASES["flux1"](tmp_path / "flux"))
+    assert used_embeddings(flux, ["a boat"], project) == Found()
+    with pytest.raises(PromptError, match="text encoders are CLIP"):
+        used_embeddings(flux, ["a boat", "embedding:boat"], project)
 
 
 def test_how_the_text_was_read_is_told_as_a1111_tells_it(generate: Generate) -> None:

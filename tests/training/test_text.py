@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import tiny
 from velatura import api, randomness, tensorfile
 from velatura import run as runs
 from velatura.adapters import formats
@@ -141,6 +142,24 @@ def test_gradients_are_peft_s_on_the_same_encoder(make_project: MakeProject, bas
             assert found is not None
             assert float(expected.abs().max()) > 1e-4, "there is something to compare"
             assert float((found - expected).abs().max()) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux1"])
+def test_other_families_read_what_is_trained_of_their_text_encoders(name: str, tmp_path: Path) -> None:
+    model = load_base(tiny.BASES[name](tmp_path))
+    layers = drawn(model, ".layers.0.")
+    assert layers
+    with inject(model.trainable_parts, [LayerSpec(layer, 3, 2.0) for layer in layers], seed=0) as injected:
+        injected.load(layers)
+        told = model.family.encode_prompts(model, [plain("a red boat"), plain("")])
+        (told.tokens_BLD.square().sum() + (0 if told.pooled_BD is None else told.pooled_BD.square().sum())).backward()
+        for parameter, weight in injected.named().items():
+            assert weight.grad is not None and float(weight.grad.abs().max()) > 0, parameter
+
+
+def test_clip_skip_is_refused_where_clip_alone_does_not_tell_the_prompt(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="text encoders are CLIP"):
+        read_texts(load_base(tiny.BASES["flux1"](tmp_path)), clip_skip=2)
 
 
 def test_captions_encoded_in_the_step_are_those_encoded_before(trainer: Callable[..., Trainer], model: Model) -> None:

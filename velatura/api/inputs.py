@@ -88,7 +88,7 @@ def read_texts(model: Model, *, clip_skip: int | None = None, emphasis: str = "a
     if clip_skip is not None:
         layers = [int(one.config.num_hidden_layers) for one in clip.encoders(model.parts, model.tokenizers)]
         if not layers:
-            raise SettingsError("clip skip is for bases with a CLIP text encoder", fix="leave it out")
+            raise SettingsError("clip skip is for bases whose text encoders are CLIP", fix="leave it out")
         if not 1 <= clip_skip <= min(layers):
             raise SettingsError(
                 f"clip skip {clip_skip} is not possible: the text encoder has {min(layers)} layers",

@@ -24,7 +24,6 @@ from velatura.generation import infotext, prompt
 from velatura.generation.generate import Job, Sampling, weighted
 from velatura.tensorfile import tensor_hash
 from velatura.text import clip
-from velatura.text.clip_tokens import ClipTokenizer
 from velatura.text.embeddings import Embedding, Found, find
 from velatura.version import __version__
 
@@ -87,14 +86,13 @@ def used_embeddings(model: Model, texts: Sequence[str], project: Path | None) ->
         SettingsError, ModelError: see `text.embeddings.find`.
         PromptError: one is named outright, and the base takes none.
     """
-    tokenizer = next((one for one in model.tokenizers if isinstance(one, ClipTokenizer)), None)
-    if tokenizer is None:
-        if told := next((text for text in texts if "embedding:" in text), None):
-            raise PromptError("this base's text encoder takes no embeddings", where=told, fix="leave it out")
-        return Found()
     widths = [int(one.config.hidden_size) for one in clip.encoders(model.parts, model.tokenizers)]
+    if not widths:
+        if told := next((text for text in texts if "embedding:" in text), None):
+            raise PromptError("embeddings are for bases whose text encoders are CLIP", where=told, fix="leave it out")
+        return Found()
     folders = (*((project / "embeddings",) if project else ()), *user.load().embeddings)
-    return find([weighted(text) for text in texts], tokenizer, widths, folders)
+    return find([weighted(text) for text in texts], model.tokenizers[0], widths, folders)
 
 
 def infotext_of(

@@ -65,9 +65,10 @@ def encode(
 
 
 def encoders(parts: Mapping[str, Any], tokenizers: Sequence[Any]) -> list[Any]:
-    """The CLIP text encoders among a base's parts; each text encoder has its tokenizer, in the same order."""
-    found = [part for name, part in parts.items() if name.startswith("text_encoder")]
-    return [part for part, one in zip(found, tokenizers, strict=True) if isinstance(one, ClipTokenizer)]
+    """A base's text encoders where it is told prompts by CLIP alone; none where by another kind, be it beside CLIP."""
+    if not all(isinstance(one, ClipTokenizer) for one in tokenizers):
+        return []
+    return [part for name, part in parts.items() if name.startswith("text_encoder")]
 
 
 def count_chunks(tokenizer: ClipTokenizer, prompts: Sequence[WeightedText]) -> int:
