@@ -271,7 +271,9 @@ def _unresolved(kind: str, name: str, found: list[Path], known: list[str]) -> Se
         return SettingsError(
             f"{len(found)} files are named {_last(name)}", where=listed, fix="give the path of the one you mean"
         )
-    close = nearest(_last(name), known)
+    last = _last(name)
+    ending = next((ending for ending in WEIGHT_ENDINGS if last.lower().endswith(ending)), "")
+    close = nearest(last[: len(last) - len(ending)], known)
     fix = (
         f"did you mean {close}?"
         if close

@@ -95,8 +95,10 @@ class BaseFolder:
             shards = tuple(index.parent / Path(str(name)).name for name in names)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError("the list of shards is damaged", where=index, fix="fetch the base again") from error
-        if missing := [shard.name for shard in shards if not shard.exists()]:
-            raise ModelError(f"the base lacks {missing[0]}", where=index.parent, fix="fetch the base again")
+        if missing := [shard.name for shard in shards if not shard.is_file()]:
+            raise ModelError(
+                f"the base lacks {missing[0] or 'a shard'}", where=index.parent, fix="fetch the base again"
+            )
         return shards
 
 

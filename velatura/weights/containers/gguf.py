@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velatura.errors import FileProblem, MissingExtra
+from velatura.errors import FileProblem, MissingExtra, ModelError
 from velatura.files import disk_problems
 from velatura.tensorfile import Entry, Header
 
@@ -57,6 +57,7 @@ class Dequantised(Mapping[str, "Tensor"]):
             raise MissingExtra(
                 "GGUF files need a package that is not installed", where=path, fix='pip install "velatura[gguf]"'
             ) from error
+        self.path = path
         try:
             with disk_problems(path):
                 reader = GGUFReader(path)
@@ -79,7 +80,12 @@ class Dequantised(Mapping[str, "Tensor"]):
         from gguf.quants import dequantize
 
         held = self._tensors[name]
-        values = np.array(dequantize(held.data, held.tensor_type), dtype=np.float32)
+        try:
+            values = np.require(dequantize(held.data, held.tensor_type), np.float32, ["C", "W"])
+        except NotImplementedError as error:
+            raise ModelError(
+                f"weights in {held.tensor_type.name} cannot be read", where=self.path, fix="take another quantisation"
+            ) from error
         return torch.from_numpy(values).reshape(self.header.entries[name].shape)
 
     def __iter__(self) -> Iterator[str]:

@@ -1,0 +1,238 @@
+"""Every format of weights gives the same names, shapes and numbers, and runs nobody's program."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from velatura import settings, tensorfile
+from velatura.doctor import machine
+from velatura.errors import FileProblem, MissingExtra, ModelError, VelaturaError
+from velatura.weights import containers
+from velatura.weights.parts import PartFiles
+from velatura.weights.source import held
+
+WEIGHTS = {
+    "model.a.weight": torch.arange(12, dtype=torch.float32).reshape(3, 4),
+    "model.b.bias": torch.tensor([0.5, -2.0], dtype=torch.float16),
+    "model.c": torch.tensor(3.0, dtype=torch.bfloat16),
+}
+
+TYPES = {"model.a.weight": "F32", "model.b.bias": "F16", "model.c": "BF16"}
+
+
+def check(path: Path, names: set[str] | None = None) -> None:
+    header, tensors = containers.read_header(path), containers.tensors(path)
+    wanted = {name: WEIGHTS[name] for name in names or WEIGHTS}
+    assert set(header.entries) == set(tensors) == set(wanted)
+    for name, tensor in wanted.items():
+        assert header.entries[name].shape == tuple(tensor.shape) == tuple(tensors[name].shape)
+        assert torch.equal(tensors[name].float(), tensor.float())
+
+
+def test_the_endings_of_the_settings_are_those_that_can_be_read() -> None:
+    assert set(containers.FORMATS) == set(settings.WEIGHT_ENDINGS)
+
+
+def test_safetensors_are_mapped(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(WEIGHTS, path := tmp_path / "a.safetensors")
+    check(path)
+    assert {name: entry.dtype for name, entry in containers.read_header(path).entries.items()} == TYPES
+
+
+# --- pickled files ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".pt", ".PTH"])
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda held: held,
+        lambda held: {"state_dict": held, "global_step": 5, "epoch": 2, "lr_schedulers": []},
+        lambda held: {**held, "names": ["a"], "step": 3},
+    ],
+)
+def test_pickled_weights_are_read_as_they_are(
+    tmp_path: Path, ending: str, old: bool, wrapped: Callable[[Any], Any]
+) -> None:
+    path = tmp_path / f"größe \N{ARTIST PALETTE}{ending}"
+    torch.save(wrapped(WEIGHTS), path, _use_new_zipfile_serialization=not old)
+    check(path)
+    assert {name: entry.dtype for name, entry in containers.read_header(path).entries.items()} == TYPES
+
+
+class Program:
+    """What a pickle may hold."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("was here",)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_program_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": WEIGHTS, "callbacks": Program()}, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(ModelError, match=r"holds more than weights.*safetensors") as problem:
+        containers.read_header(path)
+    assert "\n" not in str(problem.value)
+    assert not (tmp_path / "was here").exists()
+
+
+def test_a_plain_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pt").write_bytes(pickle.dumps(Program(), protocol=2))
+    with pytest.raises(VelaturaError):
+        containers.tensors(tmp_path / "a.pt")
+    assert not (tmp_path / "was here").exists()
+
+
+def test_a_file_that_unpacks_to_more_than_its_size_is_refused_unopened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 1_000_000)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was opened"))
+    with pytest.raises(ModelError, match="unpacks to more than its size"):
+        containers.read_header(path)
+
+
+def test_an_old_file_that_the_memory_cannot_hold_is_refused_unopened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(WEIGHTS, path := tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    monkeypatch.setattr(machine, "memory", lambda: (1000, 100))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was opened"))
+    with pytest.raises(ModelError, match="memory is too small"):
+        containers.read_header(path)
+
+
+@pytest.mark.parametrize("value", [5, [WEIGHTS], {"a": 1}, {"state_dict": {}}])
+def test_a_file_without_weights_says_so(tmp_path: Path, value: Any) -> None:
+    torch.save(value, path := tmp_path / "a.pt")
+    with pytest.raises(ModelError, match="holds no weights"):
+        containers.read_header(path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, 300, -30])
+def test_a_pickled_file_that_is_cut_off_is_one_sentence(tmp_path: Path, kept: int) -> None:
+    torch.save(WEIGHTS, path := tmp_path / "a.ckpt")
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(VelaturaError):
+        containers.tensors(path)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".ckpt", ".gguf"])
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(FileProblem, match="no such file"):
+        containers.read_header(tmp_path / f"a{ending}")
+
+
+def test_a_tensor_that_claims_to_be_huge_is_not_made_huge(tmp_path: Path) -> None:
+    """A shape of 10**12 over one number takes no memory until it is copied, which its shape forbids."""
+    torch.save({"a": torch.zeros(1).expand(1_000_000, 1_000_000)}, path := tmp_path / "a.ckpt")
+    assert containers.read_header(path).entries["a"].shape == (1_000_000, 1_000_000)
+
+
+def test_a_header_is_read_again_when_the_file_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for names in (("a",), ("a", "b")):
+        path.write_bytes(tensorfile.to_bytes({name: np.zeros(2, np.float32) for name in names}))
+        assert set(containers.read_header(path).entries) == set(names)
+
+
+def test_a_part_is_what_stands_behind_its_prefix_in_all_of_its_files(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, first := tmp_path / "1.ckpt")
+    (second := tmp_path / "2.safetensors").write_bytes(tensorfile.to_bytes({"model.d": np.ones(2, np.float32)}))
+    part = held(PartFiles((first, second), "model."))
+    assert set(part) == {"a.weight", "b.bias", "c", "d"}
+    assert torch.equal(part["a.weight"], WEIGHTS["model.a.weight"])
+
+
+# --- GGUF ------------------------------------------------------------------------------------
+
+
+def gguf_file(
+    path: Path, tensors: dict[str, Tensor], kind: str, shapes: dict[str, tuple[int, ...]] | None = None
+) -> Path:
+    """A file in which every matrix is in this type, and all else in fp32."""
+    gguf = pytest.importorskip("gguf")
+    quants = pytest.importorskip("gguf.quants")
+    writer = gguf.GGUFWriter(path, "flux")
+    for name, shape in (shapes or {}).items():
+        writer.add_array(f"comfy.gguf.orig_shape.{name}", [int(length) for length in shape])
+    for name, tensor in tensors.items():
+        wanted = gguf.GGMLQuantizationType[kind if tensor.dim() > 1 else "F32"]
+        writer.add_tensor(name, quants.quantize(tensor.float().numpy(), wanted), raw_dtype=wanted)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("F32", 0.0), ("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 2e-2), ("Q4_0", 0.3)]
+)
+def test_gguf_is_multiplied_out(tmp_path: Path, kind: str, error: float) -> None:
+    drawn = {"a.weight": torch.randn(3, 64, generator=torch.Generator().manual_seed(0)), "a.bias": torch.ones(3)}
+    path = gguf_file(tmp_path / "größe \N{ARTIST PALETTE}.gguf", drawn, kind)
+    header, tensors = containers.read_header(path), containers.tensors(path)
+    assert {name: entry.shape for name, entry in header.entries.items()} == {"a.weight": (3, 64), "a.bias": (3,)}
+    assert (header.entries["a.weight"].dtype, header.entries["a.bias"].dtype) == (kind, "F32")
+    assert float((tensors["a.weight"] - drawn["a.weight"]).abs().max()) <= error
+    assert torch.equal(tensors["a.bias"], drawn["a.bias"])
+    tensors["a.weight"].add_(1)  # a copy of one's own
+    assert float((tensors["a.weight"] - drawn["a.weight"]).abs().max()) <= error
+
+
+def test_a_tensor_that_was_reshaped_gets_its_shape_back(tmp_path: Path) -> None:
+    convolution = torch.arange(64, dtype=torch.float32).reshape(2, 32)
+    path = gguf_file(tmp_path / "a.gguf", {"a": convolution}, "F32", {"a": (2, 8, 2, 2)})
+    assert containers.read_header(path).entries["a"].shape == (2, 8, 2, 2)
+    assert torch.equal(containers.tensors(path)["a"], convolution.reshape(2, 8, 2, 2))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (0, 64), (1 << 30, 1 << 30)])
+def test_a_gguf_header_that_lies_about_shapes_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = gguf_file(tmp_path / "a.gguf", {"a": torch.ones(2, 32)}, "F32", {"a": shape})
+    with pytest.raises(FileProblem, match="damaged"):
+        containers.read_header(path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 40, 200, -8])
+def test_a_gguf_file_that_is_cut_off_is_one_sentence(tmp_path: Path, kept: int) -> None:
+    path = gguf_file(tmp_path / "a.gguf", {"a": torch.ones(2, 32)}, "F32")
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(FileProblem):
+        containers.read_header(path)
+
+
+def test_without_its_package_gguf_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtra) as problem:
+        containers.read_header(tmp_path / "a.gguf")
+    assert problem.value.fix == 'pip install "velatura[gguf]"'
+
+
+def test_what_pytorch_writes_is_not_compressed(tmp_path: Path) -> None:
+    """Else the check of sizes would refuse real files."""
+    torch.save(WEIGHTS, buffer := io.BytesIO())
+    with zipfile.ZipFile(buffer) as archive:
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
