@@ -137,7 +137,7 @@ def test_a_run_whose_base_has_changed_does_not_go_on(make_project: MakeProject, 
     name = "conv_out.bias"
     tensors[name] = tensorfile.raw(tensorfile.as_float32(tensors[name]) + 1)
     path.write_bytes(tensorfile.to_bytes(tensors))
-    with pytest.raises(RunError, match="base"):
+    with pytest.raises(VelaturaError, match="base"):
         until_judged(api.train(run.path))
     assert steps_done(until_judged(api.train(project))) == [1, 2, 3, 4]
     assert len(runs.runs_of(project)) == 2
