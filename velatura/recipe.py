@@ -85,8 +85,9 @@ class TrainSettings(Settings):
     """Decoupled weight decay of AdamW."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; longer ones are shortened to it."""
-    min_snr: float | None = Field(default=5.0, gt=0)
-    """Gamma of the min-SNR weighting (Hang et al. 2023); "none": every noise level counts the same."""
+    min_snr: float | None = Field(default=None, ge=0)
+    """Gamma of the min-SNR weighting (Hang et al. 2023); 0: every noise level counts the same; "none": what suits
+    the base, 5 where it predicts noise or v, 0 where it is a flow."""
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of the samples trained without their caption."""
     seed: int = Field(default=1, ge=0)

@@ -55,5 +55,6 @@ def test_min_snr_weighs_each_sample_as_its_paper_says(model: Model, batch: Batch
 
 @torch.no_grad()
 def test_without_min_snr_every_noise_level_counts_the_same(model: Model, batch: Batch) -> None:
-    assert float(loss(model, batch, min_snr=None)) == pytest.approx(float(errors(model, batch).mean()))
+    for off in (None, 0.0):
+        assert float(loss(model, batch, min_snr=off)) == pytest.approx(float(errors(model, batch).mean()))
     assert float(loss(model, batch, min_snr=1.0)) != pytest.approx(float(loss(model, batch, min_snr=None)), rel=0.05)

@@ -186,7 +186,10 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
 
     base = recipe.base.model_copy(update={"sha256": model.hash})
     dataset = recipe.dataset.model_copy(update={"resolution": recipe.dataset.resolution or model.resolution})
-    settings = recipe.train.model_copy(update={"threads": threads})
+    gamma = recipe.train.min_snr
+    if gamma is None:
+        gamma = 0.0 if model.objective.kind == "flow" else 5.0
+    settings = recipe.train.model_copy(update={"threads": threads, "min_snr": gamma})
     how = sampling(recipe, model)
     painting = {
         "sampling_steps": how.steps,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def restore(base: Path, state: Path) -> None:
     _write(state / "denoiser", steps, made["samples"], {**trained, "averaged": trained})
 
 
-def _filled(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _filled(network: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = network.state_dict()
     return {key: weights[key].float() if key in weights else value for key, value in state.items()}
 

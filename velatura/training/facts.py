@@ -65,7 +65,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             warmup_steps=settings.warmup,
             max_grad_norm=settings.clip,
             seed=settings.seed,
-            min_snr_gamma=settings.min_snr,
+            min_snr_gamma=settings.min_snr or None,
             dataset_name=pictures.dataset.folder.name,
             train_images=len(pictures.train),
             held_out_images=len(pictures.held_out),

@@ -21,7 +21,10 @@ def errors(model: Model, batch: Batch) -> Tensor:
 
 
 def loss(model: Model, batch: Batch, *, min_snr: float | None) -> Tensor:
-    """The batch's weighted mean error, a scalar. Source of the weight: Hang et al. 2023, arXiv:2303.09556."""
-    weight_B = model.objective.loss_weight(batch.sigma_B, min_snr)
+    """The batch's weighted mean error, a scalar; without a gamma, or at 0, every noise level counts the same.
+
+    Source of the weight: Hang et al. 2023, arXiv:2303.09556.
+    """
+    weight_B = model.objective.loss_weight(batch.sigma_B, min_snr or None)
     error_B = errors(model, batch)
     return (error_B * weight_B.to(error_B.dtype).to(error_B.device)).mean()
