@@ -249,7 +249,7 @@ def load_base(source: BaseFiles | Path, *, policy: MemoryPolicy | None = None, s
     base = locate(source if isinstance(source, BaseFiles) else BaseFiles(source))
     model = family(base.variant.family).load(base, policy=policy or MemoryPolicy())
     unused = [
-        f"{len(names)} keys in the files of the {part} have no place in its network: {listed(names)}"
+        f"the files of the {part} hold what its network has no place for: {listed(names)}"
         for part, names in model.unused.items()
         if names
     ]

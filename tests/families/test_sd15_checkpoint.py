@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests import tiny
 from velatura import api, bases, randomness, tensorfile
+from velatura.bases import BaseFiles
 from velatura.errors import FileProblem, ModelError
 from velatura.families.sd15 import configuration
 from velatura.families.sd15.model import FAMILY
@@ -304,6 +305,66 @@ def test_an_inpainting_file_and_a_damaged_one_are_refused(
     change(single, lambda tensors: tensors.update(wide))
     with pytest.raises(ModelError, match="inpainting"):
         load_base(single)
+
+
+# --- files in other formats ------------------------------------------------------------------
+
+
+def beside(single: Path, base: Path) -> None:
+    """The base's tokenizer, where a file that holds none looks for it."""
+    shutil.copytree(base / "tokenizer", single.parent / "tokenizer")
+
+
+def tensors_of(single: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in containers.tensors(single).items()}
+
+
+def test_a_pickled_checkpoint_is_the_same_base(
+    model: Model, base: Path, single: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = single.with_suffix(".ckpt")
+    torch.save({"state_dict": tensors_of(single), "global_step": 840_000}, path)
+    published_size(monkeypatch, single)
+    beside(single, base)
+    single.unlink()
+    loaded = load_base(path)
+    assert same(loaded, model)
+    assert loaded.notes == ()
+    assert loaded.hash == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_denoiser_in_gguf_with_the_other_parts_from_files_is_the_same_base(
+    model: Model, base: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "denoiser-F32.gguf"
+    writer = gguf.GGUFWriter(path, "sd1")
+    prefix = "model.diffusion_model."
+    for name, tensor in tensors_of(single).items():
+        if name.startswith(prefix):
+            writer.add_tensor(name.removeprefix(prefix), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    published_size(monkeypatch, single)
+    beside(single, base)
+    loaded = load_base(BaseFiles(path, vae=single, text_encoders=(single,)))
+    assert same(loaded, model)
+    assert all(torch.equal(loaded.pristine[name], tensor) for name, tensor in model.pristine.items())
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_autoencoder_in_diffusers_names_is_taken(
+    model: Model, base: Path, single: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """As it lies in a folder of diffusers', and as people give it beside a checkpoint."""
+    published_size(monkeypatch, single)
+    beside(single, base)
+    if alone:
+        change(single, lambda held: [held.pop(name) for name in list(held) if name.startswith("first_stage_model.")])
+    (vae,) = (base / "vae").glob("*.safetensors")
+    assert same(load_base(BaseFiles(single, vae=vae)), model)
 
 
 # --- the tokenizer of a file that has none ---------------------------------------------------

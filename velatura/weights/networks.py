@@ -112,7 +112,7 @@ def fill(
         else:
             holder.register_buffer(last, filled)
     if misshapen:
-        raise _misfit(part, listed(misshapen), where)
+        raise _misfit(part, listed(sorted(misshapen)), where)
     for module in network.modules():
         positions = getattr(module, COUNTED, None)
         if isinstance(positions, Tensor):

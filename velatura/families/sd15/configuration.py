@@ -17,6 +17,9 @@ from velatura.weights.containers import read_header
 from velatura.weights.parts import PartKind, Sign
 from velatura.weights.source import BaseFolder
 
+FOUR_CHANNELS = ("decoder.conv_in.weight", (None, 4, 3, 3))
+"""What tells its autoencoder from that of FLUX.1, which has the same names and 16 channels."""
+
 PARTS = (
     PartKind(
         "denoiser",
@@ -35,8 +38,10 @@ PARTS = (
         "vae",
         "vae",
         "autoencoder (VAE)",
-        # that of FLUX.1 has the same names, and 16 channels
-        (Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=("decoder.conv_in.weight", (None, 4, 3, 3))),),
+        (
+            Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=FOUR_CHANNELS),
+            Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=FOUR_CHANNELS),
+        ),
         "--vae FILE",
     ),
 )
