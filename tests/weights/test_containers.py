@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import sys
 import zipfile
 from collections.abc import Callable
@@ -211,6 +212,21 @@ def test_a_tensor_that_was_reshaped_gets_its_shape_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(5, 5), (0, 64), (1 << 30, 1 << 30)])
 def test_a_gguf_header_that_lies_about_shapes_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = gguf_file(tmp_path / "a.gguf", {"a": torch.ones(2, 32)}, "F32", {"a": shape})
+    with pytest.raises(FileProblem, match="damaged"):
+        containers.read_header(path)
+
+
+@pytest.mark.parametrize("lie", ["an array", "a text", "the fields", "the tensors"])
+def test_a_gguf_header_that_counts_beyond_the_file_is_refused_at_once(tmp_path: Path, lie: str) -> None:
+    pytest.importorskip("gguf")
+    many, array, text, byte = (1 << 60), 9, 8, 0
+    fields, tensors = {"the fields": (many, 0), "the tensors": (0, many)}.get(lie, (1, 0))
+    data = b"GGUF" + struct.pack("<IQQ", 3, tensors, fields)
+    if lie == "an array":
+        data += struct.pack("<Q1sIIQ", 1, b"a", array, byte, many)
+    elif lie == "a text":
+        data += struct.pack("<Q1sIQ", 1, b"a", text, many)
+    (path := tmp_path / "a.gguf").write_bytes(data + b"\0" * 64)
     with pytest.raises(FileProblem, match="damaged"):
         containers.read_header(path)
 

@@ -52,7 +52,7 @@ class Dequantised(Mapping[str, "Tensor"]):
     def __init__(self, path: Path) -> None:
         """Map the file and read what it holds."""
         try:
-            from gguf import GGUFReader
+            reader_class = _bounded()
         except ImportError as error:
             raise MissingExtra(
                 "GGUF files need a package that is not installed", where=path, fix='pip install "velatura[gguf]"'
@@ -60,7 +60,7 @@ class Dequantised(Mapping[str, "Tensor"]):
         self.path = path
         try:
             with disk_problems(path):
-                reader = GGUFReader(path)
+                reader = reader_class(path)
             self._tensors: dict[str, Any] = {str(one.name): one for one in reader.tensors}
             shapes = {name: _shape(reader, one) for name, one in self._tensors.items()}
             self.header = Header(
@@ -95,6 +95,20 @@ class Dequantised(Mapping[str, "Tensor"]):
     def __len__(self) -> int:
         """How many there are."""
         return len(self._tensors)
+
+
+def _bounded() -> Any:
+    """The package's reader, which for a count that is larger than the file would go on counting behind its end."""
+    from gguf import GGUFReader
+
+    class Bounded(GGUFReader):  # type: ignore[misc, unused-ignore]
+        def _get(self, offset: int, dtype: Any, count: int = 1, *more: Any, **named: Any) -> Any:
+            found = super()._get(offset, dtype, count, *more, **named)
+            if len(found) < int(count):
+                raise ValueError("the file ends here")
+            return found
+
+    return Bounded
 
 
 def _shape(reader: Any, held: Any) -> tuple[int, ...]:
