@@ -123,7 +123,7 @@ from velatura.cli import main
 for package in (velatura.cli, velatura.dataset, velatura.doctor):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-for name in ("api", "brief", "files", "project", "recipe", "run", "schema", "settings", "tensorfile", "bases", "inventory"):
+for name in "api bases brief files inventory project recipe run schema settings tensorfile".split():
     importlib.import_module(f"velatura.{name}")
 os.chdir(sys.argv[1])
 assert main(["new", "ink", "--images", sys.argv[2]]) == 0
