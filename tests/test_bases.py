@@ -14,7 +14,12 @@ from velatura.bases import BaseFiles
 from velatura.errors import FileProblem, ModelError, SettingsError, VelaturaError
 from velatura.weights import search
 
-WITHOUT_VAE = sparse.without(sparse.SD15, "first_stage_model.")
+WITHOUT_VAE = {
+    **{f"model.diffusion_model.{name}": told for name, told in sparse.FLUX.items()},
+    **{f"text_encoders.clip_l.transformer.{name}": told for name, told in sparse.CLIP_L.items()},
+    **{f"text_encoders.t5xxl.transformer.{name}": told for name, told in sparse.T5.items()},
+}
+"""FLUX.1-dev in one file, but for its autoencoder."""
 
 
 def configure(home: Path, **folders: Path) -> None:
@@ -36,9 +41,9 @@ def vaes(home: Path, tmp_path: Path) -> Path:
 
 
 def test_a_part_that_no_given_file_holds_is_found_by_its_header(lacking: Path, vaes: Path) -> None:
-    sparse.write(vaes / "ae.safetensors", sparse.vae(16))  # FLUX.1's, which does not fit
+    sparse.write(vaes / "kl.safetensors", sparse.vae(4))  # Stable Diffusion's, which does not fit
     sparse.write(vaes / "clip_l.safetensors", sparse.CLIP_L)
-    right = sparse.write(vaes / "a folder" / "kl f8 \N{ARTIST PALETTE}.safetensors", sparse.vae(4))
+    right = sparse.write(vaes / "a folder" / "ae \N{ARTIST PALETTE}.safetensors", sparse.vae(16))
 
     base = bases.locate(BaseFiles(lacking))
 
@@ -48,8 +53,8 @@ def test_a_part_that_no_given_file_holds_is_found_by_its_header(lacking: Path, v
 
 def test_a_file_that_is_named_comes_before_what_could_be_found(lacking: Path, vaes: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        sparse.write(vaes / f"{name}.safetensors", sparse.vae(4))
-    own = sparse.write(tmp_path / "own.safetensors", sparse.vae(4))
+        sparse.write(vaes / f"{name}.safetensors", sparse.vae(16))
+    own = sparse.write(tmp_path / "own.safetensors", sparse.vae(16))
 
     base = bases.locate(BaseFiles(lacking, vae=own))
 
@@ -57,7 +62,7 @@ def test_a_file_that_is_named_comes_before_what_could_be_found(lacking: Path, va
 
 
 def test_several_files_with_the_part_are_named_and_none_is_taken(lacking: Path, vaes: Path) -> None:
-    both = [sparse.write(vaes / place / "kl.safetensors", sparse.vae(4)) for place in ("a", "b")]
+    both = [sparse.write(vaes / place / "kl.safetensors", sparse.vae(16)) for place in ("a", "b")]
 
     with pytest.raises(ModelError, match=r"holds no autoencoder.*2 files in your folders do") as problem:
         bases.locate(BaseFiles(lacking))
@@ -69,8 +74,9 @@ def test_several_files_with_the_part_are_named_and_none_is_taken(lacking: Path, 
 def test_a_whole_checkpoint_is_no_source_of_parts_and_other_folders_are_not_searched(
     lacking: Path, vaes: Path, tmp_path: Path
 ) -> None:
-    sparse.write(tmp_path / "bases" / "whole.safetensors", sparse.SD15)
-    sparse.write(tmp_path / "elsewhere" / "kl.safetensors", sparse.vae(4))
+    whole = {**WITHOUT_VAE, **{f"vae.{name}": told for name, told in sparse.vae(16).items()}}
+    sparse.write(tmp_path / "bases" / "whole.safetensors", whole)
+    sparse.write(tmp_path / "elsewhere" / "kl.safetensors", sparse.vae(16))
 
     with pytest.raises(ModelError, match="this checkpoint holds no autoencoder") as problem:
         bases.locate(BaseFiles(lacking))
@@ -79,13 +85,26 @@ def test_a_whole_checkpoint_is_no_source_of_parts_and_other_folders_are_not_sear
 
 
 def test_one_file_under_two_names_is_one_candidate(lacking: Path, vaes: Path) -> None:
-    path = sparse.write(vaes / "kl.safetensors", sparse.vae(4))
+    path = sparse.write(vaes / "kl.safetensors", sparse.vae(16))
     try:
         (vaes / "the same.safetensors").symlink_to(path)
     except OSError:
         pytest.skip("this system makes no links")
 
     assert bases.locate(BaseFiles(lacking)).parts["vae"].files[0].resolve() == path
+
+
+def test_an_autoencoder_that_looks_like_another_family_s_is_named_and_not_taken(vaes: Path, tmp_path: Path) -> None:
+    """Those of Stable Diffusion 1.5 and SDXL differ in their scale alone, which no header tells."""
+    file = sparse.write(tmp_path / "dream.safetensors", sparse.without(sparse.SD15, "first_stage_model."))
+    found = sparse.write(vaes / "kl.safetensors", sparse.vae(4))
+
+    with pytest.raises(ModelError, match=r"holds no autoencoder.*and another family's looks the same") as problem:
+        bases.locate(BaseFiles(file))
+
+    assert str(found) in problem.value.what
+    assert problem.value.fix == "name the right one with --vae FILE"
+    assert bases.locate(BaseFiles(file, vae=found)).parts["vae"].files == (found,)
 
 
 def test_a_denoiser_alone_is_completed_from_three_files(home: Path, tmp_path: Path) -> None:
@@ -112,13 +131,13 @@ def test_damaged_files_in_the_folders_are_no_candidates(lacking: Path, vaes: Pat
     for number, data in enumerate((b"", b"\xff" * 64, (64).to_bytes(8, "little") + b"{" * 64)):
         (vaes / f"{number}.safetensors").write_bytes(data)
     (vaes / "notes.txt").write_text("no weights")
-    right = sparse.write(vaes / "kl.safetensors", sparse.vae(4))
+    right = sparse.write(vaes / "kl.safetensors", sparse.vae(16))
 
     assert bases.locate(BaseFiles(lacking)).parts["vae"].files == (right,)
 
 
 def test_headers_of_the_folders_are_read_once(lacking: Path, vaes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sparse.write(vaes / "kl.safetensors", sparse.vae(4))
+    sparse.write(vaes / "kl.safetensors", sparse.vae(16))
     bases.locate(BaseFiles(lacking))
     monkeypatch.setattr(search, "read_header", lambda _: pytest.fail("was read again"))
     bases.locate(BaseFiles(lacking))
@@ -175,8 +194,7 @@ LIES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_header_that_lies_is_refused_in_one_sentence(tmp_path: Path, lie: str) -> None:
-    small = {name: (kind, shape) for name, (kind, shape) in WITHOUT_VAE.items()}
-    path = sparse.write(tmp_path / "dream.safetensors", small)
+    path = sparse.write(tmp_path / "dream.safetensors", sparse.SD15)
     data = path.read_bytes()
     changed = LIES[lie](data)
     assert changed != data

@@ -199,14 +199,17 @@ def _in_file(path: Path, wanted: Mapping[str, PartKind]) -> dict[str, PartFiles]
 
 
 def _searched(kind: PartKind, files: BaseFiles, family: str) -> PartFiles:
-    """The part in the only file of the user's folders that holds it."""
+    """The part in the only file of the user's folders that holds it; never one that might be another family's."""
     found = candidates(kind, family) if kind.option else []
-    if len(found) == 1:
+    if len(found) == 1 and not kind.ambiguous:
         return found[0]
     if found:
         names = ", ".join(sorted(str(place.files[0]) for place in found))
+        which = f"{len(found)} files in your folders do"
+        if kind.ambiguous:
+            which = "another family's looks the same as those in your folders"
         raise ModelError(
-            f"this checkpoint holds no {kind.title}, and {len(found)} files in your folders do: {names}",
+            f"this checkpoint holds no {kind.title}, and {which}: {names}",
             where=files.model,
             fix=f"name the right one with {kind.option}",
         )

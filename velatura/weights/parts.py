@@ -47,6 +47,8 @@ class PartKind:
     signs: tuple[Sign, ...]
     option: str = ""
     """How it is given where the base's own file lacks it, as in "--vae FILE"."""
+    ambiguous: bool = False
+    """Another family's looks the same and is wrong, so one that is found in the user's folders is not just taken."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ PARTS = (
             Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=FOUR_CHANNELS),
         ),
         "--vae FILE",
+        ambiguous=True,
     ),
 )
 
