@@ -233,3 +233,44 @@ def test_the_hash_of_a_folder_counts_every_part(tmp_path: Path) -> None:
     assert bases.find("pocket", sha256=whole) == folder
     with pytest.raises(ModelError, match="not the base"):
         bases.find("pocket", sha256=settings.file_hash(next(folder.model.rglob("*.safetensors"))))
+
+
+def test_a_folder_describes_a_base_of_several_files(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bases" / "my flux"
+    configure(home, bases=tmp_path / "bases")
+    sparse.write(folder / "flux1-dev.safetensors", sparse.FLUX)
+    sparse.write(folder / "parts" / "ae.safetensors", sparse.vae(16))
+    clip = sparse.write(folder / "clip.safetensors", sparse.CLIP_L)
+    t5 = sparse.write(tmp_path / "t5.safetensors", sparse.T5)
+    (folder / "base.toml").write_text(
+        "model = 'flux1-dev.safetensors'\nvae = 'parts/ae.safetensors'\n"
+        f"text_encoders = ['clip.safetensors', '{t5}']\n",
+        encoding="utf-8",
+    )
+
+    expected = BaseFiles(folder / "flux1-dev.safetensors", folder / "parts" / "ae.safetensors", (clip, t5))
+    for name in ("my flux", str(folder), str(folder / "base.toml")):
+        assert bases.find(name) == expected, name
+    assert bases.find("my flux", vae=str(t5)).vae == t5
+    assert bases.locate(expected).variant.family == "flux1"
+    assert settings.list_bases() == [folder]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("modell = 'a'", "unknown setting modell .*did you mean model"),
+        ("vae = 'ae.safetensors'", "model must name the file with the denoiser"),
+        ("model = 'not there.safetensors'", "model must name the file with the denoiser"),
+        ("model = 3", "model is not as it should be"),
+        ("text_encoders = 'clip'", "text_encoders is not as it should be"),
+        ("model = [", "is not valid TOML"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_one_sentence(
+    home: Path, tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "base.toml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(VelaturaError, match=sentence):
+        bases.find(str(tmp_path))

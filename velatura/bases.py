@@ -1,10 +1,10 @@
 """Which family a base model belongs to, its size, and where its parts lie: from settings and headers, without torch.
 
-A base is a diffusers folder (also one in the Hugging Face cache), one checkpoint file, or a file with files for the
-parts that it lacks; those that are not named are looked for in the user's folders. A family is
-one package of `velatura.families`, with the same file names in each. Of these, `recognise`
-(`recognise(files)`) and `configuration` (`PARTS`, `read(base).resolution`) answer here, and `model` (`FAMILY`)
-is what `velatura.family` loads.
+A base is a diffusers folder (also one in the Hugging Face cache), one checkpoint file, a file with files for the parts
+that it lacks, or a folder whose `base.toml` names them; parts that are not named are looked for in the user's folders.
+A family is one package of `velatura.families`, with the same file names in each. Of these, `recognise`
+(`recognise(source)`) and `configuration` (`PARTS`, `read(base).resolution`) answer here, and `model` (`FAMILY`) is
+what `velatura.family` loads.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from velatura import settings
-from velatura.errors import ModelError
+from velatura import schema, settings
+from velatura.errors import ModelError, SettingsError, nearest
 from velatura.weights import hub, parts, search
 from velatura.weights.containers import read_header
 from velatura.weights.parts import PartFiles, PartKind
@@ -29,6 +29,10 @@ FAMILIES = {
     "z_image": "velatura.families.z_image",
 }
 """Name of a family -> its package."""
+
+
+DESCRIBED = {"model": '"FILE"', "vae": '"FILE"', "text_encoders": '["FILE", "FILE"]'}
+"""What a `base.toml` may say, and how."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,12 @@ def find(
         found = hub.find(model, fetch=fetch)
     else:
         found = settings.find_base(model, beside=beside, sha256=sha256)
-    files = BaseFiles(
-        found,
-        settings.find_part(vae, "vaes", beside=beside) if vae else None,
-        tuple(settings.find_part(one, "text_encoders", beside=beside) for one in text_encoders),
-    )
+    files = described(found)
+    if vae:
+        files = replace(files, vae=settings.find_part(vae, "vaes", beside=beside))
+    if text_encoders:
+        told = tuple(settings.find_part(one, "text_encoders", beside=beside) for one in text_encoders)
+        files = replace(files, text_encoders=told)
     if sha256 and (other := base_hash(locate(files))) != sha256:
         raise ModelError(
             f"this is not the base that is asked for: its sha256 begins with {other[:10]}, not with {sha256[:10]}",
@@ -111,6 +116,39 @@ def find(
             fix="name the right one in base.model, or take base.sha256 out of the recipe",
         )
     return files
+
+
+def described(path: Path) -> BaseFiles:
+    """The files of the base at this place: itself, or what the `base.toml` there says.
+
+    That file names `model`, and where they are files of their own `vae` and `text_encoders`; relative paths
+    count from its folder.
+
+    Raises:
+        RecipeError: `base.toml` is no TOML.
+        SettingsError: it says something else, or names files that are not there.
+    """
+    place = path if path.is_file() else path / settings.BASE_FILE
+    if place.name != settings.BASE_FILE or (path / settings.INDEX).exists() or not place.exists():
+        return BaseFiles(path)
+    told = schema.read_tree(place, what="description of the base")
+    for key, kind in (*((key, None) for key in told), ("model", str), ("vae", str), ("text_encoders", list)):
+        if kind is None and key not in DESCRIBED:
+            close = nearest(key, list(DESCRIBED))
+            raise SettingsError(
+                f"unknown setting {key}", where=place, fix=f"did you mean {close}?" if close else "remove it"
+            )
+        if kind is not None and not isinstance(told.get(key, kind()), kind):
+            raise SettingsError(f"{key} is not as it should be", where=place, fix=f"write {key} = {DESCRIBED[key]}")
+    model = settings.base_at(told.get("model", ""), beside=place.parent) if told.get("model") else None
+    if model is None or model.is_dir():
+        raise SettingsError("model must name the file with the denoiser", where=place, fix="mend its path")
+    vae, texts = told.get("vae", ""), told.get("text_encoders", [])
+    return BaseFiles(
+        model,
+        settings.find_part(vae, "vaes", beside=place.parent) if vae else None,
+        tuple(settings.find_part(str(one), "text_encoders", beside=place.parent) for one in texts),
+    )
 
 
 def recognise(files: BaseFiles) -> Variant:

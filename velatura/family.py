@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from velatura.adapters.formats import KeyMap
 from velatura.adapters.layers import places as layer_places
-from velatura.bases import FAMILIES, Base, BaseFiles, Variant, locate
+from velatura.bases import FAMILIES, Base, BaseFiles, Variant, described, locate
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.text.weighted import WeightedText
@@ -246,7 +246,7 @@ def load_base(source: BaseFiles | Path, *, policy: MemoryPolicy | None = None, s
     Raises:
         ModelError: no family knows it, a part is missing, or it is damaged.
     """
-    base = locate(source if isinstance(source, BaseFiles) else BaseFiles(source))
+    base = locate(source if isinstance(source, BaseFiles) else described(source))
     model = family(base.variant.family).load(base, policy=policy or MemoryPolicy())
     unused = [
         f"the files of the {part} hold what its network has no place for: {listed(names)}"

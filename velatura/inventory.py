@@ -133,7 +133,7 @@ def every() -> list[BaseFound]:
 
 def _folder(path: Path, name: str = "") -> BaseFound:
     try:
-        return examine(BaseFiles(path), name=name)
+        return examine(bases.described(path), name=name or settings.base_name(path))
     except VelaturaError as error:
         return BaseFound(name or settings.base_name(path), str(path), problem=error.what)
 

@@ -43,6 +43,9 @@ FOLDERS = ("bases", "loras", "vaes", "text_encoders", "embeddings")
 INDEX = "model_index.json"
 """The file by which a folder is known as a base in diffusers' form."""
 
+BASE_FILE = "base.toml"
+"""Names the files of a base that lies in several, in a folder of its own."""
+
 
 @dataclass(frozen=True)
 class UserSettings:
@@ -147,7 +150,7 @@ def _expanded(name: str) -> Path:
 def base_at(name: str, *, beside: Path | None = None) -> Path | None:
     """The file or folder at a base's path, or the built-in base of this name; None where there is neither."""
     for candidate in (_expanded(name), *([beside / name] if beside else [])):
-        if (candidate.is_dir() and (candidate / INDEX).exists()) or candidate.is_file():
+        if candidate.is_file() or any((candidate / name).is_file() for name in (INDEX, BASE_FILE)):
             return candidate
     return BUILT_IN_BASES.get(name)
 
@@ -247,7 +250,7 @@ def _walk(place: Path, endings: tuple[str, ...]) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(folder.resolve())
-        if INDEX in names:
+        if INDEX in names or BASE_FILE in names:
             below.clear()
             yield folder
             continue

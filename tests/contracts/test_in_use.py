@@ -1,0 +1,65 @@
+"""What every family must hold in use: trained, stopped and gone on with, painted with what the preview showed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import tiny
+from velatura import api, tensorfile
+from velatura.bases import FAMILIES
+from velatura.events import Checkpoint
+from velatura.generation.contact import contact_sheet
+from velatura.run import runs_of
+
+PROMPT = "a red boat at night"
+TOLD = (
+    "train.steps=2",
+    "checkpoints.every=1",
+    "validation.strata=2",
+    "adapter.targets=['attention']",
+    f"samples.prompts=['{PROMPT}']",
+)
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    written: Path = tiny.BASES[request.param](tmp_path_factory.mktemp(request.param))
+    return written
+
+
+def trained(folder: Path, base: Path, *, stopped: bool) -> Path:
+    """A project trained to its end; where it is stopped, right after its first checkpoint, and gone on with."""
+    project = tiny.project(folder, base, *TOLD, pictures=5)
+    if stopped:
+        for event in (events := api.train(project)):
+            if isinstance(event, Checkpoint):
+                break
+        events.close()  # type: ignore[attr-defined]
+        assert len(runs_of(project)[0].checkpoints()) == 1
+    list(api.train(project))
+    return project
+
+
+def test_a_training_that_was_stopped_ends_in_the_same_file_and_paints_what_its_preview_showed(
+    base: Path, tmp_path: Path
+) -> None:
+    whole = trained(tmp_path / "whole", base, stopped=False)
+    gone_on = trained(tmp_path / "gone on", base, stopped=True)
+
+    (one,), (other,) = ((project / "loras").glob("*.safetensors") for project in (whole, gone_on))
+    assert one.read_bytes() == other.read_bytes()
+    assert any(np.abs(tensorfile.as_float32(tensor)).max() > 0 for tensor in tensorfile.read(one)[0].values())
+
+    (run,) = runs_of(whole)
+    last = run.checkpoints()[-1]
+    request = api.GenerateRequest(
+        PROMPT, base=str(base), loras=(str(last.adapter),), seed=run.recipe.samples.seed, steps=2, out=tmp_path / "own"
+    )
+    list(api.generate(request))
+    (painted,) = (tmp_path / "own").glob("*.png")
+    with Image.open(painted) as ours, Image.open(run.path / "samples" / f"step-{last.step:06d}.png") as preview:
+        assert np.array_equal(np.asarray(contact_sheet([ours], columns=1)), np.asarray(preview))
