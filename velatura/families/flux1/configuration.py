@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from velatura.bases import Base
+from velatura.configuration import Configuration, scheduler_of, settings_of
 from velatura.tensorfile import Header
 from velatura.weights import parts
 from velatura.weights.containers import read_header
 from velatura.weights.parts import PartKind, Sign
-from velatura.weights.source import BaseFolder
-
-SIXTEEN_CHANNELS = ("decoder.conv_in.weight", (None, 16, 3, 3))
-"""By this its autoencoder is told from those of Stable Diffusion and of SDXL."""
+from velatura.weights.published import CLIP_L, FLUX_AUTOENCODER, autoencoder, clip_text_encoder
 
 PARTS = (
     PartKind(
@@ -28,13 +26,7 @@ PARTS = (
         # Chroma and FLUX.2 have the same blocks, but no modulation in each of them
         (Sign(r"double_blocks\.0\.img_mod\.lin\.weight", shape=(18432, 3072)),),
     ),
-    PartKind(
-        "text_encoder",
-        "text_encoder",
-        "text encoder (CLIP-L)",
-        (Sign(r"(text_model\.)?encoder\.layers\.0\.self_attn\.q_proj\.weight", shape=(768, 768)),),
-        "--text-encoder FILE",
-    ),
+    clip_text_encoder("text_encoder", "text encoder (CLIP-L)", width=768),
     PartKind(
         "text_encoder_2",
         "text_encoder_2",
@@ -42,16 +34,7 @@ PARTS = (
         (Sign(r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight", shape=(4096, 4096)),),
         "--text-encoder FILE",
     ),
-    PartKind(
-        "vae",
-        "vae",
-        "autoencoder (VAE)",
-        (
-            Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=SIXTEEN_CHANNELS),
-            Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=SIXTEEN_CHANNELS),
-        ),
-        "--vae FILE",
-    ),
+    autoencoder(channels=16),
 )
 
 CLASSES = {
@@ -78,35 +61,9 @@ TRANSFORMER: dict[str, Any] = {
 }
 """The denoiser of FLUX.1-dev; schnell's has no guidance."""
 
-VAE: dict[str, Any] = {
-    "sample_size": 1024,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 16,
-    "norm_num_groups": 32,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "scaling_factor": 0.3611,
-    "shift_factor": 0.1159,
-    "use_quant_conv": False,
-    "use_post_quant_conv": False,
-}
+VAE = FLUX_AUTOENCODER
 
-TEXT_ENCODER: dict[str, Any] = {
-    "vocab_size": 49408,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "projection_dim": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "bos_token_id": 49406,
-    "eos_token_id": 49407,
-    "pad_token_id": 49407,
-}
-"""That of CLIP ViT-L/14."""
+TEXT_ENCODER = CLIP_L
 
 TEXT_ENCODER_2: dict[str, Any] = {
     "vocab_size": 32128,
@@ -141,12 +98,8 @@ SCHEDULERS: dict[bool, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Configuration:
+class FluxConfiguration(Configuration):
     """The settings of a base's parts."""
-
-    parts: dict[str, dict[str, Any]]
-    """By the names of `PARTS`."""
-    scheduler: dict[str, Any]
 
     @property
     def guided(self) -> bool:
@@ -154,42 +107,25 @@ class Configuration:
         return bool(self.parts["denoiser"].get("guidance_embeds", False))
 
     @property
-    def latent_factor(self) -> int:
-        """Pixels per latent, in each direction."""
-        factor: int = 2 ** (len(self.parts["vae"]["block_out_channels"]) - 1)
-        return factor
-
-    @property
     def resolution(self) -> int:
         """Side of the square that the base was made for, in pixels."""
         return int(self.parts["vae"].get("sample_size", VAE["sample_size"]))
 
 
-def read(base: Base) -> Configuration:
+def read(base: Base) -> FluxConfiguration:
     """The configuration of a folder or of files; what a file says beside the published one is heeded.
 
     Raises:
         ModelError: a part of it is missing or damaged.
     """
-    if base.source.is_dir():
-        folder = BaseFolder(base.source)
-        found = {kind.name: folder.config(kind.folder) for kind in PARTS}
-        return Configuration(found, folder.config("scheduler", "scheduler_config.json"))
-    found = {}
-    scheduler: Any = None
-    for kind in PARTS:
-        lies = base.parts[kind.name]
+    found = settings_of(base, PUBLISHED)
+    if not base.source.is_dir():
+        lies = base.parts["denoiser"]
         header = read_header(lies.files[0])
-        told = parts.told(header, lies.files[0])
-        settings = told.get(kind.folder) if told else PUBLISHED[kind.name]
-        if not isinstance(settings, dict) or not settings:
-            raise parts.damaged(lies.files[0])
-        found[kind.name] = dict(settings)
-        if kind.name == "denoiser":
-            scheduler = told.get("scheduler")
-            found[kind.name] |= {} if told else counted(header, lies.prefix)
+        if not parts.told(header, lies.files[0]):
+            found["denoiser"] |= counted(header, lies.prefix)
     guided = bool(found["denoiser"].get("guidance_embeds"))
-    return Configuration(found, dict(scheduler) if isinstance(scheduler, dict) else SCHEDULERS[guided])
+    return FluxConfiguration(found, scheduler_of(base, SCHEDULERS[guided]))
 
 
 def counted(header: Header, prefix: str) -> dict[str, Any]:

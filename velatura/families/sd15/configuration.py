@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from velatura.bases import Base
-from velatura.errors import ModelError
-from velatura.tensorfile import Header
+from velatura.configuration import Configuration, scheduler_of, settings_of
 from velatura.weights import parts
 from velatura.weights.containers import read_header
 from velatura.weights.parts import PartKind, Sign
-from velatura.weights.source import BaseFolder
-
-FOUR_CHANNELS = ("decoder.conv_in.weight", (None, 4, 3, 3))
-"""What tells its autoencoder from that of FLUX.1, which has the same names and 16 channels."""
+from velatura.weights.published import (
+    CLIP_L,
+    SCALED_LINEAR,
+    autoencoder,
+    clip_text_encoder,
+    marked,
+    stable_diffusion_autoencoder,
+)
 
 PARTS = (
     PartKind(
@@ -27,24 +30,8 @@ PARTS = (
         "denoiser (UNet)",
         (Sign(r"input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight", shape=(None, 768)),),
     ),
-    PartKind(
-        "text_encoder",
-        "text_encoder",
-        "text encoder (CLIP)",
-        (Sign(r"(text_model\.)?encoder\.layers\.0\.self_attn\.q_proj\.weight", shape=(768, 768)),),
-        "--text-encoder FILE",
-    ),
-    PartKind(
-        "vae",
-        "vae",
-        "autoencoder (VAE)",
-        (
-            Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=FOUR_CHANNELS),
-            Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=FOUR_CHANNELS),
-        ),
-        "--vae FILE",
-        ambiguous=True,
-    ),
+    clip_text_encoder("text_encoder", "text encoder (CLIP)", width=768),
+    autoencoder(channels=4),
 )
 
 CLASSES = {"denoiser": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "vae": "AutoencoderKL"}
@@ -63,50 +50,16 @@ UNET: dict[str, Any] = {
 }
 """The denoiser of Stable Diffusion 1.1 to 1.5 and of everything trained from them."""
 
-VAE: dict[str, Any] = {
-    "_class_name": "AutoencoderKL",
-    "sample_size": 512,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "norm_num_groups": 32,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "scaling_factor": 0.18215,
-}
+VAE = stable_diffusion_autoencoder(sample_size=512, scaling_factor=0.18215)
 
-TEXT_ENCODER: dict[str, Any] = {
-    "vocab_size": 49408,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "projection_dim": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "bos_token_id": 49406,
-    "eos_token_id": 49407,
-    "pad_token_id": 49407,
-}
-"""That of CLIP ViT-L/14."""
+TEXT_ENCODER = CLIP_L
 
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
-}
+PUBLISHED = {"denoiser": UNET, "text_encoder": TEXT_ENCODER, "vae": VAE}
 
 
 @dataclass(frozen=True)
-class Configuration:
+class Sd15Configuration(Configuration):
     """The settings of a base's parts."""
-
-    parts: dict[str, dict[str, Any]]
-    """Of "denoiser", "text_encoder" and "vae"."""
-    scheduler: dict[str, Any]
 
     @property
     def tiny_autoencoder(self) -> bool:
@@ -126,40 +79,18 @@ class Configuration:
         return int(self.parts["denoiser"]["sample_size"]) * self.latent_factor
 
 
-def read(base: Base) -> Configuration:
+def read(base: Base) -> Sd15Configuration:
     """The configuration of a folder or of files; what a file says beside the published one is heeded.
 
     Raises:
         ModelError: a part of it is missing or damaged.
     """
+    found, scheduler = settings_of(base, PUBLISHED), scheduler_of(base, SCALED_LINEAR)
     if base.source.is_dir():
-        folder = BaseFolder(base.source)
-        found = {kind.name: folder.config(kind.folder) for kind in PARTS}
-        return Configuration(found, folder.config("scheduler", "scheduler_config.json"))
+        return Sd15Configuration(found, scheduler)
     header = read_header(base.source)
-    told = parts.told(header, base.source)
-    published = {"denoiser": UNET, "text_encoder": TEXT_ENCODER, "vae": VAE}
-    found = {}
-    for kind in PARTS:
-        own = parts.told(read_header(base.parts[kind.name].files[0]), base.source)
-        settings = own.get(kind.folder, published[kind.name])
-        if not isinstance(settings, dict) or not settings:
-            raise ModelError(
-                f"{parts.CONFIG} in the file's metadata is damaged", where=base.source, fix="fetch the base again"
-            )
-        found[kind.name] = dict(settings)
-    if not told:
+    if not parts.told(header, base.source):
         first = header.entries.get(f"{base.parts['denoiser'].prefix}input_blocks.0.0.weight")
         if first is not None and len(first.shape) == 4:  # 9 channels tell an inpainting base
             found["denoiser"]["in_channels"] = first.shape[1]
-    return Configuration(found, scheduler(header, dict(told.get("scheduler", SCHEDULER))))
-
-
-def scheduler(header: Header, settings: dict[str, Any]) -> dict[str, Any]:
-    """The noise schedule with what a file says of its prediction beside it."""
-    # empty tensors, by which makers of v-prediction checkpoints mark them
-    if "v_pred" in header.entries or header.metadata.get("modelspec.prediction_type") == "v":
-        settings["prediction_type"] = "v_prediction"
-    if "ztsnr" in header.entries:
-        settings["rescale_betas_zero_snr"] = True
-    return settings
+    return Sd15Configuration(found, marked(header, scheduler))

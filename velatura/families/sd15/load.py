@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor
 
-from velatura.bases import Base, base_hash
-from velatura.diffusion.objective import Objective
+from velatura.bases import Base
 from velatura.errors import ModelError
 from velatura.families.sd15 import configuration
-from velatura.families.sd15.configuration import CLASSES, PARTS
-from velatura.family import MemoryPolicy, Model, Pristine
-from velatura.settings import base_name
+from velatura.families.sd15.configuration import CLASSES, VAE, Sd15Configuration
+from velatura.family import MemoryPolicy, Model
+from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
 from velatura.text import clip_files, clip_tokens
+from velatura.text.clip_tokens import ClipTokenizer
 from velatura.weights.layouts import Place, clip, stable_diffusion
-from velatura.weights.networks import build, fill
-from velatura.weights.source import Weights, held
 
 if TYPE_CHECKING:
     from velatura.family import ModelFamily
@@ -32,57 +30,24 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         ModelError: a part is missing, damaged, or of a kind that is not known.
     """
     told = configuration.read(base)
-    vae = told.parts["vae"]
-    _check(told.parts["denoiser"], vae, base)
-    parts: dict[str, nn.Module] = {}
-    weights: dict[str, Weights] = {}
-    unused: dict[str, tuple[str, ...]] = {}
-    for kind in PARTS:
-        part, settings = kind.name, told.parts[kind.name]
-        network = build(
-            settings.get("_class_name", CLASSES[part]) if part == "vae" else CLASSES[part], settings, base.source
-        )
-        weights[part] = _weights(part, network, base)
-        unused[part] = fill(
-            network,
-            weights[part],
-            part=part,
-            where=base.source,
-            device=policy.device,
-            dtype=policy.vae_dtype if part == "vae" else policy.dtype,
-            passed_over=clip.BALLAST if part == "text_encoder" else (),
-        )
-        parts[part] = network
-    if base.source.is_dir():
-        tokenizer = clip_tokens.load(base.source / "tokenizer")
-    else:
-        tokenizer = clip_files.load(base.parts["text_encoder"].files[0], told.parts["text_encoder"])
-    model = Model(
-        family=family,
-        variant=base.variant,
-        name=base_name(base.source),
-        hash=base_hash(base),
-        objective=Objective.from_scheduler(told.scheduler),
-        parts=parts,
-        pristine=Pristine(parts, weights),
-        tokenizers=(tokenizer,),
+    check_autoencoder(told, base, AUTOENCODERS)
+    _check_input(told, base)
+    classes = {**CLASSES, "vae": told.parts["vae"].get("_class_name", CLASSES["vae"])}
+    found = networks(base, classes, told, policy, places=_places, passed_over={"text_encoder": clip.BALLAST})
+    return assembled(
+        family,
+        base,
+        told,
+        found,
+        policy,
         resolution=told.resolution,
-        latent_channels=int(vae["latent_channels"]),
-        latent_factor=told.latent_factor,
-        latent_scale=float(vae.get("scaling_factor", 1.0 if told.tiny_autoencoder else 0.18215)),
-        latent_shift=float(vae.get("shift_factor") or 0.0),
-        policy=policy,
-        unused=unused,
+        scaling_factor=1.0 if told.tiny_autoencoder else VAE["scaling_factor"],
+        tokenizers=(_tokenizer(base, told),),
     )
-    model.freeze()
-    return model
 
 
-def _check(denoiser: Mapping[str, Any], vae: Mapping[str, Any], base: Base) -> None:
-    kind = vae.get("_class_name", AUTOENCODERS[0])
-    if kind not in AUTOENCODERS:
-        raise ModelError(f"the autoencoder of this base is a {kind}", where=base.source, fix=f"use {AUTOENCODERS[0]}")
-    taken, given = denoiser.get("in_channels", 4), vae.get("latent_channels", 4)
+def _check_input(told: Sd15Configuration, base: Base) -> None:
+    taken, given = told.parts["denoiser"].get("in_channels", 4), told.parts["vae"].get("latent_channels", 4)
     if taken != given:
         raise ModelError(
             f"the denoiser takes {taken} channels and the latents have {given}: this is an inpainting base",
@@ -91,15 +56,15 @@ def _check(denoiser: Mapping[str, Any], vae: Mapping[str, Any], base: Base) -> N
         )
 
 
-def _weights(part: str, network: nn.Module, base: Base) -> Weights:
-    """A part's mapped tensors under the names of its network."""
-    lies = base.parts[part]
-    tensors, names = held(lies), list(network.state_dict())
-    places: dict[str, Place]
+def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout: str) -> Mapping[str, Place]:
     if part == "text_encoder":
-        places = clip.transformers(names, tensors)
-    elif lies.layout == "diffusers":
-        places = stable_diffusion.current_autoencoder(tensors) if part == "vae" else {}
-    else:
-        places = stable_diffusion.unet(names) if part == "denoiser" else stable_diffusion.autoencoder(names)
-    return Weights(tensors, places)
+        return clip.transformers(own, keys)
+    if part == "vae":
+        return autoencoder_places(own, keys, layout)
+    return {} if layout == "diffusers" else stable_diffusion.unet(own)
+
+
+def _tokenizer(base: Base, told: Sd15Configuration) -> ClipTokenizer:
+    if base.source.is_dir():
+        return clip_tokens.load(base.source / "tokenizer")
+    return clip_files.load(base.parts["text_encoder"].files[0], told.parts["text_encoder"])

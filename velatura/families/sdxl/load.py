@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor
 
-from velatura.bases import Base, base_hash
-from velatura.diffusion.objective import Objective
-from velatura.errors import ModelError
+from velatura.bases import Base
 from velatura.families.sdxl import configuration
-from velatura.families.sdxl.configuration import CLASSES, PADS, PARTS, TOKENIZERS, VAE, Configuration
-from velatura.family import Defaults, MemoryPolicy, Model, Pristine
-from velatura.settings import base_name
+from velatura.families.sdxl.configuration import CLASSES, PADS, TOKENIZERS, VAE, SdxlConfiguration
+from velatura.family import Defaults, MemoryPolicy, Model
+from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
 from velatura.text import clip_files, clip_tokens
 from velatura.text.clip_tokens import ClipTokenizer
 from velatura.weights.layouts import Place, clip, stable_diffusion
-from velatura.weights.networks import build, fill
-from velatura.weights.source import Weights, held
 
 if TYPE_CHECKING:
     from velatura.family import ModelFamily
@@ -38,69 +35,34 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         ModelError: a part is missing, damaged, or of a kind that is not known.
     """
     told = configuration.read(base)
-    vae = told.parts["vae"]
-    if (found := vae.get("_class_name", CLASSES["vae"])) != CLASSES["vae"]:
-        raise ModelError(
-            f"the autoencoder of this base is a {found}", where=base.source, fix=f"use one that is an {CLASSES['vae']}"
-        )
-    parts: dict[str, nn.Module] = {}
-    weights: dict[str, Weights] = {}
-    unused: dict[str, tuple[str, ...]] = {}
-    for kind in PARTS:
-        part, settings = kind.name, told.parts[kind.name]
-        network = build(CLASSES[part], settings, base.source)
-        weights[part] = _weights(part, network, base, settings)
-        unused[part] = fill(
-            network,
-            weights[part],
-            part=part,
-            where=base.source,
-            device=policy.device,
-            dtype=policy.vae_dtype if part == "vae" else policy.dtype,
-            passed_over=clip.BALLAST if part in TOKENIZERS else (),
-        )
-        parts[part] = network
-    objective = Objective.from_scheduler(told.scheduler)
-    model = Model(
-        family=family,
-        variant=base.variant,
-        name=base_name(base.source),
-        hash=base_hash(base),
-        objective=objective,
-        parts=parts,
-        pristine=Pristine(parts, weights),
-        tokenizers=tuple(_tokenizer(part, base, told) for part in TOKENIZERS),
+    check_autoencoder(told, base)
+    found = networks(base, CLASSES, told, policy, places=_places, passed_over=dict.fromkeys(TOKENIZERS, clip.BALLAST))
+    return assembled(
+        family,
+        base,
+        told,
+        found,
+        policy,
         resolution=told.resolution,
-        latent_channels=int(vae.get("latent_channels", VAE["latent_channels"])),
-        latent_factor=told.latent_factor,
-        latent_scale=float(vae.get("scaling_factor", VAE["scaling_factor"])),
-        latent_shift=float(vae.get("shift_factor") or 0.0),
-        policy=policy,
+        scaling_factor=VAE["scaling_factor"],
+        tokenizers=tuple(_tokenizer(part, base, told) for part in TOKENIZERS),
         empty_negative_is_zero=told.zero_empty,
         defaults=ZERO_TERMINAL if told.scheduler.get("rescale_betas_zero_snr") else DEFAULTS,
-        unused=unused,
     )
-    model.freeze()
-    return model
 
 
-def _weights(part: str, network: nn.Module, base: Base, settings: dict[str, object]) -> Weights:
-    """A part's mapped tensors under the names of its network."""
-    lies = base.parts[part]
-    tensors, names = held(lies), list(network.state_dict())
-    places: dict[str, Place]
-    if lies.layout == "openclip":
-        places = clip.openclip(names, int(str(settings["hidden_size"])))
-    elif part in TOKENIZERS:
-        places = clip.transformers(names, tensors)
-    elif lies.layout == "diffusers":
-        places = stable_diffusion.current_autoencoder(tensors) if part == "vae" else {}
-    else:
-        places = stable_diffusion.unet(names) if part == "denoiser" else stable_diffusion.autoencoder(names)
-    return Weights(tensors, places)
+def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout: str) -> Mapping[str, Place]:
+    if layout == "openclip":
+        norm = next(tensor for name, tensor in own.items() if name.endswith("final_layer_norm.weight"))
+        return clip.openclip(own, width=len(norm))
+    if part in TOKENIZERS:
+        return clip.transformers(own, keys)
+    if part == "vae":
+        return autoencoder_places(own, keys, layout)
+    return {} if layout == "diffusers" else stable_diffusion.unet(own)
 
 
-def _tokenizer(part: str, base: Base, told: Configuration) -> ClipTokenizer:
+def _tokenizer(part: str, base: Base, told: SdxlConfiguration) -> ClipTokenizer:
     name = TOKENIZERS[part]
     if base.source.is_dir():
         return clip_tokens.load(base.source / name)

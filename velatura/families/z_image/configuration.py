@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from velatura.bases import Base
-from velatura.weights import parts
-from velatura.weights.containers import read_header
+from velatura.configuration import Configuration, scheduler_of, settings_of
 from velatura.weights.parts import PartKind, Sign
-from velatura.weights.source import BaseFolder
-
-SIXTEEN_CHANNELS = ("decoder.conv_in.weight", (None, 16, 3, 3))
-"""Those of FLUX.1's autoencoder; Stable Diffusion's has the same names, and 4."""
+from velatura.weights.published import FLUX_AUTOENCODER, autoencoder
 
 PARTS = (
     PartKind(
@@ -39,16 +35,7 @@ PARTS = (
         (Sign(r"(model\.)?layers\.0\.self_attn\.q_proj\.weight", shape=(32 * 128, 2560)),),
         "--text-encoder FILE",
     ),
-    PartKind(
-        "vae",
-        "vae",
-        "autoencoder (VAE)",
-        (
-            Sign(r"decoder\.mid\.block_1\.conv1\.weight", beside=SIXTEEN_CHANNELS),
-            Sign(r"decoder\.mid_block\.resnets\.0\.conv1\.weight", "diffusers", beside=SIXTEEN_CHANNELS),
-        ),
-        "--vae FILE",
-    ),
+    autoencoder(channels=16),
 )
 
 CLASSES = {"denoiser": "ZImageTransformer2DModel", "text_encoder": "Qwen3Model", "vae": "AutoencoderKL"}
@@ -88,38 +75,17 @@ TEXT_ENCODER: dict[str, Any] = {
 }
 """That of Qwen3-4B."""
 
-VAE: dict[str, Any] = {
-    "sample_size": 1024,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 16,
-    "norm_num_groups": 32,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "scaling_factor": 0.3611,
-    "shift_factor": 0.1159,
-    "use_quant_conv": False,
-    "use_post_quant_conv": False,
-}
-"""That of FLUX.1."""
+VAE = FLUX_AUTOENCODER
+
+PUBLISHED = {"denoiser": TRANSFORMER, "text_encoder": TEXT_ENCODER, "vae": VAE}
 
 SHIFTS = {"z_image": 6.0, "z_image_turbo": 3.0}
 """Variant -> how far its published scheduler leans towards noise; ComfyUI has 3 for both."""
 
 
 @dataclass(frozen=True)
-class Configuration:
+class ZImageConfiguration(Configuration):
     """The settings of a base's parts."""
-
-    parts: dict[str, dict[str, Any]]
-    """Of "denoiser", "text_encoder" and "vae"."""
-    scheduler: dict[str, Any]
-
-    @property
-    def latent_factor(self) -> int:
-        """Pixels per latent, in each direction."""
-        factor: int = 2 ** (len(self.parts["vae"]["block_out_channels"]) - 1)
-        return factor
 
     @property
     def resolution(self) -> int:
@@ -127,28 +93,13 @@ class Configuration:
         return int(self.parts["vae"].get("sample_size", VAE["sample_size"]))
 
 
-def read(base: Base) -> Configuration:
+def read(base: Base) -> ZImageConfiguration:
     """The configuration of a folder or of files.
 
     Raises:
         ModelError: a part of it is missing or damaged.
     """
-    if base.source.is_dir():
-        folder = BaseFolder(base.source)
-        found = {kind.name: folder.config(kind.folder) for kind in PARTS}
-        return Configuration(found, folder.config("scheduler", "scheduler_config.json"))
-    published = {"denoiser": TRANSFORMER, "text_encoder": TEXT_ENCODER, "vae": VAE}
-    found = {}
-    for kind in PARTS:
-        path = base.parts[kind.name].files[0]
-        settings = parts.told(read_header(path), path).get(kind.folder, published[kind.name])
-        if not isinstance(settings, dict) or not settings:
-            raise parts.damaged(path)
-        found[kind.name] = dict(settings)
-    scheduler = parts.told(read_header(base.source), base.source).get("scheduler", flow(SHIFTS[base.variant.name]))
-    if not isinstance(scheduler, dict):
-        raise parts.damaged(base.source)
-    return Configuration(found, scheduler)
+    return ZImageConfiguration(settings_of(base, PUBLISHED), scheduler_of(base, flow(SHIFTS[base.variant.name])))
 
 
 def flow(shift: float) -> dict[str, Any]:

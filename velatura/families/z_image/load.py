@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
-from velatura.bases import Base, base_hash
-from velatura.diffusion.objective import Objective
+from velatura.bases import Base
 from velatura.errors import ModelError
 from velatura.families.z_image import configuration, layout
-from velatura.families.z_image.configuration import CLASSES, PARTS, Configuration
-from velatura.family import Defaults, MemoryPolicy, Model, Pristine
-from velatura.settings import base_name
+from velatura.families.z_image.configuration import CLASSES, VAE, ZImageConfiguration
+from velatura.families.z_image.layout import comfy
+from velatura.family import Defaults, MemoryPolicy, Model
+from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
 from velatura.text import qwen, qwen_files, qwen_tokens
 from velatura.text.qwen_tokens import QwenTokenizer
-from velatura.weights.layouts import Place, stable_diffusion
+from velatura.weights.layouts import Place
 from velatura.weights.layouts import qwen as qwen_layout
-from velatura.weights.networks import build, fill
-from velatura.weights.source import Weights, held
 
 if TYPE_CHECKING:
     from velatura.family import ModelFamily
@@ -39,59 +39,34 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         ModelError: a part is missing, damaged, or of a kind that is not known.
     """
     told = configuration.read(base)
-    vae = told.parts["vae"]
-    _check(told, base)
-    parts: dict[str, nn.Module] = {}
-    weights: dict[str, Weights] = {}
-    unused: dict[str, tuple[str, ...]] = {}
-    for kind in PARTS:
-        part = kind.name
-        network = build(CLASSES[part], told.parts[part], base.source)
+    check_autoencoder(told, base)
+    _check_channels(told, base)
+
+    def rotary(part: str, network: nn.Module) -> None:
         if part == "text_encoder":
             qwen.compute_rotary(network, policy.device)
-        weights[part] = _weights(part, network, base, told)
-        unused[part] = fill(
-            network,
-            weights[part],
-            part=part,
-            where=base.source,
-            device=policy.device,
-            dtype=policy.vae_dtype if part == "vae" else policy.dtype,
-            passed_over=BALLAST[part],
-        )
-        parts[part] = network
+
+    width = int(told.parts["denoiser"]["dim"])
+    found = networks(base, CLASSES, told, policy, places=partial(_places, width), passed_over=BALLAST, prepare=rotary)
     turbo = base.variant.name == "z_image_turbo"
-    model = Model(
-        family=family,
-        variant=base.variant,
-        name=base_name(base.source),
-        hash=base_hash(base),
-        objective=Objective.from_scheduler(told.scheduler),
-        parts=parts,
-        pristine=Pristine(parts, weights),
-        tokenizers=(_tokenizer(base, told),),
+    return assembled(
+        family,
+        base,
+        told,
+        found,
+        policy,
         resolution=told.resolution,
-        latent_channels=int(vae["latent_channels"]),
-        latent_factor=told.latent_factor,
+        scaling_factor=VAE["scaling_factor"],
+        tokenizers=(_tokenizer(base, told),),
         patch=2,
         side_step=2,
-        latent_scale=float(vae["scaling_factor"]),
-        latent_shift=float(vae.get("shift_factor") or 0.0),
         guidance="none" if turbo else "cfg",
-        policy=policy,
-        unused=unused,
         defaults=DEFAULTS[base.variant.name],
         distilled_steps=turbo,
     )
-    model.freeze()
-    return model
 
 
-def _check(told: Configuration, base: Base) -> None:
-    if (kind := told.parts["vae"].get("_class_name", CLASSES["vae"])) != CLASSES["vae"]:
-        raise ModelError(
-            f"the autoencoder of this base is a {kind}", where=base.source, fix=f"use one that is an {CLASSES['vae']}"
-        )
+def _check_channels(told: ZImageConfiguration, base: Base) -> None:
     taken, given = told.parts["denoiser"].get("in_channels", 16), told.parts["vae"].get("latent_channels")
     if taken != given:
         raise ModelError(
@@ -101,23 +76,19 @@ def _check(told: Configuration, base: Base) -> None:
         )
 
 
-def _tokenizer(base: Base, told: Configuration) -> QwenTokenizer:
+def _tokenizer(base: Base, told: ZImageConfiguration) -> QwenTokenizer:
     settings = told.parts["text_encoder"]
     if base.source.is_dir():
         return qwen_tokens.load(base.source / "tokenizer", vocabulary=int(settings["vocab_size"]))
     return qwen_files.load(base.parts["text_encoder"].files[0], settings)
 
 
-def _weights(part: str, network: nn.Module, base: Base, told: Configuration) -> Weights:
-    """A part's mapped tensors under the names of its network."""
-    lies = base.parts[part]
-    tensors, names = held(lies), list(network.state_dict())
-    places: dict[str, Place] = {}
+def _places(
+    width: int, part: str, own: Mapping[str, Tensor], keys: Collection[str], layout: str
+) -> Mapping[str, Place]:
+    """Args: `width`, features of the transformer."""
     if part == "text_encoder":
-        places = qwen_layout.transformers(names, tensors)
-    elif part == "vae":
-        diffusers = lies.layout == "diffusers"
-        places = stable_diffusion.current_autoencoder(tensors) if diffusers else stable_diffusion.autoencoder(names)
-    elif lies.layout != "diffusers":
-        places = layout.comfy(names, int(told.parts[part]["dim"]))
-    return Weights(tensors, places)
+        return qwen_layout.transformers(own, keys)
+    if part == "vae":
+        return autoencoder_places(own, keys, layout)
+    return {} if layout == "diffusers" else comfy(own, width)

@@ -1,0 +1,137 @@
+"""Putting a base together: its networks, built empty and filled from mapped weights, and what its settings say.
+
+What every family does alike; which names a part's tensors bear in its files is the family's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from velatura.bases import Base, base_hash, kinds
+from velatura.configuration import Configuration
+from velatura.diffusion.objective import Objective
+from velatura.errors import ModelError
+from velatura.family import MemoryPolicy, Model, ModelFamily, Pristine
+from velatura.settings import base_name
+from velatura.weights.layouts import Place, stable_diffusion
+from velatura.weights.networks import build, fill
+from velatura.weights.source import Weights, held
+
+Places = Callable[[str, Mapping[str, Tensor], Collection[str], str], Mapping[str, Place]]
+"""Where the tensors of a part lie: its name, its network's tensors, the keys in its files, their layout."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A base's networks, and the weights that they were filled from."""
+
+    parts: dict[str, nn.Module]
+    weights: dict[str, Weights]
+    unused: dict[str, tuple[str, ...]]
+    """Part -> keys in its files that its network has no use for."""
+
+
+def networks(
+    base: Base,
+    classes: Mapping[str, str],
+    told: Configuration,
+    policy: MemoryPolicy,
+    *,
+    places: Places,
+    passed_over: Mapping[str, Collection[str]],
+    prepare: Callable[[str, nn.Module], None] = lambda part, network: None,
+) -> Networks:
+    """Every part's network with a copy of its weights, on the policy's device.
+
+    Args:
+        classes: part -> the class of its network.
+        places: where tensors lie that bear other names in their files.
+        passed_over: part -> endings of keys that its files may hold for others.
+        prepare: done to each network before it is filled.
+
+    Raises:
+        ModelError: weights are missing or misshapen, or a network is of a kind that is not known.
+    """
+    found = Networks({}, {}, {})
+    for kind in kinds(base.variant.family):
+        part, lies = kind.name, base.parts[kind.name]
+        network = build(classes[part], told.parts[part], base.source)
+        prepare(part, network)
+        tensors = held(lies)
+        weights = Weights(tensors, places(part, network.state_dict(), tensors.keys(), lies.layout))
+        found.unused[part] = fill(
+            network,
+            weights,
+            part=part,
+            where=base.source,
+            device=policy.device,
+            dtype=policy.vae_dtype if part == "vae" else policy.dtype,
+            passed_over=tuple(passed_over.get(part, ())),
+        )
+        found.parts[part], found.weights[part] = network, weights
+    return found
+
+
+def autoencoder_places(own: Collection[str], keys: Collection[str], layout: str) -> Mapping[str, Place]:
+    """Where the tensors of an AutoencoderKL lie, in its authors' layout or in diffusers' of any year."""
+    if layout == "diffusers":
+        return stable_diffusion.current_autoencoder(keys)
+    return stable_diffusion.autoencoder(own)
+
+
+def assembled(
+    family: ModelFamily,
+    base: Base,
+    told: Configuration,
+    found: Networks,
+    policy: MemoryPolicy,
+    *,
+    resolution: int,
+    scaling_factor: float,
+    tokenizers: tuple[Any, ...],
+    **facts: Any,
+) -> Model:
+    """The model, frozen.
+
+    Args:
+        scaling_factor: of its latents, where the autoencoder's settings are silent.
+        facts: of this checkpoint, further fields of `Model`.
+    """
+    vae = told.parts["vae"]
+    model = Model(
+        family=family,
+        variant=base.variant,
+        name=base_name(base.source),
+        hash=base_hash(base),
+        objective=Objective.from_scheduler(told.scheduler),
+        parts=found.parts,
+        pristine=Pristine(found.parts, found.weights),
+        tokenizers=tokenizers,
+        resolution=resolution,
+        latent_channels=int(vae.get("latent_channels", 4)),
+        latent_factor=told.latent_factor,
+        latent_scale=float(vae.get("scaling_factor", scaling_factor)),
+        latent_shift=float(vae.get("shift_factor") or 0.0),
+        policy=policy,
+        unused=found.unused,
+        **facts,
+    )
+    model.freeze()
+    return model
+
+
+def check_autoencoder(told: Configuration, base: Base, known: tuple[str, ...] = ("AutoencoderKL",)) -> None:
+    """Refuse a base with an autoencoder of another kind.
+
+    Raises:
+        ModelError: it has one.
+    """
+    kind = told.parts["vae"].get("_class_name", known[0])
+    if kind not in known:
+        raise ModelError(
+            f"the autoencoder of this base is a {kind}", where=base.source, fix=f"use one that is an {known[0]}"
+        )
