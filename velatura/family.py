@@ -207,7 +207,7 @@ class Pristine(Mapping[str, Tensor]):
 
 
 class ModelFamily(Protocol):
-    """One family of base models."""
+    """One family of base models. A family derives from this and gives what has no body here."""
 
     name: str
     keys: KeyMap
@@ -219,10 +219,22 @@ class ModelFamily(Protocol):
         """The base, ready to predict."""
 
     def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
-        """Latents of pictures in [-1, 1]: the posterior's mean, scaled as the denoiser takes it."""
+        """Latents of pictures in [-1, 1]: the posterior's mean, shifted and scaled as the denoiser takes it.
+
+        As it stands here: by an autoencoder of diffusers' kind.
+        """
+        vae: Any = model.parts["vae"]
+        encoded = vae.encode(images_BCHW.to(model.policy.device, model.policy.vae_dtype))
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        scaled: Tensor = (latents.float() - model.latent_shift) * model.latent_scale
+        return scaled
 
     def decode_latents(self, model: Model, latents_BCHW: Tensor) -> Tensor:
-        """Pictures in [-1, 1], not clipped."""
+        """Pictures in [-1, 1], not clipped. As it stands here: by an autoencoder of diffusers' kind."""
+        vae: Any = model.parts["vae"]
+        latents = latents_BCHW / model.latent_scale + model.latent_shift
+        images: Tensor = vae.decode(latents.to(model.policy.vae_dtype)).sample
+        return images.float()
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
         """Encoded prompts, padded to one length."""
@@ -285,20 +297,3 @@ def _filled(tokens_BLD: Tensor, length: int, empty_1LD: Tensor) -> Tensor:
     if missing == 0:
         return tokens_BLD
     return torch.cat([tokens_BLD, empty_1LD.expand(len(tokens_BLD), -1, -1).repeat(1, missing, 1)], dim=1)
-
-
-def encode_with_vae(model: Model, images_BCHW: Tensor) -> Tensor:
-    """Latents of pictures by an autoencoder of diffusers' kind: the posterior's mean, shifted and scaled."""
-    vae: Any = model.parts["vae"]
-    encoded = vae.encode(images_BCHW.to(model.policy.device, model.policy.vae_dtype))
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    scaled: Tensor = (latents.float() - model.latent_shift) * model.latent_scale
-    return scaled
-
-
-def decode_with_vae(model: Model, latents_BCHW: Tensor) -> Tensor:
-    """Pictures of latents by an autoencoder of diffusers' kind."""
-    vae: Any = model.parts["vae"]
-    latents = latents_BCHW / model.latent_scale + model.latent_shift
-    images: Tensor = vae.decode(latents.to(model.policy.vae_dtype)).sample
-    return images.float()

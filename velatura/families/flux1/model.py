@@ -21,7 +21,7 @@ from velatura.bases import Base
 from velatura.families.flux1.configuration import PATCH
 from velatura.families.flux1.keys import FLUX1, PRESETS
 from velatura.families.flux1.load import load
-from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, decode_with_vae, encode_with_vae
+from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import t5
 from velatura.text.clip_tokens import CHUNK, ClipTokenizer
 from velatura.text.weighted import BREAK, WeightedText
@@ -30,7 +30,7 @@ TEXT_LENGTH = {"flux-1-dev": 512, "flux-1-schnell": 256}
 """Variant -> tokens that T5 is told."""
 
 
-class Flux1:
+class Flux1(ModelFamily):
     """The family."""
 
     name = "flux1"
@@ -40,14 +40,6 @@ class Flux1:
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
         """As `ModelFamily.load`."""
         return load(self, base, policy)
-
-    def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.encode_images`."""
-        return encode_with_vae(model, images_BCHW)
-
-    def decode_latents(self, model: Model, latents_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.decode_latents`."""
-        return decode_with_vae(model, latents_BCHW)
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
         """As `ModelFamily.encode_prompts`; all of one length. Weights change T5's features alone."""

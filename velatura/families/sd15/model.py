@@ -15,12 +15,12 @@ from velatura.adapters.formats import SD15, KeyMap
 from velatura.adapters.targets import PRESETS
 from velatura.bases import Base
 from velatura.families.sd15.load import load
-from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, decode_with_vae, encode_with_vae
+from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import clip
 from velatura.text.weighted import WeightedText
 
 
-class Sd15:
+class Sd15(ModelFamily):
     """The family."""
 
     name = "sd15"
@@ -30,14 +30,6 @@ class Sd15:
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
         """As `ModelFamily.load`."""
         return load(self, base, policy)
-
-    def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.encode_images`."""
-        return encode_with_vae(model, images_BCHW)
-
-    def decode_latents(self, model: Model, latents_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.decode_latents`."""
-        return decode_with_vae(model, latents_BCHW)
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
         """As `ModelFamily.encode_prompts`; clip skip reads an earlier layer, normalised."""

@@ -17,7 +17,7 @@ from velatura.bases import Base
 from velatura.families.sdxl.configuration import TOKENIZERS
 from velatura.families.sdxl.keys import KEYS
 from velatura.families.sdxl.load import load
-from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, decode_with_vae, encode_with_vae
+from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import clip
 from velatura.text.weighted import WeightedText
 
@@ -25,7 +25,7 @@ PENULTIMATE = 2
 """The hidden layer that is read, counted from the last."""
 
 
-class Sdxl:
+class Sdxl(ModelFamily):
     """The family."""
 
     name = "sdxl"
@@ -38,14 +38,6 @@ class Sdxl:
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
         """As `ModelFamily.load`."""
         return load(self, base, policy)
-
-    def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.encode_images`."""
-        return encode_with_vae(model, images_BCHW)
-
-    def decode_latents(self, model: Model, latents_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.decode_latents`."""
-        return decode_with_vae(model, latents_BCHW)
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
         """As `ModelFamily.encode_prompts`: both encoders' penultimate layer, not normalised, side by side.

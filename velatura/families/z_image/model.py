@@ -20,7 +20,7 @@ from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
 from velatura.families.z_image.keys import PRESETS, Z_IMAGE
 from velatura.families.z_image.load import load
-from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, decode_with_vae, encode_with_vae
+from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import qwen
 from velatura.text.weighted import WeightedText
 
@@ -31,7 +31,7 @@ HIDDEN_LAYER = -2
 """The text encoder's layer that is read, its last norm not applied."""
 
 
-class ZImage:
+class ZImage(ModelFamily):
     """The family."""
 
     name = "z_image"
@@ -41,14 +41,6 @@ class ZImage:
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
         """As `ModelFamily.load`."""
         return load(self, base, policy)
-
-    def encode_images(self, model: Model, images_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.encode_images`."""
-        return encode_with_vae(model, images_BCHW)
-
-    def decode_latents(self, model: Model, latents_BCHW: Tensor) -> Tensor:
-        """As `ModelFamily.decode_latents`."""
-        return decode_with_vae(model, latents_BCHW)
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
         """As `ModelFamily.encode_prompts`; prompts keep their own length, and a mask tells it.
