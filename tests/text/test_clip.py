@@ -16,8 +16,7 @@ from velatura.generation.generate import weighted
 from velatura.text import clip
 from velatura.text.clip import Emphasis
 from velatura.text.clip_tokens import ClipTokenizer, chunks
-from velatura.text.embeddings import Embedding
-from velatura.text.weighted import WeightedText, plain
+from velatura.text.weighted import Embedding, WeightedText, plain
 
 TOLERANCE = 1e-4
 LOUD = "a (red boat:1.4) on the [sea]"

@@ -18,8 +18,8 @@ from velatura.errors import ModelError, SettingsError, VelaturaError
 from velatura.generation.generate import weighted
 from velatura.text import clip_tokens
 from velatura.text.clip_tokens import CHUNK, Chunk, ClipTokenizer, chunks
-from velatura.text.embeddings import Embedding, find, load, read
-from velatura.text.weighted import plain
+from velatura.text.embeddings import find, load, read
+from velatura.text.weighted import Embedding, plain
 
 WIDTH, WIDER = 24, 40
 

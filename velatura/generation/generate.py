@@ -23,8 +23,7 @@ from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
-from velatura.text.embeddings import Embedding
-from velatura.text.weighted import BREAK, WeightedText
+from velatura.text.weighted import BREAK, Embedding, WeightedText
 
 LONGEST = 8192
 """Pixels of a side at most."""

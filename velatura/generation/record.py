@@ -24,7 +24,8 @@ from velatura.generation import infotext, prompt
 from velatura.generation.generate import Job, Sampling, weighted
 from velatura.tensorfile import tensor_hash
 from velatura.text import clip
-from velatura.text.embeddings import Embedding, Found, find
+from velatura.text.embeddings import Found, find
+from velatura.text.weighted import Embedding
 from velatura.version import __version__
 
 EMPHASIS: Mapping[str, str | None] = {"a1111": None, "a1111-nonorm": "No norm", "comfy": "comfy"}

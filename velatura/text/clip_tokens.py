@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from velatura.errors import ModelError
 from velatura.files import disk_problems
-from velatura.text.weighted import BREAK, WeightedText
+from velatura.text.weighted import BREAK, Embedding, WeightedText
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from velatura.text.embeddings import Embedding
 
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 """CLIP's split into words."""

@@ -23,27 +23,11 @@ from velatura import tensorfile
 from velatura.errors import ModelError, SettingsError, nearest
 from velatura.files import disk_problems, sha256
 from velatura.text.clip_tokens import CHUNK, ClipTokenizer, Spellings, spellings, units
-from velatura.text.weighted import WeightedText
+from velatura.text.weighted import Embedding, WeightedText
 
 ENDINGS = (".safetensors", ".pt", ".bin")
 
 _EXPLICIT = re.compile(r"\bembedding:([^\s,]+)")
-
-
-@dataclass(frozen=True, eq=False)
-class Embedding:
-    """What a file holds."""
-
-    name: str
-    """The file's, without its ending."""
-    vectors: Mapping[int, NDArray[np.float32]]
-    """Width of a text encoder -> (tokens, width); equally many for each."""
-    hash: str
-    """sha256 of the file, hex; its first 12 digits are A1111's hash of it."""
-
-    def __len__(self) -> int:
-        """How many tokens it takes the place of."""
-        return len(next(iter(self.vectors.values())))
 
 
 @dataclass(frozen=True)

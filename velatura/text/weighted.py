@@ -5,11 +5,29 @@ What a prompt grammar or a caption becomes before it meets a tokenizer. No torch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from velatura.text.embeddings import Embedding
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Vectors that take the place of a word: a textual inversion, as its file holds it."""
+
+    name: str
+    """The file's, without its ending."""
+    vectors: Mapping[int, NDArray[np.float32]]
+    """Width of a text encoder -> (tokens, width); equally many for each."""
+    hash: str
+    """sha256 of the file, hex; its first 12 digits are A1111's hash of it."""
+
+    def __len__(self) -> int:
+        """How many tokens it takes the place of."""
+        return len(next(iter(self.vectors.values())))
 
 
 @dataclass(frozen=True)
