@@ -78,7 +78,7 @@ class Settings:
     """A further shard of each worker joins each time every one of them has seen this many pictures."""
     caption_dropout: float = 0.1
     min_snr: float = 5.0
-    ema: float = 0.9995
+    ema: float = 0.999
     anneal: int = 0
     """Pictures at the end over which the rate falls to nothing; 0 keeps it flat, to go on later."""
 
