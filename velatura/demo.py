@@ -146,6 +146,7 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
     """Paint with the chosen checkpoint and write the report with what was painted."""
     from velatura.adapters.merge import Applied
     from velatura.api.inputs import base_of
+    from velatura.api.memory import chosen
     from velatura.evaluation import results as judged
     from velatura.evaluation.choose import choose
     from velatura.evaluation.report import verdict
@@ -157,7 +158,8 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
     if not finished:
         raise DatasetError("no run of this project is finished", where=folder.name, fix="run the demo again")
     run = finished[-1]
-    model = load_base(base_of(recipe, folder))
+    base = base_of(recipe, folder)
+    model = load_base(base, policy=chosen(base, recipe.memory, task="paint").policy)
     file = folder / str(runs.read_json(run.path / "result.json")["lora"])
     lora = used_loras(model, "", [str(file)], folder)[0]
 

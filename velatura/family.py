@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -25,6 +25,8 @@ from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.text.weighted import WeightedText
 from velatura.weights.networks import listed
+from velatura.weights.policy import MemoryPolicy as MemoryPolicy
+from velatura.weights.policy import precision
 
 if TYPE_CHECKING:
     from velatura.adapters.weights import LayerWeights
@@ -84,16 +86,6 @@ class Conditioning:
     extra_latents_BCHW: Tensor | None = None
     """Further input channels: the mask and masked picture of an inpainting base."""
     controls: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class MemoryPolicy:
-    """Where and in which precision a model lives."""
-
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    """Of denoiser and text encoders."""
-    vae_dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -173,6 +165,19 @@ class Model:
         """The parts that an adapter may change."""
         return {name: part for name, part in self.parts.items() if name != "vae"}
 
+    def vae_broke_down(self, result: Tensor) -> bool:
+        """Whether the autoencoder gave no numbers in half precision; it then goes on in fp32, and a note says so."""
+        if self.policy.vae_dtype == torch.float32 or bool(result.isfinite().all()):
+            return False
+        self.notes += (
+            f"the autoencoder gave no numbers in {precision(self.policy.vae_dtype)} and goes on in fp32;"
+            " set memory.vae_precision to fp32",
+        )
+        with torch.inference_mode(False):
+            self.parts["vae"].to(torch.float32)
+        self.policy = replace(self.policy, vae_dtype=torch.float32)
+        return True
+
     def freeze(self) -> None:
         """Nothing of the base is trained; layers behave as when painting."""
         for part in self.parts.values():
@@ -226,6 +231,8 @@ class ModelFamily(Protocol):
         vae: Any = model.parts["vae"]
         encoded = vae.encode(images_BCHW.to(model.policy.device, model.policy.vae_dtype))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        if model.vae_broke_down(latents):
+            return self.encode_images(model, images_BCHW)
         scaled: Tensor = (latents.float() - model.latent_shift) * model.latent_scale
         return scaled
 
@@ -234,6 +241,8 @@ class ModelFamily(Protocol):
         vae: Any = model.parts["vae"]
         latents = latents_BCHW / model.latent_scale + model.latent_shift
         images: Tensor = vae.decode(latents.to(model.policy.vae_dtype)).sample
+        if bool(latents.isfinite().all()) and model.vae_broke_down(images):
+            return self.decode_latents(model, latents_BCHW)
         return images.float()
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:

@@ -17,6 +17,7 @@ from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.family import MemoryPolicy, Model, ModelFamily, Pristine
 from velatura.settings import base_name
+from velatura.weights import policy as memory
 from velatura.weights.layouts import Place, stable_diffusion
 from velatura.weights.networks import build, fill
 from velatura.weights.source import Weights, held
@@ -121,6 +122,7 @@ def assembled(
         **facts,
     )
     model.freeze()
+    memory.apply(model.parts, policy)
     return model
 
 

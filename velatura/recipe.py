@@ -135,6 +135,28 @@ class SampleSettings(Settings):
     """Name of the noise schedule, as A1111 writes it; empty: what suits the base, Karras for most."""
 
 
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+class MemorySettings(Settings):
+    """Where and in which precision the base lives; `velatura plan` says what suits this machine, and why."""
+
+    device: Literal["cpu", "cuda", "mps"] | None = None
+    """What computes: the processor, an NVIDIA (or AMD) card, Apple's graphics; "none": what suits."""
+    precision: Precision | None = None
+    """Of the frozen base, fp32, fp16 or bf16; what is trained is fp32 in any case; "none": what suits."""
+    vae_precision: Precision | None = None
+    """The same for the autoencoder; "none": what suits."""
+    vae_tiling: bool | None = None
+    """Large pictures go through the autoencoder in tiles, changing them a little; "none": where memory is tight."""
+    checkpointing: bool | None = None
+    """Compute twice rather than keep what gradients need; the same result; "none": where memory is tight."""
+    quantised: Literal["int8", "int4"] | None = None
+    """Store the denoiser's frozen weights in 8 or 4 bits; "none": as they are."""
+    swapped_blocks: int = Field(default=0, ge=0)
+    """Blocks of the denoiser that wait in the machine's memory until they are needed."""
+
+
 class Recipe(Settings):
     """Everything a run is told."""
 
@@ -151,6 +173,7 @@ class Recipe(Settings):
     checkpoints: CheckpointSettings = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
     samples: SampleSettings = SampleSettings()
+    memory: MemorySettings = MemorySettings()
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Recipe:
@@ -180,6 +203,16 @@ def build(tree: dict[str, Any], overrides: Iterable[str] = (), *, where: object 
     for override in overrides:
         tree = apply_override(tree, override)
     return schema.build(Recipe, tree, where=where)
+
+
+def with_memory(told: MemorySettings, overrides: Iterable[str]) -> MemorySettings:
+    """Memory settings with overrides of the form `precision=fp32`.
+
+    Raises:
+        RecipeError: an unknown key or a value out of range.
+    """
+    named = (f"memory.{override}" for override in overrides)
+    return build({"memory": told.model_dump()}, named).memory
 
 
 def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:

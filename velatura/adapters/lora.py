@@ -10,7 +10,8 @@ Shape suffixes: B batch, C channels, H and W height and width, R rank, O channel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -128,6 +129,17 @@ class Injected:
             layer.down.copy_(torch.from_numpy(weights.down))
             layer.up.copy_(torch.from_numpy(weights.up))
             layer.alpha = weights.alpha
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """The base's own layers in their places for a while."""
+        for name, (parent, child) in self._places.items():
+            setattr(parent, child, self.layers[name].base)
+        try:
+            yield
+        finally:
+            for name, (parent, child) in self._places.items():
+                setattr(parent, child, self.layers[name])
 
     def eject(self) -> None:
         """Put the base's own layers back: the same objects, never written to. Harmless when done twice."""

@@ -56,7 +56,7 @@ def merge(parts: Mapping[str, nn.Module], pristine: Mapping[str, Tensor], uses: 
         ModelError: the pristine weight of a layer is missing or not the model's; nothing was written.
     """
     known = find(parts)
-    wanted = _changes(known, uses)
+    wanted = changes(known, uses)
     stale = [name for name, layer in known.items() if vars(layer).get(MERGED, ()) != wanted.get(name, ())]
     for name in stale:
         source = pristine.get(f"{name}.weight")
@@ -65,15 +65,19 @@ def merge(parts: Mapping[str, nn.Module], pristine: Mapping[str, Tensor], uses: 
         if source.data_ptr() == known[name].weight.data_ptr():
             raise ValueError(f"the pristine weight of {name} is the model's own tensor, which merging overwrites")
     for name in stale:
-        changes = wanted.get(name, ())
+        told = wanted.get(name, ())
         vars(known[name])[MERGED] = None  # unlike any tuple: written anew should this be cut short
-        _write(known[name].weight.detach(), pristine[f"{name}.weight"], changes)
-        vars(known[name])[MERGED] = changes
+        _write(known[name].weight.detach(), pristine[f"{name}.weight"], told)
+        vars(known[name])[MERGED] = told
     return stale
 
 
-def _changes(known: Mapping[str, BaseLayer], uses: Sequence[Applied]) -> dict[str, tuple[Change, ...]]:
-    """For every layer what is to be merged into it; strength 0 is nothing at all."""
+def changes(known: Mapping[str, BaseLayer], uses: Sequence[Applied]) -> dict[str, tuple[Change, ...]]:
+    """For every layer what adapters change of it; strength 0 is nothing at all.
+
+    Raises:
+        AdapterError: an adapter does not fit the model.
+    """
     wanted: dict[str, tuple[Change, ...]] = {}
     for use in uses:
         for name, weights in use.layers.items():
@@ -90,15 +94,15 @@ def _changes(known: Mapping[str, BaseLayer], uses: Sequence[Applied]) -> dict[st
 
 
 @torch.no_grad()
-def _write(weight: Tensor, source: Tensor, changes: Sequence[Change]) -> None:
-    if not changes:
+def _write(weight: Tensor, source: Tensor, told: Sequence[Change]) -> None:
+    if not told:
         weight.copy_(source.reshape(weight.shape))
         return
     # A convolution is the same product: its up is 1x1, so (out, rank) @ (rank, in * kernel) is its delta.
     start = source.reshape(weight.shape).to(weight.device, torch.float32).flatten(1)
     in_place = weight.dtype == torch.float32 and weight.is_contiguous()
     total = weight.flatten(1) if in_place else torch.empty_like(start)
-    for index, (layer, strength) in enumerate(changes):
+    for index, (layer, strength) in enumerate(told):
         up = torch.from_numpy(layer.up).to(weight.device).flatten(1)
         down = torch.from_numpy(layer.down).to(weight.device).flatten(1)
         torch.addmm(total if index else start, up, down, alpha=strength * layer.scale, out=total)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from velatura import run as runs
 from velatura.api.inputs import base_of, check_unchanged, read_pictures, read_texts, set_threads
+from velatura.api.memory import chosen
 from velatura.errors import RunError
 from velatura.events import Done, Event, Note
 from velatura.files import make_folder, sha256, write_bytes, write_text
@@ -36,8 +37,10 @@ def evaluate(path: Path) -> Iterator[Event]:
         raise RunError("this run has no checkpoint yet", where=run.path.name, fix="train it first")
     recipe, project = run.recipe, run.path.parent.parent
     set_threads(recipe.train.threads)
-    model = load_base(base_of(recipe, project), strict=recipe.base.strict)
-    for note in model.notes:
+    base = base_of(recipe, project)
+    memory = chosen(base, recipe.memory, task="paint")
+    model = load_base(base, policy=memory.policy, strict=recipe.base.strict)
+    for note in (*memory.warnings, *model.notes):
         yield Note(note)
     read_texts(model, clip_skip=recipe.base.clip_skip)
     pictures = read_pictures(recipe, project, model)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from velatura import bases
 from velatura.api.inputs import read_texts, set_threads
+from velatura.api.memory import chosen
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, write_bytes
+from velatura.recipe import MemorySettings
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class GenerateRequest:
     """Which hidden layer of CLIP is read, counted from the last; None: the base's own."""
     emphasis: str = "a1111"
     """What weights in the prompt do: a1111, a1111-nonorm or comfy."""
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    """Where and in which precision; what is not said is chosen for the machine."""
     count: int = 1
     batch: int = 4
     out: Path | None = None
@@ -75,9 +79,10 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     )
     set_threads(None)
     yield Progress("loading the base", 0, 1)
-    model = load_base(base, strict=request.strict)
+    memory = chosen(base, request.memory, task="paint")
+    model = load_base(base, policy=memory.policy, strict=request.strict)
     yield Progress("loading the base", 1, 1)
-    for note in model.notes:
+    for note in (*memory.warnings, *model.notes):
         yield Note(note)
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
     loras = used_loras(model, request.prompt, request.loras, project)

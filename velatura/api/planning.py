@@ -10,6 +10,7 @@ from typing import Any
 from velatura import bases
 from velatura import recipe as recipes
 from velatura.api.inputs import base_of, project_of
+from velatura.api.memory import chosen
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Plan:
     buckets: dict[str, int]
     checkpoints: int
     notes: list[str] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+    """The policy: device, precisions, and what saves memory."""
+    reasons: list[str] = field(default_factory=list)
+    """Why the policy is as it is."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -35,10 +40,13 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     """Steps, epochs and buckets of a recipe; loads no weights."""
     from velatura.dataset.buckets import grouped, plan_epoch
     from velatura.training.dataset import read
+    from velatura.weights.policy import written
 
     recipe = recipes.load(path, overrides)
     project = project_of(path)
-    resolution = recipe.dataset.resolution or bases.resolution(base_of(recipe, project))
+    base = base_of(recipe, project)
+    resolution = recipe.dataset.resolution or bases.resolution(base)
+    memory = chosen(base, recipe.memory, task="train")
     pictures = read(recipe, project, resolution=resolution)
     buckets = grouped([one.bucket for one in pictures.train])
     per_epoch = len(plan_epoch(buckets, batch=recipe.train.batch, seed=recipe.train.seed, epoch=0))
@@ -52,5 +60,7 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
         epochs=round(recipe.train.steps / per_epoch, 2),
         buckets={f"{width}x{height}": count for (width, height), count in sorted(pictures.buckets.items())},
         checkpoints=recipe.train.steps // every + bool(recipe.train.steps % every),
-        notes=pictures.notes,
+        memory=written(memory.policy).model_dump(),
+        reasons=list(memory.reasons),
+        notes=[*memory.warnings, *pictures.notes],
     )

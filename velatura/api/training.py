@@ -10,6 +10,7 @@ from velatura import recipe as recipes
 from velatura import run as runs
 from velatura.api.inputs import assisted, base_of, check_unchanged, project_of, read_pictures, read_texts, set_threads
 from velatura.api.judging import judge
+from velatura.api.memory import chosen
 from velatura.api.painting import png
 from velatura.errors import RecipeError
 from velatura.events import Checkpoint, Done, Event, Note, Preview, Progress
@@ -52,7 +53,8 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     from velatura.training.samples import check as check_samples
 
     threads = set_threads(recipe.train.threads)
-    model = load_base(base, strict=recipe.base.strict)
+    memory = chosen(base, recipe.memory, task="train")
+    model = load_base(base, policy=memory.policy, strict=recipe.base.strict)
     read_texts(model, clip_skip=recipe.base.clip_skip)
     yield Progress("loading the base", 1, 1)
     yield from assisted(recipe, model, project)
@@ -60,7 +62,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     specs(recipe, model)
     check_samples(recipe, model)
     pictures = read_pictures(recipe, project, model)
-    for note in (*model.notes, *pictures.notes):
+    for note in (*memory.warnings, *model.notes, *pictures.notes):
         yield Note(note)
     run = runs.Run(path.resolve()) if is_run else None
     if run is None and not new:
@@ -94,10 +96,10 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
     with runs.Lock(run):
         cached: Cached | None = None
         for event in encode(model, pictures.prepared, flip=recipe.dataset.flip):
-            if isinstance(event, Progress):
-                yield event
-            else:
+            if isinstance(event, Cached):
                 cached = event
+            else:
+                yield event
         assert cached is not None
         per_epoch = Batches(model, cached, recipe.train).per_epoch
         merge(model.trainable_parts, model.pristine, assistants(model))
@@ -183,6 +185,7 @@ def refit_steps(chosen: int, trained_on: int, pictures: int) -> int:
 def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
     """The recipe with what the base and the machine decide written out."""
     from velatura.training.samples import sampling
+    from velatura.weights.policy import written
 
     base = recipe.base.model_copy(update={"sha256": model.hash})
     dataset = recipe.dataset.model_copy(update={"resolution": recipe.dataset.resolution or model.resolution})
@@ -199,7 +202,8 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
         "scheduler": how.scheduler,
     }
     samples = recipe.samples.model_copy(update=painting)
-    return recipe.model_copy(update={"base": base, "dataset": dataset, "train": settings, "samples": samples})
+    told = {"base": base, "dataset": dataset, "train": settings, "samples": samples, "memory": written(model.policy)}
+    return recipe.model_copy(update=told)
 
 
 def provenance(recipe: Recipe, pictures: Pictures, model: Model) -> dict[str, Any]:

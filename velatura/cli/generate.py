@@ -61,6 +61,16 @@ def generate(
     emphasis: Annotated[
         str, typer.Option(help="What (word:1.2) does: a1111, a1111-nonorm (for SDXL in A1111: No norm) or comfy.")
     ] = "a1111",
+    device: Annotated[
+        str | None, typer.Option(help="What computes: cpu, cuda or mps; none: what suits the base and this machine.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the base's weights: fp32, fp16 or bf16; none: what suits.")
+    ] = None,
+    memory: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another setting of [memory], as in vae_tiling=true; repeatable."),
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures; seeds count up.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many of them are painted at a time.")] = 4,
     out: Annotated[
@@ -78,7 +88,8 @@ def generate(
     from velatura.cli.progress import follow
 
     project = project or projects.containing(Path.cwd())
-    told = recipe.load(project).base if project else recipe.BaseSettings()
+    own = recipe.load(project) if project else recipe.Recipe()
+    told, asked = own.base, [f"{key}={value}" for key, value in (("device", device), ("precision", precision)) if value]
     request = api.GenerateRequest(
         prompt=prompt,
         negative=negative,
@@ -98,6 +109,7 @@ def generate(
         height=height,
         clip_skip=clip_skip if clip_skip is not None or base else told.clip_skip,
         emphasis=emphasis,
+        memory=recipe.with_memory(own.memory, [*asked, *(memory or ())]),
         count=count,
         batch=batch,
         out=out,

@@ -26,9 +26,12 @@ def plan(
     if as_json:
         output.emit(made)
         return
-    notes = made.pop("notes", [])
+    notes, reasons = made.pop("notes", []), made.pop("reasons", [])
+    made.pop("memory", None)  # the reasons say it in words
     for name, value in made.items():
         shown = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, dict) else value
         output.say(f"{name.replace('_', ' ')}: {shown}")
+    for reason in reasons:
+        output.say(reason)
     for note in notes:
         output.say(f"note: {note}")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from velatura import settings, tensorfile
 from velatura.doctor import machine, neighbours, packages
+from velatura.doctor.devices import processor_has_bf16
 from velatura.errors import SettingsError, VelaturaError
 from velatura.settings import FOLDERS
 from velatura.version import __version__
@@ -107,16 +108,8 @@ def _torch() -> Iterator[Finding]:
         yield Finding("device", f"CUDA {facts.name}, {facts.total_memory / GIGABYTE:.0f} GB, {bf16}")
     if torch.backends.mps.is_available():
         yield Finding("device", "MPS (Apple)")
-    yield Finding("device", f"CPU, {torch.backends.cpu.get_cpu_capability()}, {_bf16_of_the_processor()}")
-
-
-def _bf16_of_the_processor() -> str:
-    """Whether the processor calculates in bf16 itself; without such units bf16 is slower than fp32."""
-    import torch
-
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported", "_is_arm_bf16_supported")
-    asked = (getattr(torch.cpu, name, None) for name in names)
-    return "bf16 units" if any(ask is not None and ask() for ask in asked) else "no bf16 units known"
+    bf16 = "bf16 units" if processor_has_bf16() else "no bf16 units known"
+    yield Finding("device", f"CPU, {torch.backends.cpu.get_cpu_capability()}, {bf16}")
 
 
 def _extras() -> Iterator[Finding]:

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from velatura.diffusion import samplers
 from velatura.diffusion.guidance import classifier_free
-from velatura.errors import PromptError, SettingsError
-from velatura.events import Progress
+from velatura.errors import ModelError, PromptError, SettingsError
+from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
 from velatura.text.weighted import BREAK, Embedding, WeightedText
+from velatura.weights.policy import precision
 
 LONGEST = 8192
 """Pixels of a side at most."""
@@ -78,14 +79,17 @@ def generate(
     *,
     batch: int = 4,
     embeddings: Sequence[Embedding] = (),
-) -> Iterator[Progress | Painted]:
+) -> Iterator[Progress | Note | Painted]:
     """Paint the jobs in order; yields progress after each sampling step and each finished picture.
+
+    A note says where the autoencoder had to go on in fp32.
 
     Args:
         embeddings: those whose names in the prompts mean their vectors.
 
     Raises:
         PromptError: a prompt has no meaning.
+        ModelError: what comes out are no numbers.
         SettingsError: an unknown sampler or schedule, one that does not fit the model, no steps, or no seed.
     """
     check_size(model, sampling.width, sampling.height)
@@ -107,7 +111,13 @@ def generate(
             latents = step.x
             done += 1
             yield Progress("painting", done, total)
-        for job, image in zip(group, decode(model, latents), strict=True):
+        if not bool(latents.isfinite().all()):
+            raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
+        known = len(model.notes)
+        images = decode(model, latents)
+        for note in model.notes[known:]:
+            yield Note(note)
+        for job, image in zip(group, images, strict=True):
             yield Painted(job, image)
 
 
@@ -198,9 +208,18 @@ def decode(model: Model, latents_BCHW: Tensor) -> list[Image.Image]:
     images = []
     for latents_CHW in latents_BCHW:
         pixels = model.family.decode_latents(model, latents_CHW[None])[0]
+        if not bool(pixels.isfinite().all()):
+            raise breakdown(model, "the picture", "memory.vae_precision", model.policy.vae_dtype)
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         images.append(Image.fromarray(np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())))
     return images
+
+
+def breakdown(model: Model, what: str, setting: str, dtype: torch.dtype) -> ModelError:
+    """What to say instead of a black picture."""
+    fixes = {torch.float16: "set it to bf16 or fp32", torch.bfloat16: "set it to fp32"}
+    fix = fixes.get(dtype, "lower the strength of LoRAs, or fetch the base again")
+    return ModelError(f"{what} came out as no numbers; {setting} is {precision(dtype)}", where=model.name, fix=fix)
 
 
 def check_size(model: Model, width: int, height: int) -> None:

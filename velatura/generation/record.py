@@ -151,10 +151,12 @@ def infotext_of(
             for lora in loras
         ],
         "embeddings": [{"name": one.name, "sha256": one.hash} for one in embeddings],
-        "adapters": "merged",
+        "adapters": "merged" if model.policy.merges else "beside the layers",
         "batch": batch,
         "device": model.policy.device,
         "dtype": str(model.policy.dtype).removeprefix("torch."),
+        "vae_dtype": str(model.policy.vae_dtype).removeprefix("torch."),
+        "vae_tiling": model.policy.vae_tiling,
         "threads": torch.get_num_threads(),
         "velatura": __version__,
         "torch": torch.__version__,

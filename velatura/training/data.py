@@ -21,7 +21,7 @@ from velatura import randomness
 from velatura.dataset.buckets import grouped, plan_epoch
 from velatura.dataset.images import Geometry as Origin
 from velatura.dataset.prepared import Prepared, load
-from velatura.events import Progress
+from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.recipe import TrainSettings
 from velatura.text.weighted import plain
@@ -61,8 +61,8 @@ class Batch:
     conditioning: Conditioning
 
 
-def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterator[Progress | Cached]:
-    """Encode pictures and captions; yields progress, and last the cached dataset.
+def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterator[Progress | Note | Cached]:
+    """Encode pictures and captions; yields progress and notes, and last the cached dataset.
 
     Raises:
         DatasetError: a picture cannot be read any more.
@@ -73,7 +73,10 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
     with torch.no_grad():
         for number, one in enumerate(prepared):
             pixels_CHW, origin = _pixels(one)
+            notes = len(model.notes)
             latents_CHW = model.family.encode_images(model, pixels_CHW[None])[0].cpu()
+            for note in model.notes[notes:]:
+                yield Note(note)
             for caption in one.captions:
                 if caption not in known:
                     known[caption] = model.family.encode_prompts(model, [plain(caption)]).to("cpu")

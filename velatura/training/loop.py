@@ -27,6 +27,7 @@ from velatura.training.checkpoint import load_state, state_bytes
 from velatura.training.data import Batches, Cached
 from velatura.training.losses import loss
 from velatura.training.rate import learning_rate
+from velatura.weights.policy import precision
 
 METRIC_EVERY = 10
 """Steps between two recorded losses; reading one waits for the device."""
@@ -70,7 +71,7 @@ def train(
         _set_rates(optimizer, settings, step)
         losses.append(value.detach())
         if (step + 1) % METRIC_EVERY == 0 or due(recipe, step + 1):
-            yield _measured(step + 1, losses, learning_rate(settings, step))
+            yield _measured(model, parameters, step + 1, losses, learning_rate(settings, step))
             losses = []
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -84,7 +85,7 @@ def train(
             asked += more
         if due(recipe, step) or _wants_checkpoint(asked):
             files = {
-                "adapter.safetensors": _sound(adapter_bytes, injected.weights(), step),
+                "adapter.safetensors": _sound(model, adapter_bytes, injected.weights(), step),
                 "state.safetensors": state_bytes(parameters, optimizer, step=step),
             }
             published = run.publish(step, files)
@@ -153,17 +154,32 @@ def _wants_checkpoint(asked: list[Request]) -> bool:
     return any(request in ("stop", "snapshot", "preview") for request in asked)
 
 
-def _sound(adapter_bytes: AdapterBytes, weights: dict[str, LayerWeights], step: int) -> bytes:
+def _calmer(model: Model) -> str:
+    """What to change where training has broken down."""
+    if model.policy.dtype == torch.float32:
+        return CALMER
+    return f"set memory.precision to fp32 (it is {precision(model.policy.dtype)}), or {CALMER}"
+
+
+def _sound(model: Model, adapter_bytes: AdapterBytes, weights: dict[str, LayerWeights], step: int) -> bytes:
     """The adapter's file; weights that are not numbers are never written."""
     try:
         return adapter_bytes(weights, step)
     except AdapterError as error:
-        raise TrainingError(f"training has broken down by step {step}: {error.what}", fix=CALMER) from error
+        raise TrainingError(f"training has broken down by step {step}: {error.what}", fix=_calmer(model)) from error
 
 
-def _measured(step: int, losses: list[torch.Tensor], rate: float) -> Metric:
+def _measured(
+    model: Model, parameters: Mapping[str, nn.Parameter], step: int, losses: list[torch.Tensor], rate: float
+) -> Metric:
     """The mean of the losses since the last one, read from the device once."""
     mean = float(torch.stack(losses).mean())
     if not math.isfinite(mean):
-        raise TrainingError(f"the loss is not a number by step {step}", fix=CALMER)
+        broken = next((name for name, one in parameters.items() if not _finite(one) or not _finite(one.grad)), None)
+        where = f", nor is the gradient of {broken}" if broken else ""
+        raise TrainingError(f"the loss is not a number by step {step}{where}", fix=_calmer(model))
     return Metric(step, {"loss": mean, "learning_rate": rate})
+
+
+def _finite(tensor: torch.Tensor | None) -> bool:
+    return tensor is None or bool(tensor.isfinite().all())

@@ -6,12 +6,13 @@ What a preview shows is therefore what the saved file gives anywhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from PIL import Image
 
 from velatura.adapters import formats
+from velatura.adapters.beside import beside
 from velatura.adapters.layers import shapes
 from velatura.adapters.lora import Injected
 from velatura.adapters.merge import Applied, merge
@@ -36,7 +37,19 @@ def read_adapter(model: Model, path: Path) -> AdapterFile:
 
 @contextmanager
 def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = None) -> Iterator[None]:
-    """The model with adapters merged in, and the adapter in training silent; afterwards as before."""
+    """The model with adapters in it, and the adapter in training silent; afterwards as before.
+
+    They are merged into its weights, or stand beside its layers where the policy says so.
+    """
+    if not model.policy.merges:
+        with nullcontext() if injected is None else injected.set_aside():
+            merge(model.trainable_parts, model.pristine, [])
+            try:
+                with beside(model.trainable_parts, uses):
+                    yield
+            finally:
+                merge(model.trainable_parts, model.pristine, assistants(model) if injected is not None else [])
+        return
     before = injected.strength if injected is not None else 0.0
     if injected is not None:
         injected.strength = 0.0

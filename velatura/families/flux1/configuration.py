@@ -83,6 +83,9 @@ TEXT_ENCODER_2: dict[str, Any] = {
 
 PUBLISHED = {"denoiser": TRANSFORMER, "text_encoder": TEXT_ENCODER, "text_encoder_2": TEXT_ENCODER_2, "vae": VAE}
 
+FP16_OVERFLOWS = True
+"""Its networks compute numbers that fp16 cannot hold."""
+
 SCHEDULERS: dict[bool, dict[str, Any]] = {
     True: {
         "_class_name": "FlowMatchEulerDiscreteScheduler",

@@ -56,6 +56,9 @@ TEXT_ENCODER = CLIP_L
 
 PUBLISHED = {"denoiser": UNET, "text_encoder": TEXT_ENCODER, "vae": VAE}
 
+FP16_OVERFLOWS = False
+"""Its denoiser and text encoders stay within what fp16 holds."""
+
 
 @dataclass(frozen=True)
 class Sd15Configuration(Configuration):

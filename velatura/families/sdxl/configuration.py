@@ -94,6 +94,9 @@ TEXT_ENCODER_2: dict[str, Any] = {
 
 PUBLISHED = {"denoiser": UNET, "text_encoder": TEXT_ENCODER, "text_encoder_2": TEXT_ENCODER_2, "vae": VAE}
 
+FP16_OVERFLOWS = False
+"""Its denoiser and text encoders stay within what fp16 holds."""
+
 
 @dataclass(frozen=True)
 class SdxlConfiguration(Configuration):

@@ -79,6 +79,9 @@ VAE = FLUX_AUTOENCODER
 
 PUBLISHED = {"denoiser": TRANSFORMER, "text_encoder": TEXT_ENCODER, "vae": VAE}
 
+FP16_OVERFLOWS = True
+"""Its networks compute numbers that fp16 cannot hold."""
+
 SHIFTS = {"z_image": 6.0, "z_image_turbo": 3.0}
 """Variant -> how far its published scheduler leans towards noise; ComfyUI has 3 for both."""
 

@@ -1,0 +1,135 @@
+"""Which policy suits which base on which machine: decided from facts alone, each choice with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from velatura import tensorfile
+from velatura.doctor.devices import Device
+from velatura.errors import SettingsError
+from velatura.recipe import MemorySettings
+from velatura.weights.parts import PartFiles
+from velatura.weights.policy import BaseFacts, MemoryPolicy, choose, counted, precision, written
+
+GB = 10**9
+PLAIN_CPU = Device("cpu", "the processor", 32 * GB, 20 * GB, bf16=False)
+CPU = replace(PLAIN_CPU, bf16=True)
+CARD = Device("cuda", "RTX", 24 * GB, 23 * GB, bf16=True)
+OLD_CARD = Device("cuda", "GTX", 8 * GB, 7 * GB, bf16=False)
+MAC = Device("mps", "Apple's graphics", 32 * GB, 20 * GB, bf16=True)
+POCKET = BaseFacts({"denoiser": 3_000_000, "text_encoder": 1_000_000, "vae": 1_000_000})
+SDXL = BaseFacts({"denoiser": 2_570_000_000, "text_encoder": 820_000_000, "vae": 84_000_000}, vae_overflows=True)
+FLUX = BaseFacts({"denoiser": 11_900_000_000, "text_encoder": 4_880_000_000, "vae": 84_000_000}, fp16_overflows=True)
+NOTHING = MemorySettings()
+
+
+def policy(*devices: Device, base: BaseFacts = SDXL, task: Any = "train", **told: Any) -> MemoryPolicy:
+    return choose(devices, base, MemorySettings(**told), task=task).policy
+
+
+@pytest.mark.parametrize("devices", [(PLAIN_CPU,), (CPU,), (CARD, CPU), (MAC, CPU)])
+def test_a_small_base_is_plain_on_every_machine(devices: tuple[Device, ...]) -> None:
+    assert policy(*devices, base=POCKET) == MemoryPolicy()
+
+
+@pytest.mark.parametrize(
+    ("devices", "base", "expected"),
+    [
+        ((PLAIN_CPU,), SDXL, ("cpu", "fp32", "fp32")),
+        ((CPU,), SDXL, ("cpu", "bf16", "fp32")),
+        ((CARD, CPU), SDXL, ("cuda", "bf16", "fp32")),
+        ((CARD, CPU), FLUX, ("cuda", "bf16", "bf16")),
+        ((OLD_CARD, CPU), SDXL, ("cuda", "fp16", "fp32")),
+        ((OLD_CARD, CPU), replace(SDXL, vae_overflows=False), ("cuda", "fp16", "fp16")),
+        ((OLD_CARD, CPU), FLUX, ("cuda", "fp32", "fp32")),
+        ((MAC, CPU), SDXL, ("mps", "bf16", "fp32")),
+        ((replace(MAC, bf16=False), CPU), SDXL, ("mps", "fp32", "fp32")),
+    ],
+)
+def test_device_and_precisions_follow_from_machine_and_base(
+    devices: tuple[Device, ...], base: BaseFacts, expected: tuple[str, str, str]
+) -> None:
+    chosen = policy(*devices, base=base)
+    assert (chosen.device, precision(chosen.dtype), precision(chosen.vae_dtype)) == expected
+
+
+def test_what_saves_memory_is_on_where_weights_leave_little_room() -> None:
+    roomy, card, full = policy(replace(CARD, total=80 * GB), CPU), policy(CARD, CPU), policy(OLD_CARD, CPU)
+    assert [one.checkpointing for one in (roomy, card, full)] == [False, True, True]
+    assert [one.vae_tiling for one in (roomy, card, full)] == [False, False, True]
+    assert not policy(CARD, CPU, task="paint").checkpointing
+    assert policy(replace(CARD, total=None), CPU).checkpointing is False
+
+
+def test_the_choice_does_not_depend_on_what_happens_to_be_free() -> None:
+    full = replace(CARD, free=0)
+    assert policy(full, CPU) == policy(CARD, CPU)
+    assert choose([CARD, CPU], SDXL, NOTHING, task="train").warnings == ()
+    (warning,) = choose([full, CPU], SDXL, NOTHING, task="train").warnings
+    assert "7.1 GB in bf16" in warning
+    assert "0.0 GB are free" in warning
+
+
+def test_every_choice_is_overridden_by_what_the_user_asks_for() -> None:
+    asked: dict[str, Any] = {
+        "device": "cpu",
+        "precision": "fp16",
+        "vae_precision": "bf16",
+        "vae_tiling": True,
+        "checkpointing": False,
+    }
+    choice = choose([OLD_CARD, CPU], SDXL, MemorySettings(**asked), task="train")
+    assert written(choice.policy) == MemorySettings(**asked)
+    assert sum("asked for" in reason for reason in choice.reasons) == len(asked)
+
+
+def test_a_policy_that_is_written_down_is_chosen_again() -> None:
+    for devices in ([CARD, CPU], [OLD_CARD, CPU], [CPU]):
+        first = choose(devices, SDXL, NOTHING, task="train").policy
+        assert choose(devices, SDXL, written(first), task="train").policy == first
+
+
+@pytest.mark.parametrize(
+    ("devices", "told", "says"),
+    [
+        ([CPU], {"device": "cuda"}, "no cuda device.*memory.device.*use cpu"),
+        ([CARD, CPU], {"device": "mps"}, "no mps device.*use cuda or cpu"),
+        ([replace(MAC, bf16=False), CPU], {"precision": "bf16"}, "macOS 14"),
+        ([CPU], {"quantised": "int8"}, "memory.quantised"),
+        ([CPU], {"swapped_blocks": 3}, "memory.swapped_blocks"),
+    ],
+)
+def test_what_a_device_cannot_do_is_one_sentence(devices: list[Device], told: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        choose(devices, SDXL, MemorySettings(**told), task="train")
+    sentence = f"{caught.value.where} {caught.value}"
+    for piece in says.split(".*"):
+        assert piece in sentence
+
+
+def test_what_is_unwise_is_warned_of_and_done() -> None:
+    half = choose([CARD, CPU], FLUX, MemorySettings(precision="fp16"), task="paint")
+    assert half.policy.dtype == torch.float16
+    assert any("fp16 cannot hold" in warning for warning in half.warnings)
+    slow = choose([PLAIN_CPU], POCKET, MemorySettings(precision="bf16"), task="paint")
+    assert any("does not compute in bf16" in warning for warning in slow.warnings)
+    black = choose([CARD, CPU], SDXL, MemorySettings(vae_precision="fp16"), task="paint")
+    assert any("overflows in fp16" in warning for warning in black.warnings)
+
+
+def test_weights_are_counted_from_headers_each_part_by_its_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "both.safetensors"
+    tensors = {
+        "a.one": np.zeros((3, 4), np.float16),
+        "a.two": np.zeros(5, np.float32),
+        "b.one": np.zeros(7, np.float32),
+    }
+    path.write_bytes(tensorfile.to_bytes(tensors))
+    assert counted({"a": PartFiles((path,), "a."), "b": PartFiles((path,), "b.")}) == {"a": 17, "b": 7}
+    assert BaseFacts({"denoiser": 10, "vae": 1}).size("bf16") == 24
