@@ -1,0 +1,141 @@
+"""The frozen base's linear layers in 8 or 4 bits, multiplied out when they are used.
+
+What is stored is one number per weight and a scale per block of weights: 8.25 bits a weight in evenly spaced
+levels ("int8"), 4.5 in the levels of NormalFloat ("int4"; Dettmers et al. 2023, arXiv:2305.14314). The products
+themselves are computed in the network's own type, forward and backward, so adapters beside such layers train as
+beside the weights multiplied out. The arithmetic is bitsandbytes' (MIT; CUDA, ROCm, XPU, MPS and CPU), whose
+functions store no more than plain tensors.
+
+Convolutions stay as they are: of the transformers there are none, of a UNet's weights they are a third to a half.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from velatura.errors import MissingExtra
+from velatura.weights.remade import Stored, remakable, remake, stored
+
+Kind = Literal["int8", "int4"]
+
+BLOCK = {"int8": 128, "int4": 64}
+"""Weights that share a scale."""
+
+SMALLEST = 1 << 16
+"""Weights; a layer with fewer is not worth its error."""
+
+PASSED_OVER = (
+    r"(^|\.)\w*embed\w*(\.|$)",  # of time, text and patches: what comes in
+    r"(^|\.)time_emb_proj$",
+    r"^proj_out$|^norm_out\.|^all_final_layer\.",  # what goes out
+)
+"""Patterns of the layers that every step depends on and that are small beside the rest."""
+
+MODULATION = re.compile(r"(^|\.)norm\w*\.linear$|adaLN_modulation")
+"""Layers that scale and shift whole blocks: sensitive, and a quarter of FLUX. They get 8 bits at the least."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What was done to a network."""
+
+    layers: tuple[str, ...]
+    """The layers that are quantised."""
+    before: int
+    """Bytes of the network's weights."""
+    after: int
+
+
+@torch.no_grad()
+def quantise(
+    network: nn.Module, kind: Kind, *, passed_over: Collection[str] = PASSED_OVER, smallest: int = SMALLEST
+) -> Quantised:
+    """Quantise a network's frozen linear layers in place, one after the other, on the device where they are.
+
+    Args:
+        passed_over: patterns, searched for in the layers' names, of those that keep their weights.
+        smallest: layers of fewer weights keep them.
+
+    Raises:
+        MissingExtra: bitsandbytes is not installed.
+    """
+    _library()
+    left = re.compile("|".join(passed_over) if passed_over else r"(?!)")
+    before, done = nbytes(network), []
+    for name, layer in network.named_modules():
+        if not isinstance(layer, nn.Linear) or not remakable(layer):
+            continue
+        if layer.weight.numel() >= smallest and not left.search(name):
+            own: Kind = "int8" if MODULATION.search(name) else kind
+            remake(layer, packed(layer.weight.detach(), own), dtype=layer.weight.dtype, device=layer.weight.device)
+            done.append(name)
+    return Quantised(tuple(done), before, nbytes(network))
+
+
+def nbytes(network: nn.Module) -> int:
+    """Bytes of a network's weights as they are stored, on whatever device."""
+    total = 0
+    for module in network.modules():
+        kept = stored(module)
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        total += sum(tensor.nbytes for name, tensor in own if kept is None or name != "weight")
+        total += 0 if kept is None else kept.nbytes
+    return total
+
+
+def packed(weight: Tensor, kind: Kind) -> Stored:
+    """A weight in 8 or 4 bits.
+
+    Raises:
+        MissingExtra: bitsandbytes is not installed.
+    """
+    library, shape, dtype = _library(), weight.shape, weight.dtype
+    if kind == "int4":
+        numbers, made = library.quantize_4bit(weight, blocksize=BLOCK[kind], quant_type="nf4")
+    else:
+        levels = _levels(kind, str(weight.device))
+        numbers, made = library.quantize_blockwise(weight, code=levels, blocksize=BLOCK[kind])
+
+    def restore(tensors: tuple[Tensor, ...]) -> Tensor:
+        return _multiplied_out(tensors, kind, shape, dtype)
+
+    return Stored((numbers, made.absmax), restore)
+
+
+def _multiplied_out(tensors: tuple[Tensor, ...], kind: Kind, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    numbers, scales = tensors
+    library, levels = _library(), _levels(kind, str(numbers.device))
+    state = library.QuantState(
+        absmax=scales, shape=shape, code=levels, blocksize=BLOCK[kind], quant_type="nf4", dtype=dtype
+    )
+    made: Tensor = (library.dequantize_4bit if kind == "int4" else library.dequantize_blockwise)(numbers, state)
+    return made
+
+
+@functools.cache
+def _levels(kind: Kind, device: str) -> Tensor:
+    """What the stored numbers stand for, in [-1, 1]."""
+    library = _library()
+    made: Tensor
+    if kind == "int4":
+        made = library.get_4bit_type("nf4", device=device)
+    else:
+        made = library.create_linear_map(signed=True, total_bits=8).to(device)
+    return made
+
+
+def _library() -> Any:
+    try:
+        import bitsandbytes.functional
+    except ImportError as error:
+        raise MissingExtra(
+            "a base in 8 or 4 bits needs a package that is not installed", fix='pip install "velatura[quantise]"'
+        ) from error
+    return bitsandbytes.functional
