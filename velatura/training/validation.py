@@ -35,5 +35,5 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
         text = stack_prompts([sample.texts[0]] * strata, sample.texts[0]).to(device)
         clean = sample.latents_CHW.expand(strata, *shape)
         batch = Batch(clean.to(device), noise.to(device), sigma_K, conditioned(model, text, [sample.geometry] * strata))
-        rows.append(errors(model, batch).double().cpu().numpy())
+        rows.append(errors(model, batch).cpu().double().numpy())
     return np.stack(rows) if rows else np.empty((0, strata))
