@@ -159,6 +159,7 @@ SETTINGS = (
     "train.threads=1",
     "checkpoints.every=3",
     "validation.strata=2",
+    "validation.paintings=4",
     "samples.count=1",
     "samples.sampling_steps=2",
 )

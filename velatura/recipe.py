@@ -112,6 +112,8 @@ class ValidationSettings(Settings):
     """Noise levels at which each held-out picture is measured."""
     pictures: int = Field(default=8, ge=1)
     """Largest number of held-out pictures measured."""
+    paintings: int = Field(default=12, ge=4, le=96)
+    """Pictures painted at each checkpoint to judge its style by; more of them tell smaller differences apart."""
 
 
 class SampleSettings(Settings):

@@ -79,7 +79,7 @@ def test_an_exported_base_loads_and_can_be_trained_on(tmp_path: Path) -> None:
     export.export(state, base, version=1, commit="test")
 
     model = load_base(base)
-    assert (model.resolution, model.latent_channels) == (128, 8)
+    assert (model.resolution, model.latent_channels) == (128, 16)
     told = json.loads((base / "velatura.json").read_text())
     assert (told["samples"], told["commit"], told["version"]) == (24, "test", 1)
 

@@ -45,8 +45,6 @@ COLOURS = ("red", "blue", "green", "yellow")
 """Asked for in turn; far apart, and known to every base."""
 OBJECT = "house"
 COLOUR_SEEDS = 2
-PROMPTS = 8
-"""Captions that are painted at most."""
 SEED = 1000
 """Seeds of the protocol count from here."""
 
@@ -85,7 +83,7 @@ def exam(recipe: Recipe, pictures: Pictures) -> Exam:
     """The prompts and seeds of a dataset's exam; they follow from its captions alone."""
     sources = pictures.held_out or pictures.train
     told = list(dict.fromkeys(literal(one.captions[0]) for one in sources))
-    captions = tuple(Job(told[place % len(told)], SEED + place) for place in range(min(PROMPTS, max(len(told), 4))))
+    captions = tuple(Job(told[place % len(told)], SEED + place) for place in range(recipe.validation.paintings))
     trigger = literal(recipe.dataset.trigger)
     colours = tuple(
         Job(f"{trigger}, a {colour} {OBJECT}" if trigger else f"a {colour} {OBJECT}", SEED + 100 + seed)

@@ -2,7 +2,7 @@
 
 The classes are the ones that the full-size model uses (diffusers' UNet2DConditionModel and
 AutoencoderKL, transformers' CLIPTextModel); only the numbers are smaller. Two differences in kind:
-the latents have 8 channels instead of 4, because fine lines do not survive in 4, and attention
+the latents have 16 channels instead of 4, because fine lines do not survive in fewer, and attention
 stands on the two lower levels instead of the three upper ones, because at 16 x 16 latents the
 upper level is where the time goes.
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RESOLUTION = 128
 """Pixels, width and height."""
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 16
 LATENT_SIDE = RESOLUTION // 8
 TOKENS = 77
 """Length of an encoded caption, start and end included, as in CLIP."""
