@@ -115,7 +115,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_what_needs_no_torch_does_not_import_it(tmp_path: Path, pictures: Path) -> None:
-    """Commands that people wait for, and the layers that the server of the web page is made of."""
+    """Commands that people wait for, and the layers that the server of the web page is made of.
+
+    `plan` is not among them: which devices there are, torch alone knows.
+    """
     code = """
 import importlib, os, pkgutil, sys
 import velatura.cli, velatura.dataset, velatura.doctor
@@ -129,7 +132,6 @@ os.chdir(sys.argv[1])
 assert main(["new", "ink", "--images", sys.argv[2]]) == 0
 assert main(["runs", "ink"]) == 0
 assert main(["dataset", "check", "ink/dataset"]) in (0, 1)
-assert main(["plan", "ink"]) in (0, 2)
 assert main(["bases"]) == main(["doctor", "--base", "pocket"]) == 0
 print("torch" in sys.modules or "transformers" in sys.modules or "diffusers" in sys.modules)
 """
