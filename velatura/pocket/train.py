@@ -48,7 +48,7 @@ from velatura.pocket.muon import optimizers
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training of the pocket base is told; the defaults made the published weights."""
+    """What a training of the pocket base is told; what published weights were told stands in their `velatura.json`."""
 
     seed: int = 1
     workers: int = 2
