@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from velatura.errors import FileProblem
 
@@ -26,11 +27,22 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         FileProblem: the disk is full, or the folder may not be written.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in; it comes to stand at the path when all is written, and not at all where writing fails.
+
+    Raises:
+        FileProblem: the disk is full, or the folder may not be written.
+    """
     beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     with disk_problems(path):
         try:
             with beside.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ from velatura.files import disk_problems
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
+
+MAX_VALUES = 2_000_000
+"""Commas and braces in a header. Each becomes an object of some hundred bytes, so a hostile header would fill the
+memory; the largest models have 100,000."""
+
+MAX_AXES, MAX_LENGTH = 8, 1 << 40
+"""Of a tensor's shape; one without elements may otherwise have any."""
+
+PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How files begin that torch and Python pickle."""
 
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
@@ -83,30 +93,54 @@ def raw(array: NDArray[Any]) -> RawTensor:
 
 
 def to_bytes(tensors: Mapping[str, RawTensor | NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The whole file. Tensors stand in order of element size (largest first, so that each is aligned), then name.
+    """The whole file.
 
     Raises:
         ValueError: a tensor's bytes are not as many as its shape and type need.
     """
     ready = {name: value if isinstance(value, RawTensor) else raw(value) for name, value in tensors.items()}
-    order = sorted(ready, key=lambda name: (-ITEM_BYTES[ready[name].dtype], name))
+    for name, tensor in ready.items():
+        if len(tensor.data) != size_of(tensor):
+            raise ValueError(f"{name} has {len(tensor.data)} bytes, not those of {tensor.shape} in {tensor.dtype}")
+    return head(ready, metadata) + b"".join(bytes(ready[name].data) for name in order(ready))
+
+
+class Shaped(Protocol):
+    """Whatever has a type and a shape: a tensor, an entry of a header, a tensor yet to be made."""
+
+    @property
+    def dtype(self) -> str:
+        """The format's name of the type."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+
+
+def size_of(tensor: Shaped) -> int:
+    """Bytes of a tensor of this type and shape."""
+    return ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
+
+
+def order(tensors: Mapping[str, Shaped]) -> list[str]:
+    """How the tensors follow one another: by element size, largest first, so that each is aligned, then by name."""
+    return sorted(tensors, key=lambda name: (-ITEM_BYTES[tensors[name].dtype], name))
+
+
+def head(tensors: Mapping[str, Shaped], metadata: Mapping[str, str] | None = None) -> bytes:
+    """What stands before the tensors' bytes: the length of the header, and the header."""
     places: dict[str, object] = {}
     offset = 0
-    for name in order:
-        tensor = ready[name]
-        if len(tensor.data) != ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape):
-            raise ValueError(f"{name} has {len(tensor.data)} bytes, not those of {tensor.shape} in {tensor.dtype}")
-        places[name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + len(tensor.data)],
-        }
-        offset += len(tensor.data)
+    for name in order(tensors):
+        tensor = tensors[name]
+        end = offset + size_of(tensor)
+        places[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
     if metadata:
         places["__metadata__"] = dict(metadata)
     text = json.dumps(places, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(bytes(ready[name].data) for name in order)
+    return struct.pack("<Q", len(text)) + text
 
 
 def read_header(path: Path) -> Header:
@@ -126,9 +160,14 @@ def _parse_header(first: bytes, read: Any, size: int, path: Path) -> Header:
         raise FileProblem("this file is empty or cut off", where=path, fix="fetch or copy it again")
     (length,) = struct.unpack("<Q", first)
     if length > MAX_HEADER or 8 + length > size:
+        if first.startswith(PICKLED):
+            raise FileProblem("this is a pickled file under another name", where=path, fix="fetch it as safetensors")
         raise FileProblem("this is not a safetensors file, or it is cut off", where=path, fix="fetch or copy it again")
+    text = read(length)
+    if text.count(b",") + text.count(b"{") > MAX_VALUES:
+        raise FileProblem("the header of this file lists more than any model has", where=path, fix="fetch it again")
     try:
-        places = json.loads(read(length))
+        places = json.loads(text, object_pairs_hook=_once)
         metadata = {str(k): str(v) for k, v in (places.pop("__metadata__", None) or {}).items()}
         entries = {
             name: Entry(str(place["dtype"]), tuple(_counts(place["shape"])), *_counts(place["data_offsets"]))
@@ -138,11 +177,33 @@ def _parse_header(first: bytes, read: Any, size: int, path: Path) -> Header:
         raise FileProblem("the header of this file is damaged", where=path, fix="fetch or copy it again") from error
     for name, entry in entries.items():
         needed = ITEM_BYTES.get(entry.dtype, 0) * math.prod(entry.shape)
-        if (entry.dtype in ITEM_BYTES and entry.end - entry.start != needed) or entry.start > entry.end:
+        if (
+            (entry.dtype in ITEM_BYTES and entry.end - entry.start != needed)
+            or entry.start > entry.end
+            or len(entry.shape) > MAX_AXES
+            or max(entry.shape, default=0) > MAX_LENGTH
+        ):
             raise FileProblem(f"tensor {name} has a size that is not its shape's", where=path, fix="fetch it again")
         if 8 + length + entry.end > size:
             raise FileProblem("this file is cut off", where=path, fix="fetch or copy it again")
+    _apart(entries, path)
     return Header(metadata, entries, 8 + length)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _apart(entries: Mapping[str, Entry], path: Path) -> None:
+    """Refuse tensors that lie over one another."""
+    reached = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start < reached and entry.end > entry.start:
+            raise FileProblem(f"tensor {name} lies over another one in this file", where=path, fix="fetch it again")
+        reached = max(reached, entry.end)
 
 
 def _counts(values: Any) -> list[int]:
@@ -163,6 +224,21 @@ def read(path: Path) -> tuple[dict[str, RawTensor], dict[str, str]]:
         for name, entry in header.entries.items()
     }
     return tensors, header.metadata
+
+
+def read_tensor(path: Path, header: Header, name: str) -> RawTensor:
+    """One tensor, read rather than mapped, so that walking through a large file does not fill the memory.
+
+    Raises:
+        FileProblem: the file was cut off meanwhile, or the disk refuses.
+    """
+    entry = header.entries[name]
+    with disk_problems(path), path.open("rb") as file:
+        file.seek(header.data_start + entry.start)
+        data = file.read(entry.end - entry.start)
+    if len(data) != entry.end - entry.start:
+        raise FileProblem("this file is cut off", where=path, fix="fetch or copy it again")
+    return RawTensor(entry.dtype, entry.shape, data)
 
 
 def as_float32(tensor: RawTensor) -> NDArray[np.float32]:
