@@ -96,7 +96,6 @@ def examine(files: BaseFiles, *, name: str = "") -> BaseFound:
     Raises:
         ModelError: no family knows it.
         FileProblem: a file is cut off or damaged.
-        MissingExtra: its format needs a package that is not installed.
     """
     variant = bases.recognise(files)
     found = bases.present(files, variant.family)
@@ -117,11 +116,7 @@ def every() -> list[BaseFound]:
     Files there that are something else are left out; a file that is damaged is told with its problem.
     """
     listed = settings.list_bases()
-    files = [path for path in listed if path.is_file()]
-    # whether GGUF can be read changes without its files
-    lasting = [path for path in files if path.suffix.lower() != ".gguf"]
-    known = settings.remembered(f"bases-{_mark()}", lasting, _told)
-    known |= {path: _told(path) for path in files if path not in known}
+    known = settings.remembered(f"bases-{_mark()}", (path for path in listed if path.is_file()), _told)
     found = [_folder(path, name) for name, path in BUILT_IN_BASES.items()]
     for path in listed:
         if path not in known:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import pickle
 import struct
-import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from velatura import settings, tensorfile
 from velatura.doctor import machine
 from velatura.errors import FileProblem, MissingExtra, ModelError, VelaturaError
 from velatura.weights import containers
+from velatura.weights.containers import gguf as gguf_format
 from velatura.weights.parts import PartFiles
 from velatura.weights.source import held
 
@@ -169,12 +171,21 @@ def test_a_part_is_what_stands_behind_its_prefix_in_all_of_its_files(tmp_path: P
 
 
 def gguf_file(
-    path: Path, tensors: dict[str, Tensor], kind: str, shapes: dict[str, tuple[int, ...]] | None = None
+    path: Path,
+    tensors: dict[str, Tensor],
+    kind: str,
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    words: int = 0,
+    **told: str,
 ) -> Path:
     """A file in which every matrix is in this type, and all else in fp32."""
     gguf = pytest.importorskip("gguf")
     quants = pytest.importorskip("gguf.quants")
     writer = gguf.GGUFWriter(path, "flux")
+    writer.add_token_list([f"word {number}" for number in range(words)])
+    writer.add_token_scores([0.5] * words)
+    for key, value in told.items():
+        writer.add_string(key, value)
     for name, shape in (shapes or {}).items():
         writer.add_array(f"comfy.gguf.orig_shape.{name}", [int(length) for length in shape])
     for name, tensor in tensors.items():
@@ -239,12 +250,55 @@ def test_a_gguf_file_that_is_cut_off_is_one_sentence(tmp_path: Path, kept: int) 
         containers.read_header(path)
 
 
-def test_without_its_package_gguf_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    monkeypatch.setitem(sys.modules, "gguf", None)
+def test_without_its_package_the_header_of_gguf_is_read_and_its_weights_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = gguf_file(tmp_path / "a.gguf", {"a": torch.ones(2, 32)}, "Q8_0")
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "gguf" else real(name, *more))
+    assert containers.read_header(path).entries["a"].dtype == "Q8_0"
     with pytest.raises(MissingExtra) as problem:
-        containers.read_header(tmp_path / "a.gguf")
+        containers.tensors(path)
     assert problem.value.fix == 'pip install "velatura[gguf]"'
+
+
+def test_the_types_of_gguf_are_those_of_its_package() -> None:
+    gguf = pytest.importorskip("gguf")
+    theirs = {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
+    assert {number: theirs[number] for number in gguf_format.TYPES} == gguf_format.TYPES
+
+
+def test_a_gguf_header_with_a_tokenizer_is_the_package_s_and_read_at_once(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    drawn = {"a.weight": torch.ones(3, 64), "a.bias": torch.ones(3), "b": torch.ones(5, 2, 3)}
+    path = gguf_file(tmp_path / "a.gguf", drawn, "F16", words=2000, **{"velatura.config": "größe"})
+    header = containers.read_header(path)
+    theirs = gguf.GGUFReader(path)
+    assert header.data_start == theirs.data_offset
+    assert header.metadata == {"general.architecture": "flux", "velatura.config": "größe"}
+    for tensor in theirs.tensors:
+        entry = header.entries[tensor.name]
+        assert (entry.dtype, entry.start, entry.end - entry.start) == (
+            tensor.tensor_type.name,
+            tensor.data_offset - theirs.data_offset,
+            tensor.n_bytes,
+        )
+        assert list(entry.shape) == [int(length) for length in reversed(tensor.shape)]
+
+    path = gguf_file(tmp_path / "large.gguf", drawn, "F16", words=150_000)
+    before = time.process_time()
+    containers.read_header(path)
+    assert time.process_time() - before < 1, "the package's own reader takes ten seconds"
+
+
+def test_weights_of_a_type_that_is_not_known_are_one_sentence(tmp_path: Path) -> None:
+    path = gguf_file(tmp_path / "a.gguf", {"a": torch.ones(2, 32)}, "F32")
+    data = bytearray(path.read_bytes())
+    place = data.rindex(struct.pack("<Q1sIQQI", 1, b"a", 2, 32, 2, 0)) + 29
+    data[place : place + 4] = struct.pack("<I", 99)
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="type 99 cannot be read"):
+        containers.read_header(path)
 
 
 def test_what_pytorch_writes_is_not_compressed(tmp_path: Path) -> None:

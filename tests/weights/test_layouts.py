@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from tests import tiny
 from velatura.errors import ModelError
+from velatura.families.flux1 import configuration as flux1
 from velatura.families.sd15 import configuration
 from velatura.families.sd15.save import PREFIXES
+from velatura.families.z_image import configuration as z_image
 from velatura.pocket import architecture
-from velatura.weights.layouts import Place, stable_diffusion
+from velatura.weights.layouts import Place, qwen, stable_diffusion, t5
 
 UNETS = {"published": configuration.UNET, "pocket": architecture.DENOISER, "tiny": tiny.UNET}
 VAES = {"published": configuration.VAE, "pocket": architecture.AUTOENCODER, "tiny": tiny.VAE}
@@ -131,3 +134,22 @@ def test_a_tensor_without_an_original_name_is_refused() -> None:
     for part, name in (("denoiser", "class_embedding.weight"), ("vae", "encoder.layers.0.weight")):
         with pytest.raises(ModelError, match="has no name"):
             original_names(part, [name])
+
+
+def test_text_encoders_in_gguf_are_named_as_llama_cpp_names_them() -> None:
+    gguf = pytest.importorskip("gguf")
+    from velatura.weights.networks import build
+
+    here = Path()
+    encoder = build("T5EncoderModel", flux1.TEXT_ENCODER_2, here).state_dict()
+    theirs = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5ENCODER, 24)
+    for name, place in t5.llama_cpp(encoder).items():
+        meant = "shared.weight" if name == "encoder.embed_tokens.weight" else name
+        assert place.key == theirs.get_name(meant, try_suffixes=(".weight",)), name
+    body = build("Qwen3Model", z_image.TEXT_ENCODER, here).state_dict()
+    theirs = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, 36)
+    for name, place in qwen.llama_cpp(body).items():
+        assert place.key == theirs.get_name(f"model.{name}", try_suffixes=(".weight",)), name
+    for layout, stranger in ((t5, "decoder.block.0.layer.0.layer_norm.weight"), (qwen, "layers.0.mlp.experts.weight")):
+        with pytest.raises(ModelError, match=r"llama\.cpp"):
+            layout.llama_cpp([stranger])

@@ -19,9 +19,6 @@ from velatura.weights.parts import PartFiles, PartKind
 
 DENOISER = "denoiser"
 
-ENDINGS = tuple(ending for ending in settings.WEIGHT_ENDINGS if ending != ".gguf")
-"""GGUF is read for denoisers alone."""
-
 Kinds = Mapping[str, Sequence[PartKind]]
 """Family -> the parts of its bases."""
 
@@ -39,7 +36,7 @@ def part_files(places: Iterable[Path], kinds: Kinds, *, family: str, part: str) 
             return None
         return {name: parts.held_by(header, wanted) for name, wanted in kinds.items()}
 
-    files = {path.resolve(): path for path in settings.list_weights(places, ENDINGS)}
+    files = {path.resolve(): path for path in settings.list_weights(places)}
     answers = settings.remembered(f"parts-{_mark(kinds)}", files.values(), ask)
     found = []
     for path, held in answers.items():

@@ -31,7 +31,10 @@ PARTS = (
         "text_encoder_2",
         "text_encoder_2",
         "text encoder (T5-XXL)",
-        (Sign(r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight", shape=(4096, 4096)),),
+        (
+            Sign(r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight", shape=(4096, 4096)),
+            Sign(r"enc\.blk\.0\.attn_q\.weight", "llama.cpp", (4096, 4096)),
+        ),
         "--text-encoder FILE",
     ),
     autoencoder(channels=16),

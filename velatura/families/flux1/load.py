@@ -15,13 +15,10 @@ from velatura.families.flux1.layout import transformer
 from velatura.family import Defaults, MemoryPolicy, Model
 from velatura.loading import assembled, autoencoder_places, networks
 from velatura.text import clip_files, clip_tokens, t5_files, t5_tokens
-from velatura.weights.layouts import Place, clip
+from velatura.weights.layouts import Place, clip, t5
 
 if TYPE_CHECKING:
     from velatura.family import ModelFamily
-
-T5_EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
-"""Two names of one tensor; files have either or both."""
 
 DEV = Defaults(steps=20, cfg_scale=1.0, guidance=3.5, sampler="Euler", scheduler="Uniform")
 SCHNELL = Defaults(steps=4, cfg_scale=1.0, sampler="Euler", scheduler="Uniform")
@@ -77,8 +74,7 @@ def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout:
     if part == "text_encoder":
         return clip.transformers(own, keys)
     if part == "text_encoder_2":
-        shared = next((name for name in T5_EMBEDDING if name in keys), T5_EMBEDDING[0])
-        return {name: Place(shared) for name in T5_EMBEDDING if name in own}
+        return t5.llama_cpp(own) if layout == "llama.cpp" else t5.transformers(own, keys)
     if part == "vae":
         return autoencoder_places(own, keys, layout)
     if layout == "diffusers":
@@ -89,8 +85,8 @@ def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout:
 def _tokenizers(base: Base, told: FluxConfiguration) -> tuple[Any, ...]:
     if base.source.is_dir():
         return clip_tokens.load(base.source / "tokenizer"), t5_tokens.load(base.source / "tokenizer_2")
-    clip_l, t5 = (base.parts[part].files[0] for part in ("text_encoder", "text_encoder_2"))
+    clip_l, t5_xxl = (base.parts[part].files[0] for part in ("text_encoder", "text_encoder_2"))
     return (
         clip_files.load(clip_l, told.parts["text_encoder"]),
-        t5_files.load(t5, told.parts["text_encoder_2"], name="tokenizer_2"),
+        t5_files.load(t5_xxl, told.parts["text_encoder_2"], name="tokenizer_2"),
     )

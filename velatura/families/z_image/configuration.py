@@ -32,7 +32,10 @@ PARTS = (
         "text_encoder",
         "text_encoder",
         "text encoder (Qwen3-4B)",
-        (Sign(r"(model\.)?layers\.0\.self_attn\.q_proj\.weight", shape=(32 * 128, 2560)),),
+        (
+            Sign(r"(model\.)?layers\.0\.self_attn\.q_proj\.weight", shape=(32 * 128, 2560)),
+            Sign(r"blk\.0\.attn_q\.weight", "llama.cpp", (32 * 128, 2560), ("blk.0.attn_q_norm.weight", (None,))),
+        ),
         "--text-encoder FILE",
     ),
     autoencoder(channels=16),

@@ -88,7 +88,7 @@ def _places(
 ) -> Mapping[str, Place]:
     """Args: `width`, features of the transformer."""
     if part == "text_encoder":
-        return qwen_layout.transformers(own, keys)
+        return qwen_layout.llama_cpp(own) if layout == "llama.cpp" else qwen_layout.transformers(own, keys)
     if part == "vae":
         return autoencoder_places(own, keys, layout)
     return {} if layout == "diffusers" else comfy(own, width)

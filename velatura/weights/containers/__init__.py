@@ -5,7 +5,7 @@ mapped or made when asked for.
 
     safetensors     by name alone the format of the field; mapped
     pickled         .ckpt and .pt of older programs: only what torch loads as weights and nothing else
-    gguf            quantised denoisers: multiplied out tensor by tensor (extra `gguf`)
+    gguf            quantised denoisers and text encoders: multiplied out tensor by tensor (extra `gguf`)
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ def read_header(path: Path) -> Header:
 
     Raises:
         FileProblem: it is missing, cut off or damaged.
-        ModelError: it is pickled and holds more than weights.
-        MissingExtra: its format needs a package that is not installed.
+        ModelError: it is pickled and holds more than weights, or in a format's type that is not known.
     """
     with disk_problems(path):
         stat = path.stat()
@@ -56,7 +55,8 @@ def tensors(path: Path) -> Mapping[str, Tensor]:
     """All tensors of a file, none of them copied before it is asked for.
 
     Raises:
-        FileProblem, ModelError, MissingExtra: as `read_header`.
+        FileProblem, ModelError: as `read_header`.
+        MissingExtra: its format needs a package that is not installed.
     """
     held: Mapping[str, Tensor] = _format(path).tensors(path)
     return held
