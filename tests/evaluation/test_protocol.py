@@ -167,17 +167,28 @@ def test_every_picture_that_is_named_is_there(judge: Callable[..., Judged]) -> N
 # --- the exam --------------------------------------------------------------------------------
 
 
-def test_the_exam_asks_for_held_out_captions_and_one_object_in_every_colour(judge: Callable[..., Judged]) -> None:
+def test_the_exam_asks_for_captions_of_real_pictures_and_one_object_in_every_colour(judge: Callable[..., Judged]) -> None:
     judged = judge({}, "dataset.trigger=my hand", pictures=9)
     asked = judged.exam()
-    held_out = {one.captions[0] for one in judged.pictures.held_out}
-    assert {job.prompt for job in asked.captions} == held_out
+    train, held_out = judged.pictures.train, judged.pictures.held_out
+    real = [*train, *held_out]
+    assert [job.prompt for job in asked.captions] == [real[source].captions[0] for source in asked.sources]
+    in_turn = [*range(len(train), len(real)), *range(len(train))]
+    assert list(asked.sources) == in_turn[: len(asked.sources)]
     assert len(asked.captions) == judged.recipe.validation.paintings
     assert len({job.seed for job in asked.captions}) == len(asked.captions)
     assert [job.prompt for job in asked.colours] == [
         f"my hand, a {colour} house" for colour in COLOURS for _ in range(COLOUR_SEEDS)
     ]
     assert [job.seed for job in asked.colours[:COLOUR_SEEDS]] == [job.seed for job in asked.colours[-COLOUR_SEEDS:]]
+
+
+def test_copies_are_counted_where_training_captions_provoke_them(judge: Callable[..., Judged]) -> None:
+    judged = judge({3: 0.1}, pictures=9)
+    (found,) = judged.evaluate().checkpoints
+    provoked = [source for source in judged.exam().sources if source < len(judged.pictures.train)]
+    assert found.copies is not None
+    assert found.copies.total == len(provoked) > 0
 
 
 def test_the_exam_does_not_depend_on_how_long_or_fast_is_trained(judge: Callable[..., Judged]) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from velatura.adapters.merge import Applied
 from velatura.dataset import prepared as prepared_pictures
 from velatura.errors import RunError
-from velatura.evaluation.copies import Detector, calibrate, copy_check
+from velatura.evaluation.copies import CopyCheck, Detector, Nearest, calibrate, copy_check
 from velatura.evaluation.diversity import diversity
 from velatura.evaluation.heldout import held_out_loss, text_reliance
 from velatura.evaluation.results import BaseResult, CheckpointResult, Results, Sample, to_json
@@ -54,7 +54,10 @@ class Exam:
     """What every checkpoint is asked."""
 
     captions: tuple[Job, ...]
-    """Captions of held-out pictures, or of training pictures where none is held out."""
+    """Captions of real pictures: of those held out first, then of training pictures."""
+    sources: tuple[int, ...]
+    """For each of them, the picture whose caption it is, counted through the training pictures and on through
+    those held out."""
     colours: tuple[Job, ...]
     """Colour by colour, each with every seed."""
 
@@ -72,8 +75,10 @@ class Reference:
     held_out: list[Picture]
     base: list[Picture]
     """The base's pictures of the exam."""
-    features: dict[str, Features]
-    """Of the three sets: train, held_out, and base for the captions alone."""
+    real: Features
+    """Of training and held-out pictures, one after the other."""
+    told: Features
+    """Of the base's pictures of the captions."""
     cells: dict[str, NDArray[np.float64]]
     """The base's errors: held_out, wrong, train."""
     detector: Detector | None
@@ -81,16 +86,17 @@ class Reference:
 
 def exam(recipe: Recipe, pictures: Pictures) -> Exam:
     """The prompts and seeds of a dataset's exam; they follow from its captions alone."""
-    sources = pictures.held_out or pictures.train
-    told = list(dict.fromkeys(literal(one.captions[0]) for one in sources))
-    captions = tuple(Job(told[place % len(told)], SEED + place) for place in range(recipe.validation.paintings))
+    real = (*pictures.train, *pictures.held_out)
+    order = [*range(len(pictures.train), len(real)), *range(len(pictures.train))]
+    sources = tuple(order[place % len(order)] for place in range(recipe.validation.paintings))
+    captions = tuple(Job(literal(real[source].captions[0]), SEED + place) for place, source in enumerate(sources))
     trigger = literal(recipe.dataset.trigger)
     colours = tuple(
         Job(f"{trigger}, a {colour} {OBJECT}" if trigger else f"a {colour} {OBJECT}", SEED + 100 + seed)
         for colour in COLOURS
         for seed in range(COLOUR_SEEDS)
     )
-    return Exam(captions, colours)
+    return Exam(captions, sources, colours)
 
 
 def evaluate(
@@ -164,8 +170,8 @@ def _reference(
     held_out = [_real(one) for one in pictures.held_out]
     detector = calibrate(train, held_out=held_out) if len(train) > 1 else None
     told = base_images[: len(asked.captions)]
-    features = {"train": describe(train), "held_out": describe(held_out), "base": describe(told)}
-    return Reference(train, held_out, base_images, features, _cells(model, recipe, cached), detector)
+    real = describe([*train, *held_out])
+    return Reference(train, held_out, base_images, real, describe(told), _cells(model, recipe, cached), detector)
 
 
 def _real(one: prepared_pictures.Prepared) -> Picture:
@@ -229,9 +235,14 @@ def _measure(
     else:
         missing["reliance"] = "the held-out pictures have no captions that differ"
     style = None
-    if len(reference.train) > 1:
-        known = reference.features
-        style = score_features(known["train"], known["held_out"], known["base"], describe(images[:count]))
+    if len(reference.train) + len(reference.held_out) > 1:
+        style = score_features(
+            reference.real,
+            asked.sources,
+            reference.told,
+            describe(images[:count]),
+            held_out=len(reference.held_out),
+        )
     else:
         missing["style"] = "one picture does not show what a style varies"
     found = reference.detector.nearest(images[:count]) if reference.detector else []
@@ -256,11 +267,24 @@ def _measure(
         reliance=reliance,
         separability=separability(_rows(images[count:]), _rows(base[count:]), names=COLOURS),
         diversity=diversity(_rows(images[count:]), _rows(base[count:])),
-        copies=copy_check(found, base=base_found) if found else None,
+        copies=_copies(found, base_found, asked.sources, len(reference.train)),
         overbake=overbake(reference.train, base[:count], images[:count]) if len(reference.train) > 1 else None,
         broken=sum(bool(image.std() < 2) for image in images),
         samples=tuple(samples),
         not_measured=missing,
+    )
+
+
+def _copies(found: list[Nearest], base: list[Nearest], sources: Sequence[int], trained_on: int) -> CopyCheck | None:
+    """Paintings of training captions provoke copies; those of held-out captions show what comes unasked."""
+    if not found:
+        return None
+    provoked = [place for place, source in enumerate(sources) if source < trained_on]
+    plain = [place for place in range(len(sources)) if place not in provoked]
+    return copy_check(
+        [found[place] for place in plain],
+        base=[base[place] for place in provoked or plain],
+        provoked=[found[place] for place in provoked],
     )
 
 
