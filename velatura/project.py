@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,22 +20,18 @@ from velatura import recipe as recipes
 from velatura import schema
 from velatura.brief import FILE as BRIEF
 from velatura.brief import Brief
-from velatura.dataset import layout
+from velatura.dataset.adding import Added, add
+from velatura.dataset.journal import forget
 from velatura.dataset.layout import Problem
-from velatura.dataset.scan import Dataset, scan
+from velatura.dataset.names import LONGEST_NAME as LONGEST_NAME
+from velatura.dataset.names import legal_name as legal_name
+from velatura.dataset.scan import scan
 from velatura.errors import FileProblem
 from velatura.files import disk_problems, make_folder, write_text
 from velatura.recipe import Recipe
 
 RECIPE = "recipe.toml"
 DATASET = "dataset"
-
-LONGEST_NAME = 80
-"""Bytes in UTF-8; with a number and an ending the name still fits every file system."""
-
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
-"""Names that Windows keeps for itself, with any ending."""
-
 
 @dataclass(frozen=True)
 class Created:
@@ -58,21 +52,22 @@ def create(folder: Path, *, recipe: Recipe, brief: Brief, images: Path | None = 
     """
     folder = folder.absolute()
     _refuse_to_overwrite(folder)
-    found = scan(images) if images is not None else None
+    if images is not None:
+        scan(images, deep=False)  # a mistaken folder is refused before anything is made
+    added = Added((), ())
     make_folder(folder.parent)
     with _beside(folder) as beside:
         make_folder(beside / DATASET)
-        if found is not None:
-            _copy(found, beside / DATASET)
+        if images is not None:
+            added = add([images], beside / DATASET)
+            forget(beside / DATASET)  # a new project has nothing to undo
         write_text(beside / BRIEF, schema.to_toml(brief, comments=True))
         write_text(beside / RECIPE, recipes.to_toml(recipe, comments=True))
         with disk_problems(folder):
             if folder.exists():
                 folder.rmdir()
             beside.rename(folder)
-    if found is None:
-        return Created(folder, 0, ())
-    return Created(folder, len(found.pictures), found.problems)
+    return Created(folder, len(added.names), added.problems)
 
 
 def add_pictures(images: Path, dataset: Path) -> int:
@@ -84,32 +79,13 @@ def add_pictures(images: Path, dataset: Path) -> int:
         FileProblem: the disk refuses; the dataset is then as it was.
         DatasetError: there is no picture to copy.
     """
-    found = scan(images)
-    make_folder(dataset)
-    with _beside(dataset) as beside, disk_problems(dataset):
-        beside.mkdir()
-        _copy(found, beside, taken={layout.stem_of(path).casefold() for path in dataset.iterdir()})
-        for path in sorted(beside.iterdir()):
-            path.rename(dataset / path.name)
-    return len(found.pictures)
+    return len(add([images], dataset).names)
 
 
 def containing(place: Path) -> Path | None:
     """The project that a file or folder lies in, or None."""
     place = place.absolute()
     return next((folder for folder in (place, *place.parents) if (folder / RECIPE).is_file()), None)
-
-
-def legal_name(text: str) -> str:
-    """The nearest name that a file may have on Windows, macOS and Linux alike.
-
-    Returns:
-        The name, shortened where it is long; empty where nothing is left of it.
-    """
-    name = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]+', "-", name).strip()
-    name = name.encode()[:LONGEST_NAME].decode(errors="ignore").strip(" .")
-    return _DEVICES.sub(r"\1_", name, count=1) if _DEVICES.match(name) else name
 
 
 def _refuse_to_overwrite(folder: Path) -> None:
@@ -131,30 +107,3 @@ def _beside(folder: Path) -> Iterator[Path]:
         yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _copy(found: Dataset, into: Path, *, taken: Iterable[str] = ()) -> None:
-    """Pictures with their captions, under names that are legal and unlike on every system."""
-    captions = layout.find(found.folder).captions
-    names = set(taken)
-    for picture in found.pictures:
-        stem = layout.stem_of(picture.path)
-        free = _free(legal_name(stem) or "picture", names)
-        names.add(free.casefold())
-        _copy_file(picture.path, into / f"{free}{picture.path.suffix.lower()}")
-        for caption in captions.get(stem, [])[:1]:
-            _copy_file(caption, into / f"{free}{caption.suffix.lower()}")
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, with a number behind it where another differs in the case of letters at most."""
-    free, number = name, 1
-    while free.casefold() in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with disk_problems(source), source.open("rb") as readable, disk_problems(target), target.open("xb") as writable:
-        shutil.copyfileobj(readable, writable)

@@ -6,17 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from tests.paintings import clouds
 
 Paint = Callable[..., Path]
-
-
-def clouds(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Smooth coloured blotches; another seed gives a picture that nobody would take for this one."""
-    spots = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(spots).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

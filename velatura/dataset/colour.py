@@ -35,6 +35,21 @@ def to_srgb(image: Image.Image, *, background: tuple[int, int, int] = WHITE) -> 
     return flat
 
 
+def alpha_of(image: Image.Image) -> Image.Image | None:
+    """How opaque the picture is, as 8-bit grey; None where it cannot be transparent."""
+    return _apart(_eight_bits(image))[1]
+
+
+def profile_name(profile: bytes | None) -> str:
+    """What an embedded colour profile calls itself; "" where there is none or it is broken."""
+    if not profile:
+        return ""
+    try:
+        return (ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.profile_description or "unnamed").strip()
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return ""
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Greys of more than 8 bits scaled to L, or to LA where one value stands for transparent."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;"):

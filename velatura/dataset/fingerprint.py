@@ -1,4 +1,4 @@
-"""One hash for what a dataset says: its pictures and their captions, not where or under what names they lie."""
+"""One hash for what a dataset says: its pictures, captions and masks, not where or under what names they lie."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from velatura.dataset.scan import Dataset, Picture
 
 
 def content(picture: Picture) -> str:
-    """What a picture contributes, as one line: the hash of its file and its captions as written."""
-    return json.dumps([picture.sha256, picture.captions], ensure_ascii=True, separators=(",", ":"))
+    """What a picture contributes, as one line: hashes of its file and its mask, and its captions as written."""
+    parts = [picture.sha256, picture.captions, *([picture.mask_sha256] if picture.mask_sha256 else [])]
+    return json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
 
 
 def fingerprint(dataset: Dataset) -> str:

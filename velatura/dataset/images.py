@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from velatura.dataset.buckets import Size, cover_size
-from velatura.dataset.colour import WHITE, to_srgb
+from velatura.dataset.colour import WHITE, alpha_of, profile_name, to_srgb
 from velatura.errors import DatasetError
 
 SUFFIXES = frozenset(
@@ -101,17 +102,92 @@ def open_image(
     with _opened(path, max_pixels) as (image, orientation):
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        if image.format == "TIFF":  # checks its size against Pillow's own limit a second time here
-            with _limit(max_pixels):
-                image.load()
-        else:
-            image.load()
+        _load(image, max_pixels)
         try:
             picture = to_srgb(image, background=background)
         except DatasetError as error:
             raise DatasetError(error.what, where=path, fix=error.fix) from None
     turn = _TRANSPOSE.get(orientation)
     return picture if turn is None else picture.transpose(turn)
+
+
+def open_alpha(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image | None:
+    """How opaque the upright picture is, as 8-bit grey; None where it cannot be transparent.
+
+    Raises:
+        DatasetError: as `open_image`.
+    """
+    with _opened(path, max_pixels) as (image, orientation):
+        _load(image, max_pixels)
+        alpha = alpha_of(image)
+    turn = _TRANSPOSE.get(orientation)
+    return alpha if alpha is None or turn is None else alpha.transpose(turn)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file is, before it is made one upright sRGB picture."""
+
+    format: str
+    mode: str
+    frames: int
+    orientation: int
+    profile: str
+    """Name of the embedded colour profile; "" for none."""
+    transparent: bool
+    jpeg_quality: int | None
+    """Estimated from the tables that its numbers were divided by; None for other formats."""
+
+
+def file_info(path: Path) -> tuple[dict[Any, Any], Image.Exif]:
+    """What the file says beside its pixels: text and the like by name, and EXIF.
+
+    Raises:
+        DatasetError: as `picture_size`.
+    """
+    with _opened(path, MAX_PIXELS) as (image, _):
+        return dict(image.info), Image.Image.getexif(image)
+
+
+def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """What a file is, from its header alone.
+
+    Raises:
+        DatasetError: as `picture_size`.
+    """
+    with _opened(path, max_pixels) as (image, orientation):
+        return header_of(image, orientation)
+
+
+def header_of(image: Image.Image, orientation: int) -> Header:
+    """The same for a file that is open."""
+    tables = getattr(image, "quantization", None)
+    return Header(
+        format=image.format or "",
+        mode=image.mode,
+        frames=getattr(image, "n_frames", 1),
+        orientation=orientation,
+        profile=profile_name(image.info.get("icc_profile")),
+        transparent=image.has_transparency_data,
+        jpeg_quality=_jpeg_quality(tables[0]) if tables else None,
+    )
+
+
+def _jpeg_quality(table: list[int]) -> int:
+    """The quality that libjpeg would have to be given for such a table of luminance.
+
+    Its mean is that of the standard's table (57.6) scaled by 50 / quality below 50, and 2 - quality / 50 above.
+    """
+    scale = sum(table) / 64 / 57.625
+    return round(min(100.0, max(1.0, 50 / scale if scale > 1 else 100 - 50 * scale)))
+
+
+def _load(image: Image.Image, max_pixels: int) -> None:
+    if image.format == "TIFF":  # checks its size against Pillow's own limit a second time here
+        with _limit(max_pixels):
+            image.load()
+    else:
+        image.load()
 
 
 def picture_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> Size:

@@ -1,20 +1,32 @@
-"""Where a dataset folder keeps its pictures and captions, and what in it is passed over.
+"""Where a dataset folder keeps its pictures, captions and masks, and what in it is passed over.
 
-Read are pictures in the folder itself with captions beside them, or `images/` with captions beside
-them or in `captions/`. Hidden files, and originals kept in `.originals`, are not looked at.
+Read are, of these, the first that fits:
+
+    01.png 01.txt                            pictures with captions beside them: the plain layout
+    images/01.png  captions/01.txt           the same in folders of their own
+    10_mara woman/01.png  reg/1_woman/...    kohya's: a number of repeats and the class words in the folder's name
+    metadata.jsonl  train/0001.png           Hugging Face's imagefolder, also with metadata.csv
+
+A picture's mask is `masks/01.png`, or `01-masklabel.png` beside it as OneTrainer has it. Hidden files, and
+originals kept in `.originals`, are not looked at.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from velatura.dataset import captions, images
+from velatura.dataset import captions, images, kohya, metadata
+from velatura.dataset.names import name_of as name_of
+from velatura.dataset.names import natural_key as natural_key
+from velatura.dataset.names import stem_of as stem_of
 from velatura.errors import DatasetError
+
+MASKS = "masks"
+MASK_LABEL = "-masklabel"
+"""How OneTrainer's masks end, before the suffix."""
 
 _OTHER_PICTURES = frozenset(
     {".psd", ".psb", ".xcf", ".kra", ".clip", ".svg", ".ai", ".eps", ".pdf", ".zip"}
@@ -40,17 +52,34 @@ class Problem:
         return f"{self.name} {self.what}"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One picture file, and what lies beside it."""
+
+    path: Path
+    name: str
+    """The file's name; behind that of its folder where a dataset has several."""
+    caption_files: tuple[Path, ...] = ()
+    """The first is read."""
+    told: tuple[str, ...] | None = None
+    """Captions that stand elsewhere, in metadata.jsonl or a folder's name; read where there is no file."""
+    mask: Path | None = None
+    repeats: int = 1
+
+
 @dataclass
 class Layout:
-    """Picture files in natural order; caption files by the stem of their picture, the one to read first."""
+    """What lies in a dataset folder, in natural order."""
 
-    pictures: list[Path] = field(default_factory=list)
-    captions: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    kind: str = "plain"
+    entries: list[Entry] = field(default_factory=list)
+    regularisation: list[Entry] = field(default_factory=list)
+    """Pictures of the class, kohya's `reg/`; not part of what is learnt."""
     problems: list[Problem] = field(default_factory=list)
 
 
 def find(folder: Path) -> Layout:
-    """Sort what lies in a dataset folder, without opening any file.
+    """Sort what lies in a dataset folder, without opening any picture.
 
     Raises:
         DatasetError: no such folder, no access, or a project in whose `dataset/` the pictures are.
@@ -58,63 +87,179 @@ def find(folder: Path) -> Layout:
     top = _entries(folder)
     if _child(top, "recipe.toml") and (inner := _child(top, "dataset")):
         raise DatasetError("this is a project, not a dataset", where=folder, fix=f"its pictures are in {inner}")
-    images_in, captions_in = _child(top, "images"), _child(top, "captions")
-    if any(_is_picture(path) for path in top):
-        images_in = None
-    entries = _entries(images_in) if images_in else top
-    layout = Layout()
-    files = _files(entries, folder, layout)
-    caption_files = files + (_files(_entries(captions_in), folder, layout) if captions_in else [])
+    listed = metadata.find(top)
+    if listed is not None and (layout := _imagefolder(folder, listed)):
+        return layout
+    if any(is_picture(path) for path in top):
+        return _simple(folder, top, pictures_in=None)
+    images_in = _child(top, "images")
+    for parent in filter(None, (*(_child(top, name) for name in kohya.PARENTS), folder)):
+        inside = top if parent == folder else _entries(parent) if parent.is_dir() else []
+        named = [(path, words) for path in inside if path.is_dir() and (words := kohya.folder_name(path.name))]
+        if any(_holds_pictures(path) for path, _ in named):
+            return _kohya(folder, top, named)
+    return _simple(folder, top, pictures_in=images_in)
 
-    for path in files:
-        if _is_picture(path):
-            layout.pictures.append(path)
-        elif path.suffix.lower() in _OTHER_PICTURES:
-            what = f"is left out: {path.suffix.lower()} files are not read; export it as PNG"
-            layout.problems.append(Problem(name_of(path), what, left_out=True))
-    for suffix in captions.SUFFIXES:
-        for path in caption_files:
-            if path.suffix.lower() == suffix:
-                layout.captions[stem_of(path)].append(path)
-    for path in dict.fromkeys([*top, *entries]):
-        if path not in (images_in, captions_in) and _holds_pictures(path):
-            what = "is a folder of its own; the pictures in it are not read"
-            layout.problems.append(Problem(f"{name_of(path)}/", what, left_out=True))
-    _report_captions(layout)
+
+def collect(folder: Path, *, root: Path | None = None, prefix: str = "") -> Layout:
+    """The pictures of one folder with the captions and masks beside them."""
+    layout = Layout()
+    files = _files(_entries(folder), root or folder, layout)
+    layout.entries = _paired(files, files, layout, prefix=prefix)
     return layout
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """A sort key that puts 2 before 10 and does not mind the case of letters."""
-    parts = re.findall(r"\d+|\D+", unicodedata.normalize("NFC", name).casefold())
-    return [(0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts], name
+def is_picture(path: Path) -> bool:
+    """Whether a file is taken for a picture, by its name."""
+    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
-def name_of(path: Path) -> str:
-    """The file's name with composed letters (macOS hands out decomposed ones); U+FFFD for what is not text."""
-    text = path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return unicodedata.normalize("NFC", text)
+def _simple(folder: Path, top: list[Path], *, pictures_in: Path | None) -> Layout:
+    """Pictures in one folder; captions beside them or in `captions/`, masks in `masks/`."""
+    layout = Layout("folders" if pictures_in else "plain")
+    captions_in, masks_in = _child(top, "captions"), _child(top, MASKS)
+    entries = _entries(pictures_in) if pictures_in else top
+    files = _files(entries, folder, layout)
+    caption_files = files + (_files(_entries(captions_in), folder, layout) if captions_in else [])
+    layout.entries = _paired(files, caption_files, layout)
+    layout.entries = _masked(layout.entries, masks_in, folder, layout)
+    known = {pictures_in, captions_in, masks_in}
+    for path in dict.fromkeys([*top, *entries]):
+        if path in known or not _holds_pictures(path):
+            continue
+        if path.name.lower() == "reg":
+            layout.regularisation += collect(path, root=folder, prefix="reg/").entries
+            continue
+        what = "is a folder of its own; the pictures in it are not read"
+        layout.problems.append(Problem(f"{name_of(path)}/", what, left_out=True))
+    return layout
 
 
-def stem_of(path: Path) -> str:
-    """What a picture and its caption file have in common."""
-    return unicodedata.normalize("NFC", path.stem)
+def _kohya(folder: Path, top: list[Path], named: list[tuple[Path, tuple[int, str]]]) -> Layout:
+    """Folders named for their repeats and class words; the words are the caption where a file has none."""
+    layout = Layout("kohya")
+    layout.entries = _of_named(folder, named, layout)
+    masks_in, reg = _child(top, MASKS), _child(top, "reg")
+    layout.entries = _masked(layout.entries, masks_in, folder, layout)
+    if reg is not None:
+        inside = [(path, words) for path in _entries(reg) if (words := kohya.folder_name(path.name))]
+        layout.regularisation = _of_named(folder, inside, layout, prefix="reg/")
+    if len({entry.repeats for entry in layout.entries}) > 1:
+        told = ", ".join(f"{name_of(path)} {repeats} times" for path, (repeats, _) in named)
+        what = f"are to be repeated unlike ({told}); every picture is trained equally often"
+        layout.problems.append(Problem("the folders", what))
+    for path in top:
+        known = {masks_in, reg, *(one for one, _ in named)}
+        if path not in known and _holds_pictures(path):
+            what = "is left out: its name is not a number of repeats and words, as in 10_mara"
+            layout.problems.append(Problem(f"{name_of(path)}/", what, left_out=True))
+    return layout
 
 
-def _report_captions(layout: Layout) -> None:
+def _of_named(
+    folder: Path, named: list[tuple[Path, tuple[int, str]]], layout: Layout, *, prefix: str = ""
+) -> list[Entry]:
+    entries = []
+    for path, (repeats, words) in named:
+        inner = collect(path, root=folder, prefix=f"{prefix}{name_of(path)}/")
+        layout.problems += inner.problems
+        entries += [replace(entry, told=(words,), repeats=repeats) for entry in inner.entries]
+    return entries
+
+
+def _imagefolder(folder: Path, listed: Path) -> Layout | None:
+    """Pictures anywhere below, named with their captions in one file; None where it names no picture that is here."""
+    layout = Layout("imagefolder")
+    root = folder.resolve()
+    rows, remarks = metadata.read(listed)
+    layout.problems += [Problem(name_of(listed), remark) for remark in remarks]
+    for name, text in rows.items():
+        path = listed.parent / name
+        inside = name_of(listed.parent) + "/" if listed.parent != folder else ""
+        if not path.is_file():
+            what = f"names {inside}{name}, which is not there"
+            layout.problems.append(Problem(name_of(listed), what, left_out=True))
+        elif not path.resolve().is_relative_to(root):
+            layout.problems.append(Problem(name_of(listed), f"names {name}, outside of the folder", left_out=True))
+        elif is_picture(path):
+            beside = tuple(one for suffix in captions.SUFFIXES if (one := path.with_suffix(suffix)).is_file())
+            told = None if text is None else (text,)
+            layout.entries.append(Entry(path, path.relative_to(folder).as_posix(), beside, told))
+    if not layout.entries:
+        return None
+    named = {entry.path for entry in layout.entries}
+    below = [path for parent in {one.parent for one in named} for path in _entries(parent) if is_picture(path)]
+    left = sorted((path for path in below if path not in named), key=lambda path: natural_key(path.name))
+    layout.entries += [Entry(path, path.relative_to(folder).as_posix()) for path in left]
+    masks_in = _child(_entries(folder), MASKS)
+    layout.entries = _masked(layout.entries, masks_in, folder, layout)
+    layout.entries.sort(key=lambda entry: natural_key(entry.name))
+    return layout
+
+
+def _paired(files: list[Path], caption_files: list[Path], layout: Layout, *, prefix: str = "") -> list[Entry]:
+    """Pictures with the caption files of their stem, and OneTrainer's masks."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for suffix in captions.SUFFIXES:
+        for path in caption_files:
+            if path.suffix.lower() == suffix:
+                found[stem_of(path)].append(path)
+    pictures = [path for path in files if is_picture(path)]
+    stems = {stem_of(path) for path in pictures}
+    labels = {
+        stem.removesuffix(MASK_LABEL): path
+        for path in pictures
+        if (stem := stem_of(path)).endswith(MASK_LABEL) and stem.removesuffix(MASK_LABEL) in stems
+    }
+    masks = set(labels.values())
+    for path in files:
+        if path.suffix.lower() in _OTHER_PICTURES:
+            what = f"is left out: {path.suffix.lower()} files are not read; export it as PNG"
+            layout.problems.append(Problem(prefix + name_of(path), what, left_out=True))
+    entries = [
+        Entry(path, prefix + name_of(path), tuple(found.get(stem_of(path), ())), mask=labels.get(stem_of(path)))
+        for path in pictures
+        if path not in masks
+    ]
+    _report_captions(entries, found, layout, prefix=prefix)
+    return entries
+
+
+def _masked(entries: list[Entry], masks_in: Path | None, folder: Path, layout: Layout) -> list[Entry]:
+    """The entries with their masks in `masks/`, below it in the same folder as the picture."""
+    if masks_in is None:
+        return entries
+    found: dict[str, Path] = {}
+    for place in (masks_in, *(path for path in _entries(masks_in) if path.is_dir())):
+        prefix = "" if place == masks_in else f"{name_of(place)}/"
+        for path in _files(_entries(place), folder, layout):
+            if is_picture(path):
+                found[prefix + stem_of(path)] = path
+    stems = {entry.name: entry.name.rpartition(".")[0] for entry in entries}
+    lonely = set(found) - set(stems.values())
+    layout.problems += [
+        Problem(f"{MASKS}/{name_of(found[stem])}", "is a mask without a picture")
+        for stem in sorted(lonely, key=natural_key)
+    ]
+    return [replace(entry, mask=found.get(stems[entry.name], entry.mask)) for entry in entries]
+
+
+def _report_captions(entries: list[Entry], found: dict[str, list[Path]], layout: Layout, *, prefix: str) -> None:
     sharing: dict[str, list[str]] = defaultdict(list)
-    for path in layout.pictures:
-        sharing[stem_of(path)].append(name_of(path))
-    for stem, paths in layout.captions.items():
+    for entry in entries:
+        sharing[stem_of(entry.path)].append(entry.name)
+    for stem, paths in found.items():
         names = sharing.get(stem, [])
         if not names:
-            layout.problems += [Problem(name_of(path), "is a caption without a picture") for path in paths]
+            what = "is a caption without a picture"
+            layout.problems += [Problem(prefix + name_of(path), what) for path in paths]
             continue
         if len(names) > 1:
             what = f"share one caption, {name_of(paths[0])}; rename one picture"
             layout.problems.append(Problem(" and ".join(names), what))
         layout.problems += [
-            Problem(name_of(path), f"is not read, because there is also {name_of(paths[0])}") for path in paths[1:]
+            Problem(prefix + name_of(path), f"is not read, because there is also {name_of(paths[0])}")
+            for path in paths[1:]
         ]
 
 
@@ -142,25 +287,21 @@ def _files(entries: Iterable[Path], folder: Path, layout: Layout) -> list[Path]:
     for path in entries:
         if path.is_file() and path.resolve().is_relative_to(root):
             files.append(path)
-        elif path.is_file() and (_is_picture(path) or path.suffix.lower() in captions.SUFFIXES):
+        elif path.is_file() and (is_picture(path) or path.suffix.lower() in captions.SUFFIXES):
             what = "is left out: it is a link out of the folder; copy the file in"
-            layout.problems.append(Problem(name_of(path), what, left_out=_is_picture(path)))
+            layout.problems.append(Problem(name_of(path), what, left_out=is_picture(path)))
         elif path.is_symlink() and not path.exists():
             what = "is left out: it is a link that leads nowhere"
-            layout.problems.append(Problem(name_of(path), what, left_out=_is_picture(path)))
+            layout.problems.append(Problem(name_of(path), what, left_out=is_picture(path)))
     return files
 
 
 def _holds_pictures(path: Path) -> bool:
     try:
-        return path.is_dir() and any(_is_picture(inside) for inside in path.iterdir())
+        return path.is_dir() and any(is_picture(inside) for inside in path.iterdir())
     except OSError:
         return False
 
 
 def _child(entries: Iterable[Path], name: str) -> Path | None:
     return next((path for path in entries if path.name.lower() == name), None)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()

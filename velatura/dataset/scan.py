@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from velatura.dataset import captions, images, layout
+from velatura.dataset import captions, choice, images, layout, masks
+from velatura.dataset.journal import unfinished
+from velatura.dataset.layout import Entry
 from velatura.dataset.layout import Problem as Problem
 from velatura.errors import DatasetError
 
@@ -19,7 +21,7 @@ from velatura.errors import DatasetError
 class Picture:
     """One readable picture; its size is the upright one.
 
-    `captions` is None where there is no caption file, and ("",) where there is an empty one.
+    `captions` is None where there is no caption, and ("",) where there is an empty file.
     """
 
     name: str
@@ -28,15 +30,20 @@ class Picture:
     width: int
     height: int
     captions: tuple[str, ...] | None
+    mask: Path | None = None
+    """How much each part counts, black to white."""
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The readable pictures in natural order of their names, and the problems met."""
+    """The readable pictures that are chosen, in natural order of their names, and the problems met."""
 
     folder: Path
     pictures: tuple[Picture, ...]
     problems: tuple[Problem, ...]
+    left_aside: tuple[str, ...] = ()
+    """Pictures that were decided against."""
 
 
 def scan(folder: Path, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS) -> Dataset:
@@ -52,51 +59,102 @@ def scan(folder: Path, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS
     """
     folder = Path(folder)
     found = layout.find(folder)
-    problems = list(found.problems)
-    pictures: dict[str, Picture] = {}
-    for path in found.pictures:
-        name = layout.name_of(path)
-        try:
-            if name in pictures:
-                raise DatasetError("its name is there twice, in two Unicode spellings", fix="rename it")
-            picture, note = _read(path, found.captions.get(layout.stem_of(path)), deep=deep, max_pixels=max_pixels)
-        except DatasetError as error:
-            problems.append(Problem(name, f"is left out: {_sentence(error)}", left_out=True))
+    chosen, aside = judged(folder, found.entries)
+    looked = (look(entry, deep=deep, max_pixels=max_pixels) for entry in chosen)
+    return assemble(folder, found, looked, left_aside=aside)
+
+
+def judged(folder: Path, entries: Iterable[Entry]) -> tuple[list[Entry], tuple[str, ...]]:
+    """The pictures that are part of the set, and the names of those that were decided against."""
+    made = choice.load(folder)
+    chosen, aside = [], []
+    for entry in entries:
+        if made.chosen(entry.name):
+            chosen.append(entry)
         else:
-            pictures[name] = picture
-            problems += [] if note is None else [note]
-    if not pictures:
-        raise _nothing(folder, problems)
-    problems += _same_files(pictures.values())
-    return Dataset(folder, tuple(pictures.values()), tuple(problems))
+            aside.append(entry.name)
+    return chosen, tuple(aside)
 
 
-def _read(
-    path: Path, caption_files: list[Path] | None, *, deep: bool, max_pixels: int
-) -> tuple[Picture, Problem | None]:
-    """One picture with its captions, and a remark on the caption file where there is one to make.
+@dataclass(frozen=True)
+class Looked:
+    """What one file turned out to be: a picture, or a problem that leaves it out; and remarks."""
 
-    A picture whose caption cannot be read is an error: trained without it, it would teach something else.
+    picture: Picture | None
+    problems: tuple[Problem, ...] = ()
+
+
+def look(entry: Entry, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS) -> Looked:
+    """Read one picture with its captions and its mask. Whatever is wrong with it is a problem, never an error."""
+    try:
+        if "\N{REPLACEMENT CHARACTER}" in entry.name:
+            raise DatasetError("its name is not valid text", fix="rename it")
+        return _read(entry, deep=deep, max_pixels=max_pixels)
+    except DatasetError as error:
+        return Looked(None, (Problem(entry.name, f"is left out: {_sentence(error)}", left_out=True),))
+
+
+def assemble(
+    folder: Path, found: layout.Layout, looked: Iterable[Looked], *, left_aside: tuple[str, ...] = ()
+) -> Dataset:
+    """A dataset from what was found in its folder and what each file turned out to be.
+
+    Raises:
+        DatasetError: there is no readable picture.
     """
-    name = layout.name_of(path)
-    if "\N{REPLACEMENT CHARACTER}" in name:
-        raise DatasetError("its name is not valid text", fix="rename it")
+    problems = list(found.problems)
+    if (edit := unfinished(folder)) is not None:
+        what = f"was interrupted in an edit, {edit.told}; run it again, or `velatura dataset undo`"
+        problems.append(Problem("the dataset", what))
+    pictures: dict[str, Picture] = {}
+    for one in looked:
+        problems += one.problems
+        if one.picture is None:
+            continue
+        if one.picture.name in pictures:
+            what = "is left out: its name is there twice, in two Unicode spellings; rename it"
+            problems.append(Problem(one.picture.name, what, left_out=True))
+        else:
+            pictures[one.picture.name] = one.picture
+    if not pictures:
+        raise _nothing(folder, problems, left_aside)
+    problems += _same_files(pictures.values())
+    return Dataset(folder, tuple(pictures.values()), tuple(problems), left_aside)
+
+
+def _read(entry: Entry, *, deep: bool, max_pixels: int) -> Looked:
+    """One picture with its captions, and remarks on the files beside it.
+
+    A picture whose caption or mask cannot be read is an error: trained without, it would teach something else.
+    """
+    path = entry.path
     width, height = images.picture_size(path, max_pixels=max_pixels)
     if deep:
         images.open_image(path, max_pixels=max_pixels, at_least=64)
-    sha256 = _sha256(path)
-    if not caption_files:
-        return Picture(name, path, sha256, width, height, None), None
-    caption_name = layout.name_of(caption_files[0])
-    try:
-        told = captions.read_captions(caption_files[0])
-    except DatasetError as error:
-        raise DatasetError(f"{caption_name}: {error.what}", fix=error.fix) from None
-    note = None if told.note is None else Problem(caption_name, told.note)
-    return Picture(name, path, sha256, width, height, told.captions), note
+    sha256 = sha256_of(path)
+    notes = []
+    told = entry.told
+    if entry.caption_files:
+        caption_name = layout.name_of(entry.caption_files[0])
+        try:
+            read = captions.read_captions(entry.caption_files[0])
+        except DatasetError as error:
+            raise DatasetError(f"{caption_name}: {error.what}", fix=error.fix) from None
+        told = read.captions
+        notes += [] if read.note is None else [Problem(caption_name, read.note)]
+    mask_sha256 = None
+    if entry.mask is not None:
+        try:
+            masks.read(entry.mask, (width, height))
+        except DatasetError as error:
+            raise DatasetError(f"its mask {layout.name_of(entry.mask)}: {error.what}", fix=error.fix) from None
+        mask_sha256 = sha256_of(entry.mask)
+    picture = Picture(entry.name, path, sha256, width, height, told, entry.mask, mask_sha256)
+    return Looked(picture, tuple(notes))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash of a picture or mask, hex."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -113,8 +171,11 @@ def _same_files(pictures: Iterable[Picture]) -> list[Problem]:
     ]
 
 
-def _nothing(folder: Path, problems: Iterable[Problem]) -> DatasetError:
+def _nothing(folder: Path, problems: Iterable[Problem], left_aside: tuple[str, ...]) -> DatasetError:
     """No readable picture: why, from the problems met."""
+    if left_aside:
+        what = f"none of the pictures is chosen: {len(left_aside)} are set aside"
+        return DatasetError(what, where=folder, fix="take some back with `velatura dataset undecide`")
     lost = [problem for problem in problems if problem.left_out]
     if not lost:
         return DatasetError("the folder holds no pictures", where=folder, fix="put PNG, JPEG or WebP files into it")

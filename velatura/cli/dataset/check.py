@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 
 FOUND_PROBLEMS = 1
 
-app = typer.Typer(name="dataset", no_args_is_help=True, help="Look after pictures and captions.")
 
-
-@app.callback()
-def dataset() -> None:
-    """Look after pictures and captions."""
-
-
-@app.command()
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pictures with their captions.")],
     as_json: Json = False,

@@ -1,0 +1,171 @@
+"""A dataset in the layout that another program reads: copied, checked, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from velatura.dataset import archives, layout, masks
+from velatura.dataset.names import free_name, legal_name
+from velatura.dataset.scan import Dataset, Picture
+from velatura.errors import DatasetError, FileProblem
+from velatura.files import disk_problems, make_folder, sync_folder
+
+Kind = Literal["plain", "folders", "kohya", "toml", "imagefolder", "civitai"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to write: its names are legal and unlike."""
+
+    picture: Picture
+    stem: str
+    suffix: str
+
+    @property
+    def caption(self) -> str | None:
+        """The text of its caption file; None where it has no caption."""
+        told = self.picture.captions
+        return None if told is None else "".join(f"{one}\n" for one in told)
+
+
+def export(dataset: Dataset, target: Path, kind: Kind, *, words: str = "", repeats: int = 1) -> int:
+    """Write the dataset's chosen pictures for another program; how many there are.
+
+    Args:
+        dataset: from `scan`.
+        target: a new folder, or for `civitai` a new zip.
+        kind: `plain` (01.png, 01.txt), `folders` (images/, captions/, config.json), `kohya` (`10_words/`),
+            `toml` (kohya's dataset configuration), `imagefolder` (metadata.jsonl), `civitai` (a zip of the plain kind).
+        words: trigger and class, the name of kohya's folder.
+        repeats: of kohya's folder.
+
+    Raises:
+        DatasetError: kohya's layouts without words.
+        FileProblem: something is at the target already, or the disk refuses; there is then nothing of it.
+    """
+    if kind in ("kohya", "toml") and not legal_name(words):
+        raise DatasetError("kohya's folders are named for trigger and class", fix='give --words "mara woman"')
+    if target.exists() or target.is_symlink():
+        raise FileProblem("there is something here already", where=target, fix="take another name")
+    items = _items(dataset)
+    make_folder(target.absolute().parent)
+    with disk_problems(target):
+        beside = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", suffix=".part", dir=target.absolute().parent))
+    try:
+        if kind == "civitai":
+            _civitai(items, beside / "zip")
+            whole = beside / "zip"
+        else:
+            _WRITERS[kind](items, make_folder(beside / "set"), words, repeats)
+            whole = beside / "set"
+        with disk_problems(target):
+            whole.rename(target)
+            sync_folder(target.absolute().parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return len(items)
+
+
+def _items(dataset: Dataset) -> list[Item]:
+    """Pictures of several folders get names of one."""
+    taken: set[str] = set()
+    items = []
+    for picture in dataset.pictures:
+        stem = free_name(legal_name(layout.stem_of(picture.path)) or "picture", taken)
+        taken.add(stem.casefold())
+        items.append(Item(picture, stem, picture.path.suffix.lower()))
+    return items
+
+
+def _plain(items: list[Item], folder: Path, words: str, repeats: int) -> None:
+    for item in items:
+        _copy(item.picture.path, folder / f"{item.stem}{item.suffix}")
+        _caption(item, folder)
+    _masks(items, folder)
+
+
+def _folders(items: list[Item], folder: Path, words: str, repeats: int) -> None:
+    pictures_in, captions_in = make_folder(folder / "images"), make_folder(folder / "captions")
+    for item in items:
+        _copy(item.picture.path, pictures_in / f"{item.stem}{item.suffix}")
+        _caption(item, captions_in)
+    _masks(items, folder)
+    told = {"version": 1, "words": words, "pictures": len(items)}
+    _write(folder / "config.json", json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+
+
+def _kohya(items: list[Item], folder: Path, words: str, repeats: int) -> None:
+    _plain(items, make_folder(folder / f"{repeats}_{legal_name(words)}"), words, repeats)
+
+
+def _toml(items: list[Item], folder: Path, words: str, repeats: int) -> None:
+    _plain(items, make_folder(folder / "images"), words, repeats)
+    masked = "alpha_mask = false  # masks/ holds grey pictures of the same names\n"
+    _write(
+        folder / "dataset.toml",
+        "[general]\nenable_bucket = true\n\n[[datasets]]\n\n  [[datasets.subsets]]\n"
+        f'  image_dir = "images"\n  caption_extension = ".txt"\n  class_tokens = {json.dumps(words)}\n'
+        f"  num_repeats = {repeats}\n" + (f"  {masked}" if any(item.picture.mask for item in items) else ""),
+    )
+
+
+def _imagefolder(items: list[Item], folder: Path, words: str, repeats: int) -> None:
+    lines = []
+    for item in items:
+        name = f"{item.stem}{item.suffix}"
+        _copy(item.picture.path, folder / name)
+        text = " ".join(item.picture.captions or ("",)[:1])
+        lines.append(json.dumps({"file_name": name, "text": text}, ensure_ascii=False) + "\n")
+    _masks(items, folder)
+    _write(folder / "metadata.jsonl", "".join(lines))
+
+
+def _civitai(items: list[Item], path: Path) -> None:
+    """Pictures and captions without folders; masks are unknown there."""
+    files: list[tuple[str, Path | bytes]] = []
+    for item in items:
+        files.append((f"{item.stem}{item.suffix}", item.picture.path))
+        if (text := item.caption) is not None:
+            files.append((f"{item.stem}.txt", text.encode()))
+    archives.pack(path, files)
+
+
+_WRITERS: dict[str, Callable[[list[Item], Path, str, int], None]] = {
+    "plain": _plain,
+    "folders": _folders,
+    "kohya": _kohya,
+    "toml": _toml,
+    "imagefolder": _imagefolder,
+}
+
+
+def _caption(item: Item, folder: Path) -> None:
+    if (text := item.caption) is not None:
+        _write(folder / f"{item.stem}.txt", text)
+
+
+def _masks(items: list[Item], folder: Path) -> None:
+    for item in items:
+        one = item.picture
+        if one.mask is not None:
+            path = make_folder(folder / layout.MASKS) / f"{item.stem}.png"
+            with disk_problems(path):
+                path.write_bytes(masks.png(masks.read(one.mask, (one.width, one.height))))
+
+
+def _write(path: Path, text: str) -> None:
+    with disk_problems(path):
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with disk_problems(source), source.open("rb") as readable, disk_problems(target), target.open("xb") as writable:
+        shutil.copyfileobj(readable, writable, 1 << 20)

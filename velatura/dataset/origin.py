@@ -1,0 +1,172 @@
+"""What a picture's file says about where it comes from: camera, program, author, licence, the page it was on.
+
+Read are EXIF, XMP, the infotext of A1111 and what other painting programs leave in PNG files, C2PA manifests,
+and the JSON that gallery-dl writes beside a download. What none of them says stays unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from velatura.dataset.images import file_info
+from velatura.errors import DatasetError
+
+SIDECAR_BYTES = 4_000_000
+_HEAD, _TAIL = 2 << 20, 1 << 20
+"""Manifests stand near the beginning or the end of a file."""
+
+_PAINTED_BY = {
+    "parameters": "A1111 or its like",
+    "prompt": "ComfyUI",
+    "workflow": "ComfyUI",
+    "invokeai_metadata": "InvokeAI",
+    "sd-metadata": "InvokeAI",
+    "dream": "InvokeAI",
+    "velatura": "Velatura",
+}
+"""Text chunks of PNG files that only painting programs write."""
+
+_PROGRAMS = ("novelai", "stable diffusion", "midjourney", "dall-e", "firefly", "comfyui", "invokeai", "imagen", "flux")
+
+_AUTHOR_KEYS = ("author", "artist", "tag_string_artist", "creator", "user", "uploader", "username")
+_SOURCE_KEYS = ("post_url", "page_url", "permalink", "source", "url", "file_url", "category")
+"""What the sites that gallery-dl knows call them; the first that is there is taken."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known; "" is unknown."""
+
+    kind: str = ""
+    """`camera`, `generated` or ""."""
+    made_with: str = ""
+    """The camera, or the program."""
+    author: str = ""
+    source: str = ""
+    """A page or a site."""
+    licence: str = ""
+    has_place: bool = False
+    """It says where on Earth it was taken."""
+
+
+def read(path: Path) -> Origin:
+    """The origin of a picture. A file that cannot be read says nothing."""
+    sidecar = _sidecar(path)
+    try:
+        info, exif = file_info(path)
+    except DatasetError:
+        return sidecar
+    return _merged(sidecar, _from_text(info), _from_exif(exif), _from_packets(path))
+
+
+def _merged(*origins: Origin) -> Origin:
+    """Of each thing what the first says that says anything."""
+    fields = {
+        name: next((value for one in origins if (value := getattr(one, name))), "")
+        for name in ("author", "source", "licence")
+    }
+    kinds = [one for one in origins if one.kind]
+    best = next((one for one in kinds if one.kind == "generated"), kinds[0] if kinds else Origin())
+    return Origin(best.kind, best.made_with, **fields, has_place=any(one.has_place for one in origins))
+
+
+def _from_text(info: Mapping[Any, Any]) -> Origin:
+    program = next((told for key, told in _PAINTED_BY.items() if isinstance(info.get(key), str)), "")
+    software = str(info.get("Software", ""))
+    if not program and any(name in software.lower() for name in _PROGRAMS):
+        program = software
+    author, licence = (str(info.get(key, "")).strip() for key in ("Author", "Copyright"))
+    return Origin("generated" if program else "", program, author=author, licence=licence)
+
+
+def _from_exif(exif: Image.Exif) -> Origin:
+    tags = ExifTags.Base
+    try:
+        camera = " ".join(text for tag in (tags.Make, tags.Model) if (text := _text(exif.get(tag))))
+        software = _text(exif.get(tags.Software))
+        comment = exif.get_ifd(ExifTags.IFD.Exif).get(tags.UserComment, b"")
+        place = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
+        author, licence = _text(exif.get(tags.Artist)), _text(exif.get(tags.Copyright))
+    except (ValueError, TypeError, KeyError, SyntaxError, OSError, AttributeError):
+        return Origin()
+    raw = comment if isinstance(comment, bytes) else str(comment).encode()
+    painted = b"Steps:" in raw.replace(b"\0", b"") or any(name in software.lower() for name in _PROGRAMS)
+    kind = "generated" if painted else "camera" if camera else ""
+    made_with = software or "A1111 or its like" if painted else camera
+    return Origin(kind, made_with, author=author, licence=licence, has_place=place)
+
+
+def _from_packets(path: Path) -> Origin:
+    """XMP and C2PA, found by their names in the file's first and last bytes."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEAD)
+            size = file.seek(0, 2)
+            if size > _HEAD:
+                file.seek(max(_HEAD, size - _TAIL))
+                data += file.read(_TAIL)
+    except OSError:
+        return Origin()
+    generated = b"trainedAlgorithmicMedia" in data or b"compositeWithTrainedAlgorithmicMedia" in data
+    packet = re.search(rb"<x:xmpmeta.*?</x:xmpmeta>", data, flags=re.DOTALL)
+    xmp = packet[0].decode("utf-8", "replace") if packet else ""
+    return Origin(
+        "generated" if generated else "",
+        "a program that signs its pictures (C2PA)" if generated else "",
+        author=_listed(xmp, "dc:creator"),
+        source=_listed(xmp, "dc:source") or _listed(xmp, "plus:LicensorURL"),
+        licence=_listed(xmp, "xmpRights:UsageTerms") or _listed(xmp, "xmpRights:WebStatement"),
+    )
+
+
+def _listed(xmp: str, name: str) -> str:
+    """The first value of a property, as an element, a list or an attribute."""
+    element = re.search(rf"<{name}\b[^>]*>(.*?)</{name}>", xmp, flags=re.DOTALL)
+    attribute = re.search(rf'\b{name}="([^"]*)"', xmp)
+    inside = element[1] if element else attribute[1] if attribute else ""
+    return " ".join(re.sub(r"<[^>]*>", " ", inside).split())[:300]
+
+
+def _sidecar(path: Path) -> Origin:
+    """What gallery-dl wrote beside a picture, as NAME.png.json or NAME.json."""
+    for beside in (path.with_name(f"{path.name}.json"), path.with_suffix(".json")):
+        try:
+            if not beside.is_file() or beside.stat().st_size > SIDECAR_BYTES:
+                continue
+            told = json.loads(beside.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(told, dict):
+            return Origin(
+                author=_first(
+                    told, ("author", "artist", "tag_string_artist", "creator", "user", "uploader", "username")
+                ),
+                source=_first(told, ("post_url", "page_url", "permalink", "source", "url", "file_url", "category")),
+                licence=_first(told, ("license", "licence", "rights", "copyright")),
+            )
+    return Origin()
+
+
+def _first(told: Mapping[str, Any], keys: Iterable[str]) -> str:
+    for key in keys:
+        value = told.get(key)
+        if isinstance(value, dict):
+            value = value.get("name") or value.get("username") or value.get("account")
+        if isinstance(value, list):
+            value = ", ".join(str(one) for one in value[:3])
+        if isinstance(value, str) and value.strip():
+            return value.strip()[:300]
+    return ""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value.strip("\0 ").strip() if isinstance(value, str) else ""
