@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from velatura.adapters.formats import KeyMap
-from velatura.adapters.layers import places as layer_places
+from velatura.adapters.layers import walk
 from velatura.bases import FAMILIES, Base, BaseFiles, Variant, described, locate
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
@@ -29,7 +29,7 @@ from velatura.weights.policy import MemoryPolicy as MemoryPolicy
 from velatura.weights.policy import precision
 
 if TYPE_CHECKING:
-    from velatura.adapters.weights import LayerWeights
+    from velatura.adapters.weights import Change
     from velatura.text.clip import Emphasis
 
 
@@ -142,7 +142,7 @@ class Model:
     defaults: Defaults = field(default_factory=Defaults)
     distilled_steps: bool = False
     """It was distilled to paint in few steps; training it without an assistant undoes that."""
-    assistant: Mapping[str, LayerWeights] | None = None
+    assistant: Mapping[str, Change] | None = None
     """An adapter that undoes the distillation: merged while training, never while painting."""
     unused: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Part -> keys in its files that its network has no use for, as `weights.networks.fill` returns them."""
@@ -186,19 +186,20 @@ class Model:
 
 
 class Pristine(Mapping[str, Tensor]):
-    """Of every layer that can be adapted the weight as its file holds it, mapped, made when asked for."""
+    """Of every layer that adapters change weight and bias as the file holds them, mapped, made when asked for."""
 
     def __init__(self, parts: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Args: `weights`, part -> its tensors by the names of its network; the autoencoder is passed over."""
         self._weights = weights
         known = {part: set(names) for part, names in weights.items()}
         self._places: dict[str, tuple[str, str]] = {}
-        for name, (part, path) in layer_places({part: one for part, one in parts.items() if part != "vae"}).items():
-            if f"{path}.weight" in known[part]:
-                self._places[f"{name}.weight"] = part, f"{path}.weight"
+        for one in walk({part: network for part, network in parts.items() if part != "vae"}):
+            for kind in ("weight", "bias"):
+                if f"{one.path}.{kind}" in known[one.part]:
+                    self._places[f"{one.name}.{kind}"] = one.part, f"{one.path}.{kind}"
 
     def __getitem__(self, key: str) -> Tensor:
-        """The weight of "<layer name>.weight"."""
+        """The weight of "<layer name>.weight", the bias of "<layer name>.bias"."""
         part, name = self._places[key]
         return self._weights[part][name]
 

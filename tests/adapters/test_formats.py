@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from velatura import tensorfile
 from velatura.adapters import formats, layers, lora
-from velatura.adapters.formats import SD15
 from velatura.adapters.lora import LayerSpec
 from velatura.adapters.weights import AdapterFile, LayerWeights
 from velatura.errors import AdapterError
+from velatura.families.sd15.keys import KEYS as SD15
 
 Parts = dict[str, nn.Module]
 Specs = Callable[..., list[LayerSpec]]
@@ -90,13 +90,13 @@ def test_what_is_written_is_read_back(precision: formats.Precision, tmp_path: Pa
 def test_two_processes_write_the_same_bytes() -> None:
     program = (
         "import sys, numpy as np\n"
-        "from velatura.adapters import formats, metadata\n"
+        "from velatura.adapters import formats, metadata\nfrom velatura.families.sd15.keys import KEYS\n"
         "from velatura.adapters.weights import AdapterFile, LayerWeights\n"
         "names = {'denoiser.b.to_q', 'denoiser.a.to_q', 'text_encoder.text_model.encoder.layers.0.mlp.fc1'}\n"
         "draw = np.random.default_rng(1).standard_normal((2, 9), dtype=np.float32)\n"
         "facts = {key: key.upper() for key in {'ss_b', 'ss_a', 'modelspec.title', 'ss_ü'}}\n"
         "adapter = AdapterFile({name: LayerWeights(draw, draw.T, 1.0) for name in names}, facts)\n"
-        "sys.stdout.buffer.write(formats.to_bytes(adapter, keys=formats.SD15))\n"
+        "sys.stdout.buffer.write(formats.to_bytes(adapter, keys=KEYS))\n"
         "assert 'torch' not in sys.modules\n"
     )
     written = {
@@ -280,11 +280,14 @@ def _damaged() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     yield "twice", {**whole, f"{SD15.diffusers(Q)}.lora_A.weight": whole[f"{stem}.lora_down.weight"]}
     yield "not numbers", {**whole, f"{stem}.lora_up.weight": np.full((6, 2), np.nan, np.float32)}
     yield "not one number", {**whole, f"{stem}.alpha": np.ones(2, np.float32)}
-    yield "another size", {**whole, f"{stem}.lora_up.weight": np.ones((6, 3), np.float32)}
-    yield "another size", {**whole, f"{stem}.lora_down.weight": np.ones((), np.float32)}
-    yield "another size", {**whole, f"{stem}.lora_down.weight": np.ones((0, 5), np.float32)}
-    yield "holds a DoRA", {**whole, f"{stem}.dora_scale": np.ones((6, 1), np.float32)}
-    yield "holds a LoHa", {f"{stem}.hada_w1_a": np.ones((6, 1), np.float32)}
+    yield "another size", {**whole, f"{stem}.lora_up.weight": np.ones((7, 2), np.float32)}
+    yield "do not fit together", {**whole, f"{stem}.lora_up.weight": np.ones((6, 3), np.float32)}
+    yield "do not fit together", {**whole, f"{stem}.lora_down.weight": np.ones((), np.float32)}
+    yield "do not fit together", {**whole, f"{stem}.lora_down.weight": np.ones((0, 5), np.float32)}
+    yield "another size", {**whole, f"{stem}.dora_scale": np.ones((7, 1), np.float32)}
+    yield "two kinds of change", {**whole, f"{stem}.hada_w1_a": np.ones((6, 1), np.float32)}
+    yield "lacks one of its halves, hada_w1_b", {f"{stem}.hada_w1_a": np.ones((6, 1), np.float32)}
+    yield "holds an OFT of PEFT's", {f"{SD15.diffusers(Q)}.oft_r": np.ones((6, 1), np.float32)}
 
 
 @pytest.mark.parametrize(("sentence", "tensors"), list(_damaged()))

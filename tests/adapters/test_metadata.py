@@ -14,6 +14,7 @@ from velatura import tensorfile
 from velatura.adapters import formats, metadata
 from velatura.adapters.metadata import TrainingFacts
 from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.families.sd15.keys import KEYS as SD15
 
 FACTS = TrainingFacts(
     output_name="pencil",
@@ -129,7 +130,7 @@ def test_hashes_are_those_that_kohya_computes(size: int, tmp_path: Path) -> None
     shapes = {f"denoiser.mid_block.attentions.{index}.proj_in": (size, size) for index in range(60)}
     adapter = AdapterFile({name: LayerWeights(down, up, 2.0) for name in shapes}, metadata.build(FACTS))
     path = tmp_path / "a.safetensors"
-    path.write_bytes(formats.to_bytes(adapter, keys=formats.SD15, precision="F16"))
+    path.write_bytes(formats.to_bytes(adapter, keys=SD15, precision="F16"))
 
     tensors = safetensors.torch.load_file(path)
     header = tensorfile.read_header(path).metadata

@@ -333,7 +333,7 @@ def test_an_adapter_of_another_size_of_base_is_refused_and_nothing_is_written(lo
 
 def test_the_pristine_weights_are_those_of_the_file_and_not_the_networks_own(loaded: Model) -> None:
     layers = find(loaded.trainable_parts)
-    assert set(loaded.pristine) == {f"{name}.weight" for name in layers}
+    assert {f"{name}.weight" for name in layers} <= set(loaded.pristine)
     for name, layer in layers.items():
         pristine = loaded.pristine[f"{name}.weight"]
         assert torch.equal(pristine.reshape(layer.weight.shape).float(), layer.weight)

@@ -25,7 +25,7 @@ from velatura.adapters.weights import AdapterFile, LayerWeights
 from velatura.diffusion import samplers, schedules
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError, PromptError, RecipeError
-from velatura.families.z_image.keys import PRESETS, Z_IMAGE
+from velatura.families.z_image.keys import KEYS, PRESETS
 from velatura.families.z_image.model import FAMILY, LONGEST
 from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, load_base, stack_prompts
 from velatura.generation.generate import weighted
@@ -406,7 +406,7 @@ def trained(model: Model, tmp_path: Path) -> Iterator[Path]:
             loss(model, batch_of(model, step), min_snr=None).backward()
             optimizer.step()
             optimizer.zero_grad()
-        data = formats.to_bytes(AdapterFile(injected.weights()), keys=Z_IMAGE)
+        data = formats.to_bytes(AdapterFile(injected.weights()), keys=KEYS)
     path = tmp_path / "trained.safetensors"
     path.write_bytes(data)
     yield path
@@ -416,7 +416,7 @@ def trained(model: Model, tmp_path: Path) -> Iterator[Path]:
 def test_a_lora_trained_here_gives_diffusers_the_latents_it_gives_us(
     base: Path, model: Model, noise_BCHW: Tensor, trained: Path
 ) -> None:
-    adapter = formats.read(trained, keys=Z_IMAGE, layers=shapes(model.trainable_parts))
+    adapter = formats.read(trained, keys=KEYS, layers=shapes(model.trainable_parts))
     own = pipeline_of(base)
     own.load_lora_weights(trained.parent, weight_name=trained.name, adapter_name="trained")
     with torch.no_grad():
@@ -448,7 +448,7 @@ def _one_of_three(tensors: dict[str, tensorfile.RawTensor], stem: str) -> dict[s
 def test_adapter_files_of_other_programs_are_read(model: Model, tmp_path: Path) -> None:
     known = shapes(model.trainable_parts)
     weights = drawn(model, chosen(model, "all"))
-    written = formats.to_bytes(AdapterFile(weights), keys=Z_IMAGE, precision="F32")
+    written = formats.to_bytes(AdapterFile(weights), keys=KEYS, precision="F32")
     (tmp_path / "ours.safetensors").write_bytes(written)
     tensors, _ = tensorfile.read(tmp_path / "ours.safetensors")
     assert "diffusion_model.layers.0.attention.to_q.lora_A.weight" in tensors
@@ -467,7 +467,7 @@ def test_adapter_files_of_other_programs_are_read(model: Model, tmp_path: Path) 
     for program, rename in others.items():
         path = tmp_path / f"{program}.safetensors"
         path.write_bytes(tensorfile.to_bytes({rename(key): tensor for key, tensor in tensors.items()}))
-        found = formats.read(path, keys=Z_IMAGE, layers=known).layers
+        found = formats.read(path, keys=KEYS, layers=known).layers
         assert set(found) == set(weights), program
         assert all(np.array_equal(found[name].delta(), weights[name].delta()) for name in weights), program
 
@@ -475,17 +475,17 @@ def test_adapter_files_of_other_programs_are_read(model: Model, tmp_path: Path) 
     for key in (key for key in tensors if key.endswith(".to_q.lora_A.weight")):
         fused |= _one_of_three(tensors, key.removesuffix("to_q.lora_A.weight"))
     (tmp_path / "fused.safetensors").write_bytes(tensorfile.to_bytes(fused))
-    found = formats.read(tmp_path / "fused.safetensors", keys=Z_IMAGE, layers=known).layers
+    found = formats.read(tmp_path / "fused.safetensors", keys=KEYS, layers=known).layers
     assert set(found) == set(weights)
     assert all(np.allclose(found[name].delta(), weights[name].delta(), atol=1e-6) for name in weights)
 
     bare = {key: tensor for key, tensor in tensors.items() if not key.endswith(".alpha")}
     (tmp_path / "ai-toolkit.safetensors").write_bytes(tensorfile.to_bytes(bare))
-    found = formats.read(tmp_path / "ai-toolkit.safetensors", keys=Z_IMAGE, layers=known).layers
+    found = formats.read(tmp_path / "ai-toolkit.safetensors", keys=KEYS, layers=known).layers
     assert all(layer.scale == 1 for layer in found.values()), "without alpha the halves are the change itself"
 
     (tmp_path / "sd.safetensors").write_bytes(
         tensorfile.to_bytes({"lora_unet_mid_block_attentions_0_proj_in.alpha": np.ones((), np.float32)})
     )
     with pytest.raises(AdapterError, match=r"for SD 1\.5, the base is Z-Image"):
-        formats.read(tmp_path / "sd.safetensors", keys=Z_IMAGE, layers=known)
+        formats.read(tmp_path / "sd.safetensors", keys=KEYS, layers=known)

@@ -1,36 +1,199 @@
 """Adapters beside a model's layers, for painting with bases whose weights cannot hold the sum.
 
 Rounding a merged weight to bf16 loses a good part of a typical change; computed beside the layer, the change is
-rounded by itself. Several adapters on one layer become one of their ranks' sum, which says the same.
+rounded by itself. The LoRAs on one layer become one of their ranks' sum, which says the same; changes of
+other kinds are multiplied out once. Norms and biases are small and are merged all the same.
+
+Samples of a batch may have strengths of their own, within `strengths`.
+
+Shape suffixes: B batch, C channels, H and W height and width, R rank; * any leading axes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
 
-import numpy as np
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from velatura.adapters.layers import find
-from velatura.adapters.lora import Injected, LayerSpec, inject
-from velatura.adapters.merge import Applied, Change, changes
-from velatura.adapters.weights import LayerWeights
+from velatura.adapters.kinds import Full
+from velatura.adapters.layers import AdaptedLayer, BaseLayer, changeable, find
+from velatura.adapters.lora import parents
+from velatura.adapters.merge import Applied, changes
+from velatura.adapters.weights import Change, Lora
+from velatura.errors import AdapterError, ModelError
 
 
-def beside(parts: Mapping[str, nn.Module], uses: Sequence[Applied]) -> Injected:
-    """Put adapters beside the layers of a model, until they are ejected.
+class BesideLayer(AdaptedLayer):
+    """A base layer with adapters beside it, none of which is trained."""
+
+    def __init__(self, base: BaseLayer, name: str) -> None:
+        """Nothing is beside it yet."""
+        super().__init__()
+        self.base = base
+        self.name = name
+        self.factors: list[tuple[str, Tensor, Tensor]] = []
+        """Adapter, (R, in...) and (out, R), scale and strength in the second."""
+        self.differences: list[tuple[str, Tensor]] = []
+        """Adapter, and what it changes of the weight at its strength."""
+        self.share_B: Mapping[str, Tensor] = {}
+        """Adapter -> what its strength is multiplied by for each sample."""
+        self.train(base.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the base layer's, x (*, C) or (B, C, H, W)."""
+        y: Tensor = self.base(x)
+        x = x.to(y.dtype)
+        if not self.share_B:
+            if self.factors:
+                y = y + self._low_rank(x, *self._together(y.dtype))
+            for _, delta in self.differences:
+                y = y + self._full(x, delta.to(y.dtype))
+            return y
+        for adapter, down, up in self.factors:
+            y = y + self._shared(adapter, self._low_rank(x, down.to(y.dtype), up.to(y.dtype)), x)
+        for adapter, delta in self.differences:
+            y = y + self._shared(adapter, self._full(x, delta.to(y.dtype)), x)
+        return y
+
+    def _together(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        downs, ups = [down for _, down, _ in self.factors], [up for _, _, up in self.factors]
+        down, up = (downs[0], ups[0]) if len(downs) == 1 else (torch.cat(downs), torch.cat(ups, dim=1))
+        return down.to(dtype), up.to(dtype)
+
+    def _low_rank(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        if isinstance(self.base, nn.Conv2d):
+            return F.conv2d(self.base._conv_forward(x, down, None), up[..., None, None])
+        return F.linear(F.linear(x, down), up)
+
+    def _full(self, x: Tensor, delta: Tensor) -> Tensor:
+        if isinstance(self.base, nn.Conv2d):
+            made: Tensor = self.base._conv_forward(x, delta, None)
+            return made
+        return F.linear(x, delta)
+
+    def _shared(self, adapter: str, added: Tensor, x: Tensor) -> Tensor:
+        """What one adapter adds, times each sample's share."""
+        share_B = self.share_B.get(adapter)
+        if share_B is None:
+            return added
+        if len(x) != len(share_B) or x.dim() < 2:
+            raise AdapterError(
+                f"samples cannot have strengths of their own at {self.name}: it takes {len(x)} rows for"
+                f" {len(share_B)} samples, several of them together",
+                fix="give all samples of a batch the same strengths, or leave this layer out of the adapter",
+            )
+        return added * share_B.to(added).view(-1, *[1] * (added.dim() - 1))
+
+
+class Beside:
+    """Adapters beside a model's layers, until `eject`. As a context manager it ejects at the end."""
+
+    def __init__(self, layers: dict[str, BesideLayer], places: dict[str, tuple[nn.Module, str]]) -> None:
+        """For `beside`: layers that are in place already, and where each hangs (parent, child's name)."""
+        self.layers = layers
+        self._places = places
+
+    @contextmanager
+    def strengths(self, shares: Mapping[str, Tensor]) -> Iterator[None]:
+        """Strengths of their own for the samples of a batch.
+
+        Args:
+            shares: an adapter's name in use -> (B,) what its strength is multiplied by.
+
+        Raises:
+            AdapterError: no adapter has that name; or, from the model's forward, a layer that takes the samples
+                together.
+        """
+        known = {adapter for layer in self.layers.values() for adapter, *_ in (*layer.factors, *layer.differences)}
+        if unknown := sorted(set(shares) - known):
+            raise AdapterError(f"no adapter beside the layers is called {unknown[0]}")
+        for layer in self.layers.values():
+            layer.share_B = dict(shares)
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.share_B = {}
+
+    def eject(self) -> None:
+        """Put the base's own layers back: the same objects, never written to. Harmless when done twice."""
+        for name, (parent, child) in self._places.items():
+            setattr(parent, child, self.layers[name].base)
+        self._places = {}
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Eject, whatever happened."""
+        self.eject()
+
+
+@torch.no_grad()
+def beside(
+    parts: Mapping[str, nn.Module], uses: Sequence[Applied], pristine: Mapping[str, Tensor] | None = None
+) -> Beside:
+    """Put adapters beside the linear layers and convolutions of a model, until they are ejected.
+
+    Args:
+        pristine: "<layer name>.weight" -> the weight as its file holds it, for kinds that depend on it.
 
     Raises:
         AdapterError: an adapter does not fit the model, or a layer is adapted already.
+        ModelError: a weight that is needed is not at hand.
     """
-    joined = {name: _joined(told) for name, told in changes(find(parts), uses).items()}
-    injected = inject(parts, [LayerSpec(name, one.rank, one.alpha) for name, one in joined.items()], seed=0)
-    injected.load(joined)
-    return injected
+    known, free, norms = find(parts), parents(parts), changeable(parts).keys() - find(parts).keys()
+    made: dict[str, BesideLayer] = {}
+    for use in uses:
+        own = replace(use, layers={name: change for name, change in use.layers.items() if name not in norms})
+        for name, ((change, strength),) in changes(known, [own]).items():
+            if name not in free:
+                raise AdapterError(f"layer {name} is adapted already", fix="eject the first adapter before the next")
+            layer = made.setdefault(name, BesideLayer(known[name], name))
+            _add(layer, use.name, change, strength, pristine or {})
+    for name, layer in made.items():
+        parent, child = free[name]
+        setattr(parent, child, layer)
+    return Beside(made, {name: free[name] for name in made})
 
 
-def _joined(told: Sequence[Change]) -> LayerWeights:
-    """One change that is the sum of several, their strengths in it."""
-    down = np.concatenate([weights.down for weights, _ in told], axis=0)
-    up = np.concatenate([weights.up * np.float32(strength * weights.scale) for weights, strength in told], axis=1)
-    return LayerWeights(down, up, alpha=float(len(down)))
+def small(parts: Mapping[str, nn.Module], uses: Sequence[Applied]) -> list[Applied]:
+    """Of these adapters what is merged even so: the changes of norms and of biases."""
+    known = find(parts)
+    found = []
+    for use in uses:
+        kept: dict[str, Change] = {}
+        for name, change in use.layers.items():
+            if name not in known:
+                kept[name] = change
+            elif change.bias_change is not None:
+                kept[name] = Full(None, change.bias_change)
+        found += [replace(use, layers=kept)] if kept else []
+    return found
+
+
+def _add(layer: BesideLayer, adapter: str, change: Change, strength: float, pristine: Mapping[str, Tensor]) -> None:
+    base = layer.base.weight
+    if isinstance(change, Lora):
+        lora = change.without_core()
+        down, up = (torch.from_numpy(half).to(base.device) for half in (lora.down, lora.up))
+        shaped = down.reshape(lora.rank, *base.shape[1:]).to(base.dtype)
+        layer.factors.append((adapter, shaped, (up.flatten(1) * (strength * lora.scale)).to(base.dtype)))
+        return
+    if isinstance(change, Full) and change.weight is None:
+        return
+    source = pristine.get(f"{layer.name}.weight")
+    if source is None and change.needs_weight:
+        raise ModelError(f"the base's own weight of {layer.name} is not at hand", fix="load the base again")
+    held = torch.zeros(base.shape) if source is None else source.reshape(base.shape).float().cpu()
+    delta = change.applied(held.numpy(), strength) - held.numpy()
+    layer.differences.append((adapter, torch.from_numpy(delta).to(base.device, base.dtype)))

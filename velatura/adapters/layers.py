@@ -1,8 +1,9 @@
-"""The layers of a model that can be adapted, by name, whether they are adapted at the moment or not."""
+"""The layers of a model that adapters change, by name, whether they are adapted at the moment or not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -28,26 +29,60 @@ class AdaptedLayer(nn.Module):
         return self.base.bias
 
 
+class Found(NamedTuple):
+    """A layer, and where it stands."""
+
+    name: str
+    part: str
+    path: str
+    """In the part's network."""
+    layer: nn.Module
+
+
 def find(parts: Mapping[str, nn.Module]) -> dict[str, BaseLayer]:
     """Every linear layer and convolution of the parts, in the order of the modules."""
-    return {name: layer for name, _, _, layer in _walk(parts)}
+    return {one.name: one.layer for one in walk(parts) if isinstance(one.layer, nn.Linear | nn.Conv2d)}
+
+
+def changeable(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Everything that adapter files can change: `find`, and the norms."""
+    return {one.name: one.layer for one in walk(parts)}
 
 
 def places(parts: Mapping[str, nn.Module]) -> dict[str, tuple[str, str]]:
-    """Where each of these layers stands: its name -> its part and its path in the part's network."""
-    return {name: (part, path) for name, part, path, _ in _walk(parts)}
+    """Where each layer of `find` stands: its name -> its part and its path in the part's network."""
+    known = find(parts)
+    return {one.name: (one.part, one.path) for one in walk(parts) if one.name in known}
 
 
-def _walk(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, str, str, BaseLayer]]:
+def walk(parts: Mapping[str, nn.Module]) -> Iterator[Found]:
+    """What `changeable` holds, with where each stands."""
     for part, module in parts.items():
         stand_ins = {path for path, child in module.named_modules() if isinstance(child, AdaptedLayer)}
         for path, child in module.named_modules():
-            if isinstance(child, nn.Linear | nn.Conv2d):
+            if isinstance(child, nn.Linear | nn.Conv2d) or _is_norm(child):
                 stand_in = path.removesuffix(".base")
                 own = stand_in if stand_in in stand_ins else path
-                yield layer_name(part, own), part, own, child
+                yield Found(layer_name(part, own), part, own, child)
 
 
 def shapes(parts: Mapping[str, nn.Module]) -> dict[str, Shape]:
     """The weight's shape of every layer that can be adapted."""
     return {name: tuple(layer.weight.shape) for name, layer in find(parts).items()}
+
+
+def every_shape(parts: Mapping[str, nn.Module]) -> dict[str, Shape]:
+    """The weight's shape of everything that adapter files can change."""
+    return {name: tuple(weight(layer).shape) for name, layer in changeable(parts).items()}
+
+
+def weight(layer: nn.Module) -> Tensor:
+    """The layer's own weight."""
+    held = layer.weight
+    assert isinstance(held, Tensor)
+    return held
+
+
+def _is_norm(module: nn.Module) -> bool:
+    held = module._parameters.get("weight")
+    return held is not None and held.dim() == 1

@@ -168,13 +168,13 @@ def inject(parts: Mapping[str, nn.Module], layers: Sequence[LayerSpec], *, seed:
         AdapterError: the model has no such layer, it cannot be adapted, or it already is.
     """
     known = find(parts)
-    places = _places(parts)
+    free = parents(parts)
     adapted: dict[str, LoraLayer] = {}
     for spec in layers:
         base = known.get(spec.name)
         if base is None:
             raise AdapterError(f"this base has no layer {spec.name}")
-        if spec.name not in places or spec.name in adapted:
+        if spec.name not in free or spec.name in adapted:
             raise AdapterError(f"layer {spec.name} is adapted already", fix="eject the first adapter before the next")
         if isinstance(base, nn.Conv2d) and base.groups != 1:
             raise AdapterError(f"layer {spec.name} is a grouped convolution, which cannot be adapted")
@@ -184,9 +184,9 @@ def inject(parts: Mapping[str, nn.Module], layers: Sequence[LayerSpec], *, seed:
         _draw(layer.down, seed, spec.name)
         adapted[spec.name] = layer
     for name, layer in adapted.items():
-        parent, child = places[name]
+        parent, child = free[name]
         setattr(parent, child, layer)
-    return Injected(adapted, {name: places[name] for name in adapted})
+    return Injected(adapted, {name: free[name] for name in adapted})
 
 
 @torch.no_grad()
@@ -197,16 +197,16 @@ def _draw(down: Tensor, seed: int, name: str) -> None:
     down.copy_(torch.from_numpy((2 * drawn - 1) * np.float32(bound)))
 
 
-def _places(parts: Mapping[str, nn.Module]) -> dict[str, tuple[nn.Module, str]]:
+def parents(parts: Mapping[str, nn.Module]) -> dict[str, tuple[nn.Module, str]]:
     """Where the layers hang that are not adapted yet: parent module and the child's name in it."""
-    places: dict[str, tuple[nn.Module, str]] = {}
+    found: dict[str, tuple[nn.Module, str]] = {}
     for part, module in parts.items():
         for path, parent in module.named_modules():
             if not isinstance(parent, AdaptedLayer):
                 free = (child for child, layer in parent.named_children() if not isinstance(layer, AdaptedLayer))
                 for child in free:
-                    places[layer_name(part, f"{path}.{child}" if path else child)] = (parent, child)
-    return places
+                    found[layer_name(part, f"{path}.{child}" if path else child)] = (parent, child)
+    return found
 
 
 def _copy(parameter: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

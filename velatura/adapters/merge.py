@@ -1,41 +1,50 @@
 """Adapters merged into a model's weights, for generation: always from the pristine weights, so nothing drifts.
 
-weight = pristine + sum over adapters of strength * alpha / rank * up @ down, computed in fp32 and
-rounded once to the model's type. A layer's bits are a function of its pristine weight and of
-the adapters on it in their order, never of what was merged before; another order of the adapters changes
-them by fp32 rounding only. Without adapters, or at strength 0, the weight is the pristine one bit for bit.
+weight = pristine + sum over adapters of what each makes of the pristine weight at its strength, computed in fp32
+and rounded once to the model's type. For LoRAs that is strength * alpha / rank * up @ down, and all on one layer are
+one product. A layer's bits are a function of its pristine weight and of the adapters on it in their order, never
+of what was merged before; another order of the adapters changes them by fp32 rounding only. Without adapters, or at
+strength 0, the weight is the pristine one bit for bit.
+
+Every adapter changes the base and not another's result: what a DoRA brings to its length is the base with its own
+change, whatever else is merged. (A1111 and ComfyUI apply adapters one after the other there.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from velatura.adapters.layers import BaseLayer, find
-from velatura.adapters.weights import LayerWeights, part_of
+from velatura.adapters.layers import BaseLayer, changeable, weight
+from velatura.adapters.weights import Array, Change, Lora, part_of
 from velatura.errors import AdapterError, ModelError
 
 MERGED = "merged_adapters"
 """The attribute in which a layer remembers what is merged into it."""
 
-Change = tuple[LayerWeights, float]
-"""One adapter's weights on a layer, and its strength there."""
+Told = tuple[Change, float]
+"""One adapter's change of a layer, and its strength there."""
 
 
 @dataclass(frozen=True)
 class Applied:
     """An adapter in use."""
 
-    layers: Mapping[str, LayerWeights]
+    layers: Mapping[str, Change]
     denoiser_strength: float
     text_strength: float
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    """Layer -> what the strength is multiplied by there; layers that are not named, by 1."""
+    name: str = ""
+    """By which `beside.strengths` knows it."""
 
     def strength(self, name: str) -> float:
         """The strength on one layer."""
-        return self.text_strength if part_of(name).startswith("text_encoder") else self.denoiser_strength
+        own = self.text_strength if part_of(name).startswith("text_encoder") else self.denoiser_strength
+        return own * self.blocks.get(name, 1.0)
 
 
 def merge(parts: Mapping[str, nn.Module], pristine: Mapping[str, Tensor], uses: Sequence[Applied]) -> list[str]:
@@ -45,7 +54,8 @@ def merge(parts: Mapping[str, nn.Module], pristine: Mapping[str, Tensor], uses: 
 
     Args:
         parts: the model, by part.
-        pristine: "<layer name>.weight" -> the weight as its file holds it, any type, mapped or not.
+        pristine: "<layer name>.weight", and ".bias" where adapters change it -> the tensor as its file holds it, any
+            type, mapped or not.
         uses: adapters in order. An adapter object must not be changed after use.
 
     Returns:
@@ -55,56 +65,117 @@ def merge(parts: Mapping[str, nn.Module], pristine: Mapping[str, Tensor], uses: 
         AdapterError: an adapter does not fit the model; nothing was written.
         ModelError: the pristine weight of a layer is missing or not the model's; nothing was written.
     """
-    known = find(parts)
+    known = changeable(parts)
     wanted = changes(known, uses)
     stale = [name for name, layer in known.items() if vars(layer).get(MERGED, ()) != wanted.get(name, ())]
+    biased = {name for name in stale if _changes_bias((*(vars(known[name]).get(MERGED) or ()), *wanted.get(name, ())))}
     for name in stale:
-        source = pristine.get(f"{name}.weight")
-        if source is None or source.numel() != known[name].weight.numel():
-            raise ModelError(f"the base's own weight of {name} is not at hand", fix="load the base again")
-        if source.data_ptr() == known[name].weight.data_ptr():
-            raise ValueError(f"the pristine weight of {name} is the model's own tensor, which merging overwrites")
+        _check(f"{name}.weight", weight(known[name]), pristine)
+        if name in biased:
+            _check(f"{name}.bias", _bias(known[name], name), pristine)
     for name in stale:
-        told = wanted.get(name, ())
-        vars(known[name])[MERGED] = None  # unlike any tuple: written anew should this be cut short
-        _write(known[name].weight.detach(), pristine[f"{name}.weight"], told)
-        vars(known[name])[MERGED] = told
+        layer, told = known[name], wanted.get(name, ())
+        vars(layer)[MERGED] = None  # unlike any tuple: written anew should this be cut short
+        _write(weight(layer).detach(), pristine[f"{name}.weight"], told)
+        if name in biased:
+            _write_bias(_bias(layer, name).detach(), pristine[f"{name}.bias"], told)
+        vars(layer)[MERGED] = told
     return stale
 
 
-def changes(known: Mapping[str, BaseLayer], uses: Sequence[Applied]) -> dict[str, tuple[Change, ...]]:
+def changes(
+    known: Mapping[str, BaseLayer] | Mapping[str, nn.Module], uses: Sequence[Applied]
+) -> dict[str, tuple[Told, ...]]:
     """For every layer what adapters change of it; strength 0 is nothing at all.
 
     Raises:
         AdapterError: an adapter does not fit the model.
     """
-    wanted: dict[str, tuple[Change, ...]] = {}
+    wanted: dict[str, tuple[Told, ...]] = {}
     for use in uses:
-        for name, weights in use.layers.items():
+        for name, change in use.layers.items():
             strength = use.strength(name)
             if strength == 0:
                 continue
             if name not in known:
                 raise AdapterError(f"this base has no layer {name}", fix="use the base that the adapter was made for")
-            shape = tuple(known[name].weight.shape)
-            if weights.shape != shape:
-                raise AdapterError(f"{name} is {shape} in this base, the adapter's is {weights.shape}")
-            wanted[name] = (*wanted.get(name, ()), (weights, strength))
+            shape = tuple(weight(known[name]).shape)
+            if not change.fits(shape):
+                theirs = getattr(change, "shape", None)
+                about = f"the adapter's is {theirs}" if theirs is not None else "the adapter's is of another size"
+                raise AdapterError(f"{name} is {shape} in this base, {about}")
+            if change.bias_change is not None and known[name].bias is None:
+                raise AdapterError(f"the adapter changes the bias of {name}, and this base has none there")
+            wanted[name] = (*wanted.get(name, ()), (change, strength))
     return wanted
 
 
+def _check(key: str, own: Tensor, pristine: Mapping[str, Tensor]) -> None:
+    source = pristine.get(key)
+    if source is None or source.numel() != own.numel():
+        path, _, kind = key.rpartition(".")
+        raise ModelError(f"the base's own {kind} of {path} is not at hand", fix="load the base again")
+    if source.data_ptr() == own.data_ptr():
+        raise ValueError(f"the pristine {key} is the model's own tensor, which merging overwrites")
+
+
+def _changes_bias(told: Sequence[Told]) -> bool:
+    return any(change.bias_change is not None for change, _ in told)
+
+
+def _bias(layer: nn.Module, name: str) -> Tensor:
+    held = layer.bias
+    if not isinstance(held, Tensor):
+        raise AdapterError(f"an adapter changes the bias of {name}, and this base has none there")
+    return held
+
+
 @torch.no_grad()
-def _write(weight: Tensor, source: Tensor, told: Sequence[Change]) -> None:
+def _write(weight: Tensor, source: Tensor, told: Sequence[Told]) -> None:
     if not told:
         weight.copy_(source.reshape(weight.shape))
         return
-    # A convolution is the same product: its up is 1x1, so (out, rank) @ (rank, in * kernel) is its delta.
-    start = source.reshape(weight.shape).to(weight.device, torch.float32).flatten(1)
-    in_place = weight.dtype == torch.float32 and weight.is_contiguous()
-    total = weight.flatten(1) if in_place else torch.empty_like(start)
-    for index, (layer, strength) in enumerate(told):
-        up = torch.from_numpy(layer.up).to(weight.device).flatten(1)
-        down = torch.from_numpy(layer.down).to(weight.device).flatten(1)
-        torch.addmm(total if index else start, up, down, alpha=strength * layer.scale, out=total)
-    if not in_place:
-        weight.copy_(total.view(weight.shape))
+    start = source.reshape(weight.shape).to(weight.device, torch.float32)
+    loras = [(plain, strength) for change, strength in told if (plain := _factors(change)) is not None]
+    others = [(change, strength) for change, strength in told if not isinstance(change, Lora)]
+    if weight.dim() == 1 or not loras:
+        total = start
+    else:
+        # A convolution is the same product: its up is 1x1, so (out, rank) @ (rank, in * kernel) is its delta.
+        in_place = weight.dtype == torch.float32 and weight.is_contiguous()
+        into = weight.flatten(1) if in_place else torch.empty_like(start.flatten(1))
+        up, down = _together(loras, weight.device)
+        total = torch.addmm(start.flatten(1), up, down, out=into).view(weight.shape)
+    for change, strength in others:
+        total = total + _difference(change, start, strength)
+    if total.data_ptr() != weight.data_ptr():
+        weight.copy_(total)
+
+
+def _together(loras: Sequence[tuple[Lora, float]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Several LoRAs as one of their ranks' sum: (out, ranks) with the strengths in it, and (ranks, in * kernel)."""
+    ups = [torch.from_numpy(lora.up).to(device).flatten(1) * (strength * lora.scale) for lora, strength in loras]
+    downs = [torch.from_numpy(lora.down).to(device).flatten(1) for lora, _ in loras]
+    return (ups[0], downs[0]) if len(loras) == 1 else (torch.cat(ups, dim=1), torch.cat(downs))
+
+
+def _factors(change: Change) -> Lora | None:
+    return change.without_core() if isinstance(change, Lora) else None
+
+
+def _difference(change: Change, start: Tensor, strength: float) -> Tensor:
+    """What another kind changes of the pristine weight."""
+    held: Array = start.cpu().numpy()
+    return torch.from_numpy(change.applied(held, strength) - held).to(start.device)
+
+
+@torch.no_grad()
+def _write_bias(bias: Tensor, source: Tensor, told: Sequence[Told]) -> None:
+    if not _changes_bias(told):
+        bias.copy_(source)
+        return
+    total = source.to(bias.device, torch.float32)
+    for change, strength in told:
+        if change.bias_change is not None:
+            total = total + strength * torch.from_numpy(change.bias_change).to(bias.device)
+    bias.copy_(total)

@@ -17,17 +17,15 @@ FAMILIES: Mapping[str, str] = {
 }
 """A pattern that some key of the family's adapters matches and none of those further down; looked at in order."""
 
-KINDS: Mapping[str, str] = {
-    "a DoRA": r"\.dora_scale$|\.lora_magnitude_vector",
-    "a LoHa": r"\.hada_[wt]\d",
-    "a LoKr": r"\.lokr_[wt]\d",
-    "a LoCon with Tucker cores": r"\.lora_mid\.weight$",
-    "an OFT": r"\.oft_",
-    "a GLoRA": r"\.[ab][12]\.weight$",
-    "full differences": r"\.diff(_b)?$",
-    "changes of norms": r"\.[wb]_norm$",
-    "a textual inversion": r"^bundle_emb\.|^emb_params$|^string_to_param",
+UNREAD: Mapping[str, str] = {
+    "an OFT of PEFT's": r"\.oft_[rR](\.|$)",
+    "a BOFT of PEFT's": r"\.boft_[Rs](\.|$)",
+    "a VeRA": r"\.vera_",
+    "a GLoRA with Tucker cores": r"\.bm\.weight$",
+    "a textual inversion and no adapter": r"^emb_params$|^string_to_param|^clip_[lg]$",
+    "a whole model": r"^model\.diffusion_model\.|^first_stage_model\.",
 }
+"""Kinds that are told by a key and not read."""
 
 
 def made_for(keys: Iterable[str]) -> str | None:
@@ -35,9 +33,9 @@ def made_for(keys: Iterable[str]) -> str | None:
     return _first(keys, FAMILIES)
 
 
-def kind_of(keys: Iterable[str]) -> str | None:
-    """The kind of adapter that keys name where it is not a plain LoRA, or None."""
-    return _first(keys, KINDS)
+def unread_kind(keys: Iterable[str]) -> str | None:
+    """What keys are of where they are of a kind that is not read, or None."""
+    return _first(keys, UNREAD)
 
 
 def _first(keys: Iterable[str], table: Mapping[str, str]) -> str | None:

@@ -6,6 +6,7 @@
                    lora_transformer_..., lora_unet_..., lora_te1_..., with underscores (OneTrainer, older kohya)
                    lora_unet_double_blocks_0_img_attn_qkv, diffusion_model.double_blocks.0.img_attn.qkv: layers of
                    the authors' layout, of which several of ours may be a part (kohya, ComfyUI)
+                   double_blocks.0.processor.qkv_lora1: the same of the picture's side, and 2 of the text's (XLabs)
 
 Alpha beside lora_A and lora_B is understood by diffusers (`FluxLoraLoaderMixin.lora_state_dict` collects every key
 with "alpha" in it, and PEFT is given them) and by ComfyUI (`load_lora` looks for "<layer>.alpha" whatever the halves
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from velatura.adapters.formats import PEFT_ENDS, KeyMap, PartKeys
+from velatura.adapters.formats import KOHYA_ENDS, PEFT_ENDS, Form, KeyMap, Owners, PartKeys
 from velatura.adapters.weights import Shape, part_of
 from velatura.families.flux1 import layout
 from velatura.weights.layouts import Place
@@ -38,8 +39,16 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
 }
 """All: the modulation of each block too. Text: CLIP; T5 is no part of any preset."""
 
-FUSED_PREFIXES = ("diffusion_model.", "base_model.model.", "")
-"""What stands before names of the authors' layout."""
+XLABS = {
+    "double_blocks": {
+        "processor.qkv1": "img_attn.qkv",
+        "processor.qkv2": "txt_attn.qkv",
+        "processor.proj1": "img_attn.proj",
+        "processor.proj2": "txt_attn.proj",
+    },
+    "single_blocks": {"processor.proj": "linear2"},
+}
+"""XLabs' names of layers of the authors' layout, as `assemble.split` gives them."""
 
 
 @dataclass(frozen=True)
@@ -52,32 +61,67 @@ class FluxKeys(KeyMap):
 
     def stems(self, name: str) -> Iterator[str]:
         """Everything that a layer may be called in a file, but for the authors' layout."""
+        yield from super().stems(name)
         part, _, path = name.partition(".")
-        yield from (self.diffusers(name), self.kohya(name))
         if part == "denoiser":
-            yield from (f"diffusion_model.{path}", path, f"lora_unet_{path.replace('.', '_')}")
-        else:
-            yield self.diffusers(name).replace(".text_model.", ".", 1)
+            flat = path.replace(".", "_")
+            yield from (f"diffusion_model.{path}", f"lora_unet_{flat}", f"lora_transformer_{flat}")
 
-    def fused(self, layers: Mapping[str, Shape]) -> dict[str, list[tuple[str, Place]]]:
+    def fused(self, layers: Mapping[str, Shape]) -> Mapping[str, Owners]:
         """Every layer of the authors' layout with the layers that lie in it."""
-        shapes = {
-            f"{name.partition('.')[2]}.weight": shape for name, shape in layers.items() if part_of(name) == "denoiser"
-        }
         found: dict[str, list[tuple[str, Place]]] = {}
-        for name, place in layout.transformer(shapes).items():
-            path = place.key.removesuffix(".weight")
-            for stem in (*(prefix + path for prefix in FUSED_PREFIXES), f"lora_unet_{path.replace('.', '_')}"):
-                found.setdefault(stem, []).append((f"denoiser.{name.removesuffix('.weight')}", place))
+        for name, place in self._original(layers).items():
+            for stem in (place.key, f"diffusion_model.{place.key}", f"lora_unet_{place.key.replace('.', '_')}"):
+                found.setdefault(stem, []).append((name, place))
+        for stem in [stem for stem in found if stem.partition(".")[0] in XLABS]:
+            blocks, number, layer = stem.split(".", 2)
+            for theirs, ours in XLABS[blocks].items():
+                if layer == ours:
+                    found[f"{blocks}.{number}.{theirs}"] = found[stem]
+            if layer == "linear1":  # theirs is of the attention alone
+                own = [(name, place) for name, place in found[stem] if ".attn." in name]
+                found[f"{blocks}.{number}.processor.qkv"] = own
         return found
 
+    def places(self, form: Form, layers: Mapping[str, Shape]) -> Mapping[str, tuple[str, Place]]:
+        """As `KeyMap.places`: kohya's and ComfyUI's forms have the authors' layout."""
+        if form == "diffusers":
+            return super().places(form, layers)
+        original = self._original(layers)
+        found = {}
+        for name in layers:
+            if name in original:
+                key = original[name].key
+                stem = f"lora_unet_{key.replace('.', '_')}" if form == "kohya" else f"diffusion_model.{key}"
+                found[name] = stem, original[name]._replace(key=stem)
+            else:
+                stem = self.kohya(name) if form == "kohya" else self.comfy(name)
+                found[name] = stem, Place(stem)
+        return found
 
-FLUX1 = FluxKeys(
+    def ends(self, form: Form) -> tuple[str, str]:
+        """As `KeyMap.ends`."""
+        return KOHYA_ENDS if form == "kohya" else PEFT_ENDS
+
+    def _original(self, layers: Mapping[str, Shape]) -> dict[str, Place]:
+        """Where the denoiser's layers lie in the authors' layout; norms are left out."""
+        shapes = {
+            f"{name.removeprefix('denoiser.')}.weight": shape
+            for name, shape in layers.items()
+            if part_of(name) == "denoiser" and len(shape) == 2
+        }
+        return {
+            f"denoiser.{name.removesuffix('.weight')}": place._replace(key=place.key.removesuffix(".weight"))
+            for name, place in layout.transformer(shapes).items()
+        }
+
+
+KEYS = FluxKeys(
     "FLUX.1",
     {
-        "denoiser": PartKeys("lora_transformer", "transformer"),
-        "text_encoder": PartKeys("lora_te1", "text_encoder"),
-        "text_encoder_2": PartKeys("lora_te3", "text_encoder_2"),
+        "denoiser": PartKeys("lora_unet", "transformer", "diffusion_model"),
+        "text_encoder": PartKeys("lora_te1", "text_encoder", "text_encoders.clip_l.transformer"),
+        "text_encoder_2": PartKeys("lora_te3", "text_encoder_2", "text_encoders.t5xxl.transformer", ("lora_te2",)),
     },
     written_ends=PEFT_ENDS,
 )

@@ -19,7 +19,7 @@ from torch import Tensor
 from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
 from velatura.families.flux1.configuration import PATCH
-from velatura.families.flux1.keys import FLUX1, PRESETS
+from velatura.families.flux1.keys import KEYS, PRESETS
 from velatura.families.flux1.load import load
 from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import t5
@@ -34,7 +34,7 @@ class Flux1(ModelFamily):
     """The family."""
 
     name = "flux1"
-    keys: KeyMap = FLUX1
+    keys: KeyMap = KEYS
     targets: Mapping[str, tuple[str, ...]] = PRESETS
 
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:

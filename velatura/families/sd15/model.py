@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from velatura.adapters.formats import SD15, KeyMap
+from velatura.adapters.formats import KeyMap
 from velatura.adapters.targets import PRESETS
 from velatura.bases import Base
+from velatura.families.sd15.keys import KEYS
 from velatura.families.sd15.load import load
 from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import clip
@@ -24,7 +25,7 @@ class Sd15(ModelFamily):
     """The family."""
 
     name = "sd15"
-    keys: KeyMap = SD15
+    keys: KeyMap = KEYS
     targets: Mapping[str, tuple[str, ...]] = PRESETS
 
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:

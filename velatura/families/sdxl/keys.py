@@ -4,7 +4,7 @@ written, and read   lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_k  
                     lora_te1_text_model_..., lora_te2_text_model_...
 read too            lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_k   (diffusers' names)
                     unet.down_blocks.1..., text_encoder.text_model..., text_encoder_2.text_model...   (PEFT)
-                    diffusion_model.input_blocks.4.1...   (ComfyUI)
+                    diffusion_model.input_blocks.4.1..., text_encoders.clip_l.transformer...   (ComfyUI)
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class SdxlKeys(KeyMap):
         """Everything that a layer may be called in a file."""
         yield from super().stems(name)
         if name.startswith("denoiser."):
-            yield super().kohya(name)
-            yield f"diffusion_model.{original(name.removeprefix('denoiser.'))}"
+            own = original(name.removeprefix("denoiser."))
+            yield from (super().kohya(name), f"diffusion_model.{own}", own)
 
 
 KEYS = SdxlKeys(
     "SDXL",
     {
-        "denoiser": PartKeys("lora_unet", "unet"),
-        "text_encoder": PartKeys("lora_te1", "text_encoder"),
-        "text_encoder_2": PartKeys("lora_te2", "text_encoder_2"),
+        "denoiser": PartKeys("lora_unet", "unet", "diffusion_model"),
+        "text_encoder": PartKeys("lora_te1", "text_encoder", "text_encoders.clip_l.transformer"),
+        "text_encoder_2": PartKeys("lora_te2", "text_encoder_2", "text_encoders.clip_g.transformer"),
     },
 )

@@ -12,10 +12,10 @@ program trains Z-Image's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from velatura.adapters.formats import PEFT_ENDS, KeyMap, PartKeys
-from velatura.adapters.weights import Shape
+from velatura.adapters.formats import KOHYA_ENDS, PEFT_ENDS, Form, KeyMap, Owners, PartKeys
+from velatura.adapters.weights import Shape, part_of
 from velatura.families.z_image import layout
 from velatura.weights.layouts import Place
 
@@ -37,11 +37,11 @@ class ZImageKeys(KeyMap):
     def stems(self, name: str) -> Iterator[str]:
         """As `KeyMap.stems`: ai-toolkit's, diffusers' and musubi-tuner's (kohya's); each also with ComfyUI's names."""
         for called in dict.fromkeys((name, layout.renamed(name))):
-            yield from (self.written(called), self.diffusers(called), self.kohya(called))
+            yield from (self.written(called), *super().stems(called))
 
-    def fused(self, layers: Mapping[str, Shape]) -> Mapping[str, Sequence[tuple[str, Place]]]:
+    def fused(self, layers: Mapping[str, Shape]) -> Mapping[str, Owners]:
         """As `KeyMap.fused`: ComfyUI has query, key and value in one layer."""
-        found: dict[str, Sequence[tuple[str, Place]]] = {}
+        found: dict[str, Owners] = {}
         for query in (name for name in layers if name.endswith(f".attention.{layout.FUSED[0]}")):
             above = query.removesuffix(layout.FUSED[0])
             width = layers[query][0]
@@ -52,5 +52,26 @@ class ZImageKeys(KeyMap):
             found |= dict.fromkeys(self.stems(f"{above}qkv"), owners)
         return found
 
+    def places(self, form: Form, layers: Mapping[str, Shape]) -> Mapping[str, tuple[str, Place]]:
+        """As `KeyMap.places`: ComfyUI's form has its names, musubi-tuner's and diffusers' have diffusers'."""
+        if form != "comfy":
+            return super().places(form, layers)
+        found = {}
+        for name in (name for name in layers if part_of(name) in self.parts):
+            above, _, last = name.rpartition(".")
+            if above.endswith(".attention") and last in layout.FUSED:
+                at, length = layout.FUSED.index(last), layers[name][0]
+                rows = (at * length, (at + 1) * length)
+                stem = self.written(f"{above}.qkv")
+                found[name] = stem, Place(stem, rows=rows)
+            else:
+                stem = self.written(layout.renamed(name))
+                found[name] = stem, Place(stem)
+        return found
 
-Z_IMAGE = ZImageKeys("Z-Image", {"denoiser": PartKeys("lora_unet", "transformer")}, PEFT_ENDS)
+    def ends(self, form: Form) -> tuple[str, str]:
+        """As `KeyMap.ends`."""
+        return KOHYA_ENDS if form == "kohya" else PEFT_ENDS
+
+
+KEYS = ZImageKeys("Z-Image", {"denoiser": PartKeys("lora_unet", "transformer", "diffusion_model")}, PEFT_ENDS)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
-from velatura.families.z_image.keys import PRESETS, Z_IMAGE
+from velatura.families.z_image.keys import KEYS, PRESETS
 from velatura.families.z_image.load import load
 from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import qwen
@@ -35,7 +35,7 @@ class ZImage(ModelFamily):
     """The family."""
 
     name = "z_image"
-    keys: KeyMap = Z_IMAGE
+    keys: KeyMap = KEYS
     targets: Mapping[str, tuple[str, ...]] = PRESETS
 
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:

@@ -61,6 +61,18 @@ def unet(names: Collection[str]) -> dict[str, Place]:
     return places
 
 
+def layers(paths: Collection[str]) -> dict[str, str]:
+    """What the authors call a UNet's layers; those without a name in the original layout are left out.
+
+    Args:
+        paths: all layers of the UNet, as diffusers calls them.
+    """
+    depth = len(_seen(paths, "down_blocks.0.resnets."))
+    attended = {level for level in _seen(paths, "up_blocks.") if _seen(paths, f"up_blocks.{level}.attentions.")}
+    found = {path: _unet(path, depth, attended) for path in paths}
+    return {path: original for path, original in found.items() if original is not None}
+
+
 def autoencoder(names: Collection[str]) -> dict[str, Place]:
     """Where each tensor of an AutoencoderKL lies in the original layout.
 

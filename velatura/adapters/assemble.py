@@ -1,0 +1,275 @@
+"""From the tensors that a file holds of one layer to the change that they are.
+
+`ENDINGS` says what follows a layer's name in a key, whichever program wrote it; `assembled` makes a change of what was
+found. What a kind's tensors mean is in `weights` and `kinds`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from velatura import tensorfile
+from velatura.adapters.kinds import Dora, Full, Glora, Ia3, Loha, Lokr, Norm, Oft
+from velatura.adapters.weights import Array, Change, Lora, Shape
+from velatura.errors import AdapterError
+from velatura.tensorfile import RawTensor
+
+_LORA = {
+    "down": ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
+    "up": ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_linear_layer.up.weight"),
+    "mid": ("lora_mid.weight",),
+    "bias": ("lora_B.bias", "lora_up.bias"),
+    "magnitude": ("dora_scale",),
+    "peft_magnitude": ("lora_magnitude_vector", "lora_magnitude_vector.weight"),
+    "alpha": ("alpha",),
+    "scale": ("scale",),
+}
+
+_OTHERS = (
+    *(f"hada_w{number}_{half}" for number in (1, 2) for half in "ab"),
+    *("hada_t1", "hada_t2"),
+    *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2"),
+    *("diff", "diff_b", "w_norm", "b_norm"),
+    *("oft_blocks", "rescale"),
+    *("on_input", "ia3_l"),
+)
+
+ENDINGS: Mapping[str, str] = {
+    **{f".{ending}": name for name, endings in _LORA.items() for ending in endings},
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora_magnitude_vector.default.weight": "peft_magnitude",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    "_lora1.down.weight": "down",
+    "_lora1.up.weight": "up",
+    "_lora2.down.weight": "down",
+    "_lora2.up.weight": "up",
+    **{f".{name}": name for name in _OTHERS},
+    **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
+    ".weight": "weight",
+}
+"""What follows the layer in a key -> what the tensor is. The longest one that fits counts."""
+
+_BY_LENGTH = sorted(ENDINGS, key=len, reverse=True)
+
+NUMBERED = {"_lora1": "1", "_lora2": "2"}
+"""XLabs' adapters for the picture's and the text's side of a block: the number belongs to the layer's name."""
+
+Tensors = Mapping[str, Array]
+
+
+def split(key: str) -> tuple[str, str | None]:
+    """A key as the layer's name in the file and what the tensor is; None where that is not known."""
+    for ending in _BY_LENGTH:
+        if key.endswith(ending) and len(key) > len(ending):
+            stem = key[: -len(ending)]
+            return stem + NUMBERED.get(ending.partition(".")[0], ""), ENDINGS[ending]
+    return key, None
+
+
+def assembled(
+    raw: Mapping[str, RawTensor], *, alpha: Callable[[int], float], name: str, where: object = None
+) -> Change:
+    """One layer's change.
+
+    Args:
+        raw: what the file holds of it, by the names in `ENDINGS`' values.
+        alpha: from the rank to alpha, where the file has no key for it.
+        name: of the layer, for errors.
+
+    Raises:
+        AdapterError: something of the kind is missing, does not fit together, or is no number.
+    """
+    held = {kind: tensorfile.as_float32(tensor) for kind, tensor in raw.items()}
+    known = next((kind for kind in _KINDS if kind[0] & held.keys()), None)
+    if known is None:
+        raise AdapterError(
+            f"this file is incomplete: of layer {name} it holds only {', '.join(sorted(held))}", where=where
+        )
+    _, needed, optional, make = known
+    if missing := needed - held.keys():
+        raise AdapterError(
+            f"this file is incomplete: layer {name} lacks one of its halves, {sorted(missing)[0]}", where=where
+        )
+    allowed = needed | optional | ALWAYS
+    if odd := held.keys() - allowed:
+        raise AdapterError(f"this file holds two kinds of change of layer {name}: {sorted(odd)[0]} too", where=where)
+    try:
+        change = make(held, lambda rank: _alpha(held, rank, alpha, name, where))
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise AdapterError(
+            f"this file is damaged: the tensors of layer {name} do not fit together", where=where
+        ) from error
+    if magnitude := held.keys() & MAGNITUDES:
+        stored = held[magnitude.pop()]
+        # PEFT's are of outputs always, and of a convolution (1, O, 1, 1): what with LyCORIS would be of inputs
+        change = Dora(change, stored.reshape(-1) if "peft_magnitude" in held else stored)
+    if not change.finite:
+        raise AdapterError(f"this file is damaged: layer {name} holds values that are not numbers", where=where)
+    return change
+
+
+def _alpha(held: Tensors, rank: int, otherwise: Callable[[int], float], name: str, where: object) -> float:
+    for kind, factor in (("alpha", 1), ("scale", rank)):
+        if kind in held:
+            if held[kind].size != 1:
+                raise AdapterError(f"this file is damaged: {kind} of {name} is not one number", where=where)
+            return float(held[kind].reshape(())) * factor
+    return otherwise(rank)
+
+
+def _lora(held: Tensors, alpha: Callable[[int], float]) -> Change:
+    down, up, mid = held["down"], held["up"], held.get("mid")
+    rank = len(_two(down))
+    if not rank or up.shape[1:2] != (rank,) or up.size != len(up) * rank or (mid is not None and mid.ndim < 3):
+        raise ValueError("factors of different rank")
+    if mid is not None and (mid.shape[:2] != (rank, rank) or down.size != rank * down.shape[1]):
+        raise ValueError("a core of another rank")
+    bias = held.get("bias")
+    return Lora(down if mid is None else _two(down), up if down.ndim > 2 else _two(up), alpha(rank), mid, bias)
+
+
+def _loha(held: Tensors, alpha: Callable[[int], float]) -> Change:
+    pairs = [(_two(held[f"hada_w{number}_a"]), _two(held[f"hada_w{number}_b"])) for number in (1, 2)]
+    cores = None
+    rank = len(pairs[0][1])
+    if "hada_t1" in held or "hada_t2" in held:
+        cores = held["hada_t1"], held["hada_t2"]
+        if cores[0].shape[2:] != cores[1].shape[2:] or any(core.shape[:2] != (rank, rank) for core in cores):
+            raise ValueError("cores of different rank")
+    inner = 0 if cores is not None else 1
+    if not rank or any(pair[0].shape[inner] != rank or len(pair[1]) != rank for pair in pairs):
+        raise ValueError("factors of different rank")
+    if any(pairs[0][half].shape != pairs[1][half].shape for half in (0, 1)):
+        raise ValueError("factors of different shape")
+    return Loha(pairs[0], pairs[1], alpha(rank), (), cores)
+
+
+def _lokr(held: Tensors, alpha: Callable[[int], float]) -> Change:
+    factors: list[Array | tuple[Array, Array]] = []
+    core = held.get("lokr_t2")
+    for number in (1, 2):
+        name = f"lokr_w{number}"
+        if name in held:
+            factors.append(held[name])
+        else:
+            a, b = _two(held[f"{name}_a"]), _two(held[f"{name}_b"])
+            if a.shape[0 if core is not None and number == 2 else 1] != len(b) or not len(b):
+                raise ValueError("factors of different rank")
+            factors.append((a, b))
+    if core is not None and (core.ndim < 3 or not isinstance(factors[1], tuple) or len(factors[1][1]) != len(core)):
+        raise ValueError("a core without its factors")
+    first, second = factors
+    if not isinstance(first, tuple):
+        first = _two(first)
+    change = Lokr(first, second, 1.0, (), core)
+    if change.rank is None:
+        return change
+    return Lokr(first, second, alpha(change.rank), (), core)
+
+
+def _glora(held: Tensors, alpha: Callable[[int], float]) -> Change:
+    a1, a2, b1, b2 = (_two(held[name]) for name in ("a1", "a2", "b1", "b2"))
+    kernel = held["b2"].shape[2:]
+    rank = len(a2)
+    if not rank or a1.shape[1] != rank or b1.shape[1] != rank or len(b2) != rank:
+        raise ValueError("factors of different rank")
+    return Glora(a1, a2, b1, b2, alpha(rank), tuple(int(length) for length in kernel))
+
+
+def _oft(held: Tensors, alpha: Callable[[int], float]) -> Change:
+    blocks = held["oft_blocks"]
+    if blocks.ndim not in (3, 4) or blocks.shape[-1] != blocks.shape[-2] or not blocks.size:
+        raise ValueError("blocks are square")
+    rescale = held.get("rescale")
+    return Oft(blocks, alpha(0), None if rescale is None else rescale.reshape(-1))
+
+
+def _ia3(held: Tensors, _: Callable[[int], float]) -> Change:
+    return Ia3(held["weight"].reshape(-1), bool(held["on_input"].reshape(())))
+
+
+def _peft_ia3(held: Tensors, _: Callable[[int], float]) -> Change:
+    factor = held["ia3_l"]
+    return Ia3(factor.reshape(-1) - 1, factor.ndim > 1 and factor.shape[0] == 1)
+
+
+def _full(held: Tensors, _: Callable[[int], float]) -> Change:
+    return Full(held.get("diff"), held.get("diff_b"))
+
+
+def _norm(held: Tensors, _: Callable[[int], float]) -> Change:
+    return Norm(held.get("w_norm"), held.get("b_norm"))
+
+
+MAGNITUDES = {"magnitude", "peft_magnitude"}
+
+
+def _two(stored: Array) -> Array:
+    """A factor as a matrix; of a convolution the kernel goes with the columns."""
+    if stored.ndim < 2:
+        raise ValueError("no matrix")
+    return stored.reshape(len(stored), math.prod(stored.shape[1:]))
+
+
+ALWAYS = {"alpha", "scale", *MAGNITUDES}
+"""What may stand beside any kind."""
+
+_HADA = {f"hada_w{number}_{half}" for number in (1, 2) for half in "ab"}
+_LOKR = {name for name in ENDINGS.values() if name.startswith("lokr_")}
+
+Kind = tuple[set[str], set[str], set[str], Callable[[Tensors, Callable[[int], float]], Change]]
+
+_KINDS: tuple[Kind, ...] = (
+    ({"down", "up", "mid"}, {"down", "up"}, {"mid", "bias"}, _lora),
+    (_HADA, _HADA, {"hada_t1", "hada_t2"}, _loha),
+    (_LOKR, set(), _LOKR, _lokr),
+    ({"a1", "a2", "b1", "b2"}, {"a1", "a2", "b1", "b2"}, set(), _glora),
+    ({"oft_blocks"}, {"oft_blocks"}, {"rescale"}, _oft),
+    ({"on_input"}, {"on_input", "weight"}, set(), _ia3),
+    ({"ia3_l"}, {"ia3_l"}, set(), _peft_ia3),
+    ({"diff", "diff_b"}, set(), {"diff", "diff_b"}, _full),
+    ({"w_norm", "b_norm"}, set(), {"w_norm", "b_norm"}, _norm),
+)
+"""What tells a kind, what it needs, what it may have, and how it is made."""
+
+
+def shaped(change: Change, weight: Shape) -> Change:
+    """The same change with the axes of the weight that it changes; files may leave a kernel out, or write it flat.
+
+    Raises:
+        ValueError: it does not fit the weight.
+    """
+    kernel = tuple(int(length) for length in weight[2:])
+    if isinstance(change, Dora):
+        made: Change = Dora(shaped(change.direction, weight), _spread(change.magnitude, weight))
+    elif isinstance(change, Lora) and change.mid is None:
+        if not change.fits(weight):
+            raise ValueError("another size")
+        down = change.down.reshape(change.rank, *weight[1:])
+        up = change.up.reshape(weight[0], change.rank, *[1] * len(kernel))
+        made = Lora(down, up, change.alpha, None, change.bias)
+    elif isinstance(change, Loha) and change.cores is None:
+        made = Loha(change.first, change.second, change.alpha, kernel)
+    elif isinstance(change, Lokr) and change.core is None:
+        second = change.second
+        if not isinstance(second, tuple) and second.ndim < len(weight):
+            second = second.reshape(*second.shape, *[1] * (len(weight) - second.ndim))
+        made = Lokr(change.first, second, change.alpha, kernel)
+    elif isinstance(change, Glora):
+        made = Glora(change.a1, change.a2, change.b1, change.b2, change.alpha, kernel)
+    else:
+        made = change
+    if not made.fits(weight):
+        raise ValueError("another size")
+    return made
+
+
+def _spread(magnitude: Array, weight: Shape) -> Array:
+    """A magnitude with an axis for each of the weight's, from (O,), (O, 1...) or (1, I, 1...)."""
+    by_input = magnitude.ndim > 1 and magnitude.shape[0] != magnitude.size
+    if magnitude.size != weight[1 if by_input else 0]:
+        raise ValueError("another size")
+    return magnitude.reshape(*((1, -1) if by_input else (-1, 1)), *[1] * (len(weight) - 2))
