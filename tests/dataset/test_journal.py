@@ -165,13 +165,13 @@ def test_an_interrupted_edit_that_can_go_on_goes_on(folder: Path) -> None:
     before = content(folder)
     with pytest.raises(KeyboardInterrupt), journal.edit(folder, "resize", resumable=True) as edit:
         edit.write_text("a.txt", "done")
-        edit.settle("a.txt")
+        edit.settle("a.txt", "a.txt")
         raise KeyboardInterrupt
 
     with pytest.raises(DatasetError, match="interrupted: resize"), journal.edit(folder, "another"):
         pass
     with journal.edit(folder, "resize", resumable=True) as edit:
-        assert edit.settled == {"a.txt"}
+        assert edit.settled == {"a.txt": "a.txt"}
         edit.write_text("b.txt", "done too")
 
     assert content(folder) | {"c.txt": ""} == {"a.txt": "done", "b.txt": "done too", "c.txt": ""}

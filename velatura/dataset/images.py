@@ -55,6 +55,9 @@ _NOT_PICTURES = (
 
 _AGAIN = "export or download it again"
 
+_TELLING = frozenset({"exif", "xmp", "xml:com.adobe.xmp", "photoshop", "comment", "parameters", "prompt", "workflow"})
+"""What a file may hold beside its pixels, as Pillow names it."""
+
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -86,7 +89,7 @@ def open_image(
     *,
     background: tuple[int, int, int] = WHITE,
     max_pixels: int = MAX_PIXELS,
-    at_least: int | None = None,
+    at_least: int | Size | None = None,
 ) -> Image.Image:
     """The picture: upright, 8-bit RGB in sRGB, flattened on `background`, the first frame of several.
 
@@ -94,14 +97,16 @@ def open_image(
         path: the file.
         background: what shows through where the picture is transparent.
         max_pixels: larger pictures are refused from their header, before anything is decoded.
-        at_least: a smaller version will do if no side is shorter than this; JPEG decodes much faster.
+        at_least: a smaller version will do if no side, or neither width nor height, is shorter than this;
+            JPEG decodes much faster.
 
     Raises:
         DatasetError: no such file, not a picture, damaged, or too large.
     """
     with _opened(path, max_pixels) as (image, orientation):
         if at_least is not None:
-            image.draft(None, (at_least, at_least))
+            across, down = (at_least, at_least) if isinstance(at_least, int) else at_least
+            image.draft(None, (down, across) if orientation >= 5 else (across, down))
         _load(image, max_pixels)
         try:
             picture = to_srgb(image, background=background)
@@ -137,6 +142,8 @@ class Header:
     transparent: bool
     jpeg_quality: int | None
     """Estimated from the tables that its numbers were divided by; None for other formats."""
+    told: bool
+    """It says more than its pixels: EXIF, XMP, text."""
 
 
 def file_info(path: Path) -> tuple[dict[Any, Any], Image.Exif]:
@@ -170,6 +177,7 @@ def header_of(image: Image.Image, orientation: int) -> Header:
         profile=profile_name(image.info.get("icc_profile")),
         transparent=image.has_transparency_data,
         jpeg_quality=_jpeg_quality(tables[0]) if tables else None,
+        told=any(isinstance(key, str) and key.lower() in _TELLING for key in image.info),
     )
 
 

@@ -64,13 +64,13 @@ class Edit:
         return tuple(dict.fromkeys(line["name"] for line in self._changes()))
 
     @property
-    def settled(self) -> frozenset[str]:
-        """What an interrupted edit has finished with, as `settle` was told."""
-        return frozenset(line["name"] for line in self.lines if line["do"] == "settled")
+    def settled(self) -> dict[str, str]:
+        """What an interrupted edit has finished with, as `settle` was told: old name -> new name."""
+        return {line["name"]: line["to"] for line in self.lines if line["do"] == "settled"}
 
-    def settle(self, name: str) -> None:
+    def settle(self, name: str, new: str) -> None:
         """Note that one picture is finished, so that an interrupted edit goes on with the next."""
-        self._record({"do": "settled", "name": name})
+        self._record({"do": "settled", "name": name, "to": new})
 
     def stage(self, name: str) -> Path:
         """Where to write the new content of a file before `put` brings it into place."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from velatura.cli.dataset import check, edits, moving
+from velatura.cli.dataset import check, edits, moving, pictures
 
 app = typer.Typer(name="dataset", no_args_is_help=True, help="Look after pictures and captions.")
 app.command()(moving.add)
 app.command()(moving.export)
 app.command()(check.check)
+app.command()(pictures.clean)
+app.command()(pictures.resize)
+app.command()(pictures.crop)
+app.command()(pictures.flip)
+app.command()(pictures.rename)
+app.command()(pictures.mask)
 app.command()(edits.undo)
 app.command()(edits.redo)
 app.command()(edits.history)
