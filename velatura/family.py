@@ -23,6 +23,7 @@ from velatura.adapters.layers import walk
 from velatura.bases import FAMILIES, Base, BaseFiles, Variant, described, locate
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
+from velatura.text.readers import Reader
 from velatura.text.weighted import WeightedText
 from velatura.weights.networks import listed
 from velatura.weights.policy import MemoryPolicy as MemoryPolicy
@@ -120,6 +121,8 @@ class Model:
     """Layer name + ".weight" -> the weight as the file holds it."""
     tokenizers: tuple[Any, ...]
     """What its family cuts texts with."""
+    readers: tuple[Reader, ...]
+    """The text encoders that do not read all of a long text."""
     resolution: int
     """Side of the square that the base was made for, in pixels."""
     latent_channels: int

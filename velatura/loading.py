@@ -17,6 +17,7 @@ from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.family import MemoryPolicy, Model, ModelFamily, Pristine
 from velatura.settings import base_name
+from velatura.text.readers import Reader
 from velatura.weights import policy as memory
 from velatura.weights.layouts import Place, stable_diffusion
 from velatura.weights.networks import build, fill
@@ -94,6 +95,7 @@ def assembled(
     resolution: int,
     scaling_factor: float,
     tokenizers: tuple[Any, ...],
+    readers: tuple[Reader, ...],
     **facts: Any,
 ) -> Model:
     """The model, frozen.
@@ -112,6 +114,7 @@ def assembled(
         parts=found.parts,
         pristine=Pristine(found.parts, found.weights),
         tokenizers=tokenizers,
+        readers=readers,
         resolution=resolution,
         latent_channels=int(vae.get("latent_channels", 4)),
         latent_factor=told.latent_factor,

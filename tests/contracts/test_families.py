@@ -23,6 +23,7 @@ from velatura.bases import FAMILIES, BaseFiles, recognise, resolution
 from velatura.errors import AdapterError, ModelError, PromptError
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, family, load_base, stack_prompts
 from velatura.generation.generate import weighted
+from velatura.text.readers import unread
 from velatura.text.weighted import plain
 
 LONG = ", ".join(["a red boat on the sea"] * 20)
@@ -247,6 +248,29 @@ def test_an_encoded_prompt_is_a_function_of_its_text_alone(loaded: Model) -> Non
         both = stack_prompts([longer, alone[3]], empty).tokens_BLD
     assert float((both[0] - both[1]).abs().max()) > 1e-2
     assert torch.equal(together.pick([3, 0]).tokens_BLD, together.tokens_BLD[[3, 0]])
+
+
+def test_what_is_not_read_of_a_text_has_no_effect_and_is_said_and_all_else_is_read(loaded: Model) -> None:
+    def features(text: str) -> list[Tensor]:
+        told = loaded.family.encode_prompts(loaded, [plain(text)])
+        return [tensor for tensor in (told.tokens_BLD, told.pooled_BD) if tensor is not None]
+
+    def said(text: str) -> bool:
+        return bool(list(unread(loaded.readers, [text], called="prompt")))
+
+    with torch.no_grad():
+        far = ", ".join(["a red boat on the sea"] * 300)
+        both = features(far), features(f"{far}, a cat")
+        assert said(far) == all(torch.equal(one, other) for one, other in zip(*both, strict=True))
+        for reader in loaded.readers:
+            words = 1
+            while reader.count("red " * words + "cat") < reader.longest:
+                words += 1
+            whole, cut = "red " * words, "red " * (words + reader.longest // 8)
+            assert not list(unread([reader], [f"{whole}cat"], called="prompt"))
+            assert list(unread([reader], [f"{cut}cat"], called="prompt"))
+            read = features(f"{whole}cat"), features(f"{whole}boat")
+            assert not all(torch.equal(one, other) for one, other in zip(*read, strict=True))
 
 
 def test_a_prediction_is_a_function_of_its_own_sample(loaded: Model, latents_BCHW: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from PIL import Image
 
 from tests import tiny
 from velatura import api, tensorfile
-from velatura.bases import FAMILIES
-from velatura.events import Checkpoint
+from velatura.bases import FAMILIES, BaseFiles, recognise
+from velatura.events import Checkpoint, Note, Progress
 from velatura.generation.contact import contact_sheet
 from velatura.run import runs_of
 
@@ -42,6 +43,34 @@ def trained(folder: Path, base: Path, *, stopped: bool) -> Path:
         assert len(runs_of(project)[0].checkpoints()) == 1
     list(api.train(project))
     return project
+
+
+def test_what_a_base_does_not_read_of_a_text_is_said_wherever_texts_are_told(base: Path, tmp_path: Path) -> None:
+    long = "a red boat on the sea, " * 200
+    project = tiny.project(tmp_path, base, "train.steps=2", f"samples.prompts=['{long}']", pictures=5)
+    (project / "dataset" / "0.txt").write_text(long, encoding="utf-8")
+
+    def said(notes: Iterable[str]) -> list[str]:
+        return [note for note in notes if "cut off there" in note]
+
+    trained = []
+    for event in (events := api.train(project)):
+        trained += [event.text] if isinstance(event, Note) else []
+        if isinstance(event, Progress) and event.stage == "encoding pictures":
+            break
+    events.close()  # type: ignore[attr-defined]
+    painted = []
+    for event in (events := api.generate(api.GenerateRequest("a boat", negative=long, base=str(base), steps=1))):
+        painted += [event.text] if isinstance(event, Note) else []
+        if isinstance(event, Progress) and event.stage == "painting":
+            break
+    events.close()  # type: ignore[attr-defined]
+    readers = {"sd15": [], "sdxl": [], "flux1": ["T5", "CLIP"], "z_image": ["Qwen3"]}[recognise(BaseFiles(base)).family]
+    for notes, texts in ((trained, ["caption", "prompt"]), (api.plan(project).notes, ["caption", "prompt"])):
+        assert [note.split(" ")[1] for note in said(notes)] == [text for text in texts for _ in readers]
+    assert len(said(painted)) == len(readers)
+    for reader, note in zip(readers, said(painted), strict=True):
+        assert f"that {reader} reads" in note
 
 
 def test_a_training_that_was_stopped_ends_in_the_same_file_and_paints_what_its_preview_showed(

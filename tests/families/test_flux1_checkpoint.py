@@ -416,15 +416,15 @@ def test_t5_s_tokenizer_is_looked_for_beside_its_file_then_in_the_cache_then_on_
 
     asked: list[str] = []
 
-    def fetch(repository: str, name: str) -> str:
+    def fetch(repository: str, name: str, **_: Any) -> str:
         asked.append(f"{repository}/{name}")
-        assert "fetching T5's tokenizer" in caplog.text
+        assert "fetching the tokenizer of T5 (1.4 MB), once" in caplog.text
         return str(base / "tokenizer_2" / "tokenizer.json")
 
-    def nowhere(repository: str, name: str) -> Any:
+    def nowhere(repository: str, name: str, **_: Any) -> Any:
         return None
 
-    def cached(repository: str, name: str) -> Any:
+    def cached(repository: str, name: str, **_: Any) -> Any:
         return str(base / "tokenizer_2" / "tokenizer.json") if repository.endswith("FLUX.1-schnell") else None
 
     published_size(monkeypatch, apart.model, *apart.others)
@@ -452,29 +452,33 @@ def check_same_tokens(loaded: Model, model: Model) -> None:
 
 
 def test_a_tokenizer_that_cannot_be_had_or_is_another_s_is_one_sentence_with_the_way_out(
-    base: Path, apart: BaseFiles, monkeypatch: pytest.MonkeyPatch
+    base: Path, apart: BaseFiles, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub
 
-    def offline(repository: str, name: str) -> Any:
+    def unconnected(repository: str, name: str, **_: Any) -> Any:
         raise ConnectionError("no network")
 
     published_size(monkeypatch, apart.model, *apart.others)
     folder = apart.model.parent
     shutil.copytree(base / "tokenizer", folder / "tokenizer")
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unconnected)
     with pytest.raises(ModelError, match="without the tokenizer of T5") as problem:
         load_base(apart)
     assert "https://huggingface.co/google-t5/t5-base" in str(problem.value.fix)
     assert str(folder / "t5_tokenizer") in str(problem.value.fix)
+    (home / "config.toml").write_text("offline = true\n", encoding="utf-8")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("was asked for"))
+    with pytest.raises(ModelError, match="fetching it is switched off"):
+        load_base(apart)
 
     shutil.copytree(base / "tokenizer_2", folder / "tokenizer_2")
     monkeypatch.setitem(configuration.TEXT_ENCODER_2, "vocab_size", 512)
     with pytest.raises(ModelError, match="not the one of the base's T5"):
         load_base(apart)
     (folder / "tokenizer_2" / "tokenizer.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match="T5 tokenizer is damaged"):
+    with pytest.raises(ModelError, match="tokenizer cannot be read"):
         load_base(apart)
     (folder / "tokenizer_2" / "tokenizer.json").rename(folder / "tokenizer_2" / "spiece.model")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

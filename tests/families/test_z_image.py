@@ -26,10 +26,10 @@ from velatura.diffusion import samplers, schedules
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError, PromptError, RecipeError
 from velatura.families.z_image.keys import KEYS, PRESETS
-from velatura.families.z_image.model import FAMILY, LONGEST
+from velatura.families.z_image.model import FAMILY
 from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, load_base, stack_prompts
 from velatura.generation.generate import weighted
-from velatura.text import qwen
+from velatura.text import qwen_tokens
 from velatura.text.weighted import plain
 from velatura.training.adapter import specs
 from velatura.training.data import Batch
@@ -239,7 +239,16 @@ def test_a_prediction_can_be_learnt_from_even_after_painting(base: Path) -> None
 
 # --- text ------------------------------------------------------------------------------------
 
-TEXTS = ["", "a red boat", "  two\n\nlines ", "ein Fuchs 🦊, ночь", "<think>is a mark</think>", "{} %s 12345", LONG]
+TEXTS = [
+    "",
+    "boat " * 700,
+    "a red boat",
+    "  two\n\nlines ",
+    "ein Fuchs 🦊, ночь",
+    "<think>is a mark</think>",
+    "{} %s 12345",
+    LONG,
+]
 
 
 def test_a_prompt_is_put_as_the_chat_template_puts_it(pipeline: Any) -> None:
@@ -250,13 +259,13 @@ def test_a_prompt_is_put_as_the_chat_template_puts_it(pipeline: Any) -> None:
             )
             for told in (True, False)
         )
-        assert qwen.QUESTION.format(text) == thinking
+        assert qwen_tokens.QUESTION.format(text) == thinking
         assert silent != thinking
 
 
 def test_tokens_are_those_of_transformers_tokenizer(model: Model, pipeline: Any) -> None:
     for text in TEXTS:
-        chat = qwen.QUESTION.format(text)
+        chat = qwen_tokens.QUESTION.format(text)
         assert model.tokenizers[0].encode(chat) == pipeline.tokenizer(chat).input_ids
 
 
@@ -271,7 +280,7 @@ def test_encoded_prompts_are_the_pipeline_s_each_at_its_own_length(model: Model,
         assert distance(tokens[mask], expected) < 1e-5
         assert not tokens[~mask].any()
     last = pipeline.text_encoder(
-        pipeline.tokenizer(qwen.QUESTION.format(LONG), return_tensors="pt").input_ids
+        pipeline.tokenizer(qwen_tokens.QUESTION.format(LONG), return_tensors="pt").input_ids
     ).last_hidden_state[0]
     assert distance(last, reference[-1]) > 100 * 1e-5
 
@@ -294,7 +303,6 @@ def test_encoded_prompts_can_be_learnt_from(model: Model) -> None:
         ("a (red:1.3) boat", r"the weight 1\.3 has no meaning \(red\)"),
         ("a boat (on the left)", r"brackets that belong to the text are written \\\("),
         ("a boat BREAK a cat", "BREAK has no meaning"),
-        ("boat " * LONGEST, rf"tokens long, and the base reads {LONGEST}"),
     ],
 )
 def test_what_a_language_model_cannot_heed_is_refused_in_one_sentence(model: Model, prompt: str, says: str) -> None:

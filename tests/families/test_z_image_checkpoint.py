@@ -421,7 +421,7 @@ def test_a_file_s_tokenizer_is_looked_for_beside_it_then_in_the_cache_then_fetch
     known = base / "tokenizer" / "tokenizer.json"
     asked: list[str] = []
 
-    def fetch(repository: str, name: str) -> str:
+    def fetch(repository: str, name: str, **_: Any) -> str:
         asked.append(f"{repository}/{name}")
         return str(known)
 
@@ -429,19 +429,19 @@ def test_a_file_s_tokenizer_is_looked_for_beside_it_then_in_the_cache_then_fetch
         return qwen_files.load(plain_encoder, tiny_z_image.TEXT).encode("a red boat")
 
     expected = qwen_tokens.load(base / "tokenizer", vocabulary=300).encode("a red boat")
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     assert found() == expected
     assert asked == ["Tongyi-MAI/Z-Image-Turbo/tokenizer/tokenizer.json"]
-    assert "fetching Qwen3's tokenizer (11 MB), once" in caplog.text
+    assert "fetching the tokenizer of Qwen3 (11 MB), once" in caplog.text
 
     monkeypatch.setattr(
         huggingface_hub,
         "try_to_load_from_cache",
-        lambda repository, _: str(known) if repository == "Qwen/Qwen3-4B" else None,
+        lambda repository, _, **__: str(known) if repository == "Qwen/Qwen3-4B" else None,
     )
     assert found() == expected
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     for place in (plain_encoder.parent / "tokenizer", plain_encoder.parent):
         place.mkdir(exist_ok=True)
         shutil.copy(known, place)
@@ -455,19 +455,19 @@ def test_a_tokenizer_that_cannot_be_had_or_is_another_s_is_one_sentence_with_the
 ) -> None:
     import huggingface_hub
 
-    def no_network(*_: str) -> str:
+    def no_network(*_: str, **__: Any) -> str:
         asked.append("")
         raise ConnectionError("no network")
 
     asked: list[str] = []
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_network)
-    with pytest.raises(ModelError, match="fetching Qwen3's failed") as problem:
+    with pytest.raises(ModelError, match="tokenizer of Qwen3, and fetching it failed: no network") as problem:
         qwen_files.load(plain_encoder, tiny_z_image.TEXT)
     assert "https://huggingface.co/Tongyi-MAI/Z-Image-Turbo" in str(problem.value.fix)
     assert str(plain_encoder.parent / "tokenizer") in str(problem.value.fix)
     (home / "config.toml").write_text("offline = true\n", encoding="utf-8")
-    with pytest.raises(ModelError, match="fetching Qwen3's failed"):
+    with pytest.raises(ModelError, match="fetching it is switched off"):
         qwen_files.load(plain_encoder, tiny_z_image.TEXT)
     assert len(asked) == 1, "offline, nothing is asked for"
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from velatura import api
+from velatura import api, randomness, tensorfile
 from velatura.adapters.layers import shapes
 from velatura.adapters.lora import inject
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import LayerWeights
 from velatura.api import png
 from velatura.api.inputs import read_pictures
-from velatura.events import Preview
+from velatura.errors import SettingsError
+from velatura.events import Note, Preview
 from velatura.family import Model, load_base
 from velatura.generation.contact import contact_sheet
 from velatura.generation.generate import Job, Painted, Sampling, generate
@@ -26,7 +27,7 @@ from velatura.generation.record import used_loras
 from velatura.recipe import load
 from velatura.run import runs_of
 from velatura.training.adapter import specs
-from velatura.training.samples import jobs, merged, paint, sampling
+from velatura.training.samples import embeddings, jobs, merged, paint, sampling
 
 MakeProject = Callable[..., Path]
 
@@ -145,3 +146,36 @@ def test_painting_keeps_the_order_of_the_jobs(model: Model) -> None:
         (alone,) = paint(model, [job], how)
         assert isinstance(alone, Image.Image)
         assert np.abs(np.asarray(alone, np.float32) - image).max() <= 1
+
+
+def test_an_embedding_that_a_sample_prompt_names_is_found_as_in_painting(
+    make_project: MakeProject, base: Path, tmp_path: Path
+) -> None:
+    project = make_project("train.steps=2", "checkpoints.every=2", "samples.prompts=['a seaboat at night']")
+    width = int(load_base(base).parts["text_encoder"].config.hidden_size)
+    vectors = randomness.normal((2, width), 0, "vectors").numpy() * 3
+    path = project / "embeddings" / "Seaboat.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(tensorfile.to_bytes({"emb_params": vectors}))
+    list(api.train(project))
+    (run,) = runs_of(project)
+    asked = {"base": str(base), "loras": (str(run.checkpoints()[-1].adapter),), "seed": run.recipe.samples.seed}
+    shown = Image.open(run.path / "samples" / "step-000002.png")
+
+    def sheet(place: Path) -> Any:
+        list(api.generate(api.GenerateRequest("a seaboat at night", steps=2, project=place, out=tmp_path, **asked)))
+        (painted,) = tmp_path.glob("*.png")
+        with Image.open(painted) as image:
+            whole = np.asarray(contact_sheet([image], columns=1))
+        painted.unlink()
+        return whole
+
+    assert np.array_equal(sheet(project), np.asarray(shown))
+    assert not np.array_equal(sheet(tmp_path), np.asarray(shown)), "elsewhere the name is a word"
+
+    path.write_bytes(tensorfile.to_bytes({"emb_params": vectors[:, 1:]}))
+    told = (event.text for event in api.train(project, new=True) if isinstance(event, Note))
+    assert next(note for note in told if note.startswith("Seaboat.safetensors is read as words"))
+    recipe = load(project, ["samples.prompts=['embedding:seaboot']"])
+    with pytest.raises(SettingsError, match="no embedding is named seaboot"):
+        embeddings(load_base(base), recipe, read_pictures(recipe, project, load_base(base)), project)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from velatura import bases
 from velatura import run as runs
 from velatura import settings as user
-from velatura.bases import BaseFiles
+from velatura.bases import FAMILIES, BaseFiles
 from velatura.errors import RecipeError, RunError, SettingsError, nearest
 from velatura.events import Note
 from velatura.recipe import Recipe
+from velatura.text import readers as text_readers
+from velatura.text.readers import Reader
 
 if TYPE_CHECKING:
     from velatura.family import Model
@@ -40,6 +43,31 @@ def base_of(recipe: Recipe, project: Path) -> BaseFiles:
     """
     told = recipe.base
     return bases.find(told.model, vae=told.vae, text_encoders=told.text_encoders, beside=project, sha256=told.sha256)
+
+
+def readers_of(files: BaseFiles) -> tuple[Reader, ...]:
+    """The text encoders of a base that do not read all of a long text; of its files only tokenizers are read.
+
+    Raises:
+        ModelError: no family knows the base, or a tokenizer is nowhere to be had.
+    """
+    base = bases.locate(files)
+    configuration, tokens = (
+        importlib.import_module(f"{FAMILIES[base.variant.family]}.{name}") for name in ("configuration", "tokens")
+    )
+    told = configuration.read(base)
+    found: tuple[Reader, ...] = tokens.readers(base, told, tokens.tokenizers(base, told))
+    return found
+
+
+def unread(readers: Sequence[Reader], recipe: Recipe, pictures: Pictures) -> Iterator[str]:
+    """What a base's text encoders do not read of a recipe's captions and prompts, in sentences."""
+    from velatura.generation.generate import weighted
+
+    captions = [caption for one in pictures.prepared for caption in one.captions]
+    yield from text_readers.unread(readers, captions, called="caption")
+    prompts = [weighted(prompt).words for prompt in recipe.samples.prompts]
+    yield from text_readers.unread(readers, prompts, called="prompt")
 
 
 def assisted(recipe: Recipe, model: Model, project: Path) -> Iterator[Note]:

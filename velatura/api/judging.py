@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import run as runs
-from velatura.api.inputs import base_of, check_unchanged, read_pictures, read_texts, set_threads
+from velatura.api.inputs import base_of, check_unchanged, read_pictures, read_texts, set_threads, unread
 from velatura.api.memory import chosen
 from velatura.errors import RunError
 from velatura.events import Done, Event, Note
@@ -45,6 +45,8 @@ def evaluate(path: Path) -> Iterator[Event]:
     read_texts(model, clip_skip=recipe.base.clip_skip)
     pictures = read_pictures(recipe, project, model)
     check_unchanged(run, pictures, model)
+    for sentence in unread(model.readers, recipe, pictures):
+        yield Note(sentence)
     with runs.Lock(run):
         for event in encode(model, pictures.prepared, flip=False):
             if isinstance(event, Cached):

@@ -14,6 +14,7 @@ from velatura.api.memory import chosen
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, write_bytes
 from velatura.recipe import MemorySettings
+from velatura.text.readers import unread
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     """
     from velatura.family import load_base
     from velatura.generation.contact import contact_sheet
-    from velatura.generation.generate import Job, Painted, Sampling
+    from velatura.generation.generate import Job, Painted, Sampling, weighted
     from velatura.generation.generate import generate as paint
     from velatura.generation.record import infotext_of, used_embeddings, used_loras
     from velatura.training.samples import merged
@@ -87,7 +88,8 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
     loras = used_loras(model, request.prompt, request.loras, project)
     named = used_embeddings(model, [request.prompt, request.negative], project)
-    for sentence in named.passed_over:
+    told = [weighted(text).words for text in (request.prompt, request.negative)]
+    for sentence in (*named.passed_over, *unread(model.readers, told, called="prompt")):
         yield Note(sentence)
     sampling = Sampling(
         request.width or model.resolution,

@@ -9,7 +9,7 @@ from typing import Any
 
 from velatura import bases
 from velatura import recipe as recipes
-from velatura.api.inputs import base_of, project_of
+from velatura.api.inputs import base_of, project_of, readers_of, unread
 from velatura.api.memory import chosen
 
 
@@ -37,7 +37,7 @@ class Plan:
 
 
 def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
-    """Steps, epochs and buckets of a recipe; loads no weights."""
+    """Steps, epochs and buckets of a recipe, and what is unwise in it; loads no weights."""
     from velatura.dataset.buckets import grouped, plan_epoch
     from velatura.training.dataset import read
     from velatura.weights.policy import written
@@ -62,5 +62,5 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
         checkpoints=recipe.train.steps // every + bool(recipe.train.steps % every),
         memory=written(memory.policy).model_dump(),
         reasons=list(memory.reasons),
-        notes=[*memory.warnings, *pictures.notes],
+        notes=[*memory.warnings, *pictures.notes, *unread(readers_of(base), recipe, pictures)],
     )

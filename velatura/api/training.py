@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from velatura import recipe as recipes
 from velatura import run as runs
-from velatura.api.inputs import assisted, base_of, check_unchanged, project_of, read_pictures, read_texts, set_threads
+from velatura.api.inputs import (
+    assisted,
+    base_of,
+    check_unchanged,
+    project_of,
+    read_pictures,
+    read_texts,
+    set_threads,
+    unread,
+)
 from velatura.api.judging import judge
 from velatura.api.memory import chosen
 from velatura.api.painting import png
@@ -51,6 +60,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     from velatura.family import load_base
     from velatura.training.adapter import specs
     from velatura.training.samples import check as check_samples
+    from velatura.training.samples import embeddings as sample_embeddings
 
     threads = set_threads(recipe.train.threads)
     memory = chosen(base, recipe.memory, task="train")
@@ -62,7 +72,9 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     specs(recipe, model)
     check_samples(recipe, model)
     pictures = read_pictures(recipe, project, model)
-    for note in (*memory.warnings, *model.notes, *pictures.notes):
+    named = sample_embeddings(model, recipe, pictures, project)
+    long = unread(model.readers, recipe, pictures)
+    for note in (*memory.warnings, *model.notes, *pictures.notes, *named.passed_over, *long):
         yield Note(note)
     run = runs.Run(path.resolve()) if is_run else None
     if run is None and not new:
@@ -138,8 +150,9 @@ def _paint_samples(
     if not what or path.exists():
         return
     adapter = samples.read_adapter(model, checkpoint.adapter)
+    named = samples.embeddings(model, recipe, pictures, run.path.parent.parent)
     with samples.merged(model, [Applied(adapter.layers, 1.0, 1.0)], injected):
-        images = samples.paint(model, what, samples.sampling(recipe, model))
+        images = samples.paint(model, what, samples.sampling(recipe, model), embeddings=named.embeddings)
     write_bytes(path, png(contact_sheet(images, columns=min(4, len(images)))))
     preview = Preview(checkpoint.step, path.relative_to(run.path).as_posix())
     run.append(preview)

@@ -7,7 +7,6 @@ nor transformers.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from velatura.errors import ModelError
 from velatura.files import disk_problems
+from velatura.text.tokenizer_files import damage
 from velatura.text.weighted import BREAK, Embedding, WeightedText
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def build(vocabulary: Vocabulary, where: Path) -> ClipTokenizer:
     Raises:
         ModelError: the parts do not fit each other.
     """
-    with _damage(where):
+    with damage(where):
         return _finished(_assembled(vocabulary), vocabulary.special_tokens, where)
 
 
@@ -101,7 +101,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     Raises:
         ModelError: its files are missing or damaged.
     """
-    with _damage(folder), disk_problems(folder):
+    with damage(folder), disk_problems(folder):
         special = _special_tokens(folder)
         if (folder / "vocab.json").exists():
             tokens = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
@@ -110,19 +110,6 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
         return Vocabulary(model["vocab"], merges, special)
-
-
-@contextlib.contextmanager
-def _damage(where: Path) -> Iterator[None]:
-    """Turn what goes wrong over broken files into a sentence."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError("the tokenizer's files are damaged", where=where, fix="fetch the base again") from error
-    except Exception as error:  # the tokenizers library raises bare Exception for a missing or broken file
-        if type(error) is not Exception:
-            raise
-        raise ModelError(f"the tokenizer cannot be read: {error}", where=where, fix="fetch the base again") from error
 
 
 def _finished(tokenizer: Tokenizer, special: Mapping[str, str], where: Path) -> ClipTokenizer:

@@ -21,9 +21,6 @@ from velatura.errors import PromptError
 from velatura.text.qwen_tokens import QwenTokenizer
 from velatura.text.weighted import BREAK, WeightedText
 
-QUESTION = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-"""What the chat template makes of one question: the answer is begun, and thinking is left to the model."""
-
 
 @dataclass(frozen=True)
 class QwenText:
@@ -43,12 +40,12 @@ def encode(
     Args:
         text_encoder: transformers' Qwen3Model.
         layer: which hidden layer, as an index into all of them; -2 is that before the last.
-        longest: tokens at most, those of the chat's form counted.
+        longest: tokens at most, those of the chat's form counted. Longer texts are cut.
 
     Raises:
-        PromptError: a prompt has weights, a BREAK, or too many tokens.
+        PromptError: a prompt has weights, or a BREAK.
     """
-    cut = [_tokens(sentence(prompt), tokenizer, longest) for prompt in prompts]
+    cut = [tokenizer.asked(sentence(prompt), longest) for prompt in prompts]
     lengths_B1 = torch.tensor([[len(one)] for one in cut], device=text_encoder.device)
     length = max(len(one) for one in cut)
     # Attention looks back only, so what stands behind a prompt's end changes nothing before it.
@@ -74,17 +71,6 @@ def sentence(prompt: WeightedText) -> str:
                 fix=r"take it away; brackets that belong to the text are written \( and \)",
             )
     return "".join(text for text, _ in prompt.pieces)
-
-
-def _tokens(text: str, tokenizer: QwenTokenizer, longest: int) -> list[int]:
-    found = tokenizer.encode(QUESTION.format(text))
-    if len(found) > longest:
-        raise PromptError(
-            f"this prompt is {len(found)} tokens long, and the base reads {longest}",
-            where=f"{text[:60]}...",
-            fix="shorten it",
-        )
-    return found
 
 
 def compute_rotary(network: nn.Module, device: str) -> None:

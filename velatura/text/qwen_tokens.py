@@ -1,4 +1,4 @@
-"""Qwen's tokenizer: bytes merged into tokens, and the marks of a chat.
+"""Qwen's tokenizer: bytes merged into tokens, and the form of a chat.
 
 Read from a folder (`tokenizer.json`, or `vocab.json` and `merges.txt`) with the `tokenizers` library alone, so
 counting tokens needs neither torch nor transformers.
@@ -6,15 +6,14 @@ counting tokens needs neither torch nor transformers.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura.errors import ModelError
 from velatura.files import disk_problems
+from velatura.text.tokenizer_files import damage
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,6 +23,9 @@ WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Qwen's split into words."""
+
+QUESTION = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+"""What the chat template makes of one question: the answer is begun, and thinking is left to the model."""
 
 START = "<|im_start|>"
 """The mark without which there is no chat."""
@@ -51,6 +53,10 @@ class QwenTokenizer:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def asked(self, text: str, longest: int) -> list[int]:
+        """Token numbers of a text put as a question; cut off at the end, the chat's form with it, where too long."""
+        return self.encode(QUESTION.format(text))[:longest]
+
     def count(self, text: str) -> int:
         """How many tokens a text takes."""
         return len(self.encode(text))
@@ -74,7 +80,7 @@ def load(folder: Path, *, vocabulary: int) -> QwenTokenizer:
     """
     from tokenizers import Tokenizer
 
-    with _damage(folder), disk_problems(folder):
+    with damage(folder), disk_problems(folder):
         if (folder / "tokenizer.json").exists():
             made = Tokenizer.from_file(str(folder / "tokenizer.json"))
         else:
@@ -94,7 +100,7 @@ def build(settings: Any, where: Path, *, vocabulary: int) -> QwenTokenizer:
     """
     from tokenizers import Tokenizer
 
-    with _damage(where):
+    with damage(where):
         made = Tokenizer.from_str(json.dumps(settings))
     return _finished(made, where, vocabulary)
 
@@ -134,16 +140,3 @@ def _finished(tokenizer: Tokenizer, where: Path, vocabulary: int) -> QwenTokeniz
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return QwenTokenizer(tokenizer)
-
-
-@contextlib.contextmanager
-def _damage(where: Path) -> Iterator[None]:
-    """Turn what goes wrong over broken files into a sentence."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError("the tokenizer's files are damaged", where=where, fix="fetch the base again") from error
-    except Exception as error:  # the tokenizers library raises bare Exception for a missing or broken file
-        if type(error) is not Exception:
-            raise
-        raise ModelError(f"the tokenizer cannot be read: {error}", where=where, fix="fetch the base again") from error

@@ -1,38 +1,36 @@
-"""Where the T5 tokenizer of a base that is files comes from: the file itself, a place beside it, or the network.
+"""Where the T5 tokenizer of a base that is files comes from: the file itself, a place beside it, or Hugging Face.
 
 All versions of T5, v1.1 too, have one vocabulary, of 32,100 pieces.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from velatura.errors import ModelError
 from velatura.text import t5_tokens
 from velatura.text.t5_tokens import FILES, T5Tokenizer
+from velatura.text.tokenizer_files import Published
 from velatura.weights import parts
 from velatura.weights.containers import read_header
 
-PUBLISHED = ("google-t5/t5-base", "tokenizer.json")
-"""Repository and file that are fetched: open to everybody, 1.4 MB."""
-
-CACHED = (
-    PUBLISHED,
-    ("black-forest-labs/FLUX.1-dev", "tokenizer_2/tokenizer.json"),
-    ("black-forest-labs/FLUX.1-schnell", "tokenizer_2/tokenizer.json"),
-    ("google/t5-v1_1-xxl", "spiece.model"),
+PUBLISHED = Published(
+    "T5",
+    "1.4 MB",
+    (
+        ("google-t5/t5-base", "tokenizer.json"),
+        ("black-forest-labs/FLUX.1-dev", "tokenizer_2/tokenizer.json"),
+        ("black-forest-labs/FLUX.1-schnell", "tokenizer_2/tokenizer.json"),
+        ("google/t5-v1_1-xxl", "spiece.model"),
+    ),
 )
-"""Where the Hugging Face cache may have it from."""
 
 FOLDER = "t5_tokenizer"
 """What ComfyUI calls the folder with it."""
 
 ROUNDED_TO = 128
 """T5's embedding has as many rows as its vocabulary has pieces, rounded up to a multiple of this."""
-
-LOGGER = logging.getLogger(__name__)
 
 
 def load(path: Path, text_encoder: dict[str, Any], *, name: str) -> T5Tokenizer:
@@ -52,7 +50,7 @@ def load(path: Path, text_encoder: dict[str, Any], *, name: str) -> T5Tokenizer:
         if not isinstance(own, dict):
             raise parts.damaged(path)
         return t5_tokens.build(own, path)
-    folder = _beside(path, name) or _cached() or _fetched(path)
+    folder = _beside(path, name) or PUBLISHED.folder(path, beside=path.parent / FOLDER)
     tokenizer = t5_tokens.load(folder)
     pieces, rows = tokenizer.tokenizer.get_vocab_size(), int(text_encoder["vocab_size"])
     if not rows - ROUNDED_TO < pieces <= rows:
@@ -68,27 +66,3 @@ def _beside(path: Path, name: str) -> Path | None:
     """The folder that the user has put beside the file."""
     folders = (path.parent / name, path.parent / FOLDER)
     return next((folder for folder in folders if any((folder / file).exists() for file in FILES)), None)
-
-
-def _cached() -> Path | None:
-    """A folder of the Hugging Face cache."""
-    import huggingface_hub
-
-    found = (huggingface_hub.try_to_load_from_cache(repository, name) for repository, name in CACHED)
-    return next((Path(known).parent for known in found if isinstance(known, str)), None)
-
-
-def _fetched(path: Path) -> Path:
-    """The same, after fetching it once."""
-    import huggingface_hub
-
-    repository, name = PUBLISHED
-    LOGGER.warning("fetching T5's tokenizer (1.4 MB), once, from https://huggingface.co/%s", repository)
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, name)).parent
-    except Exception as error:  # whatever ails the network, what to do is the same
-        raise ModelError(
-            "these files come without the tokenizer of T5, and fetching it failed",
-            where=path,
-            fix=f"put {name} from https://huggingface.co/{repository} into {path.parent / FOLDER}",
-        ) from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from velatura.errors import ModelError
 from velatura.files import disk_problems
+from velatura.text.tokenizer_files import damage
 from velatura.text.weighted import BREAK, WeightedText
 
 if TYPE_CHECKING:
@@ -85,10 +86,8 @@ def build(contents: Mapping[str, Any], where: Path) -> T5Tokenizer:
 def _read(text: str, where: Path) -> T5Tokenizer:
     from tokenizers import Tokenizer
 
-    try:
+    with damage(where):
         made = Tokenizer.from_str(text)
-    except Exception as error:  # the tokenizers library raises bare Exception for what it cannot read
-        raise ModelError("the T5 tokenizer is damaged", where=where, fix="fetch it again") from error
     return _finished(made, where)
 
 

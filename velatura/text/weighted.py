@@ -39,6 +39,11 @@ class WeightedText:
     embeddings: tuple[Embedding, ...] = ()
     """Those whose names in the text mean their vectors."""
 
+    @property
+    def words(self) -> str:
+        """The text without its weights; a BREAK is a space."""
+        return "".join(" " if piece == BREAK else piece[0] for piece in self.pieces)
+
 
 BREAK = ("BREAK", -1.0)
 """The piece that closes a chunk, as A1111's parser marks it."""

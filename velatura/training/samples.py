@@ -22,7 +22,10 @@ from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation.generate import Job, Painted, Sampling, generate, nearest_side
 from velatura.generation.prompt import literal, parse
+from velatura.generation.record import used_embeddings
 from velatura.recipe import Recipe
+from velatura.text.embeddings import Found
+from velatura.text.weighted import Embedding
 from velatura.training.dataset import Pictures
 
 
@@ -93,6 +96,15 @@ def jobs(recipe: Recipe, pictures: Pictures) -> list[Job]:
     return [Job(prompt, recipe.samples.seed + place) for place, prompt in enumerate(chosen)]
 
 
+def embeddings(model: Model, recipe: Recipe, pictures: Pictures, project: Path) -> Found:
+    """The textual-inversion embeddings that the sample prompts name, as in `velatura generate`.
+
+    Raises:
+        SettingsError, ModelError, PromptError: as `generation.record.used_embeddings`.
+    """
+    return used_embeddings(model, [job.prompt for job in jobs(recipe, pictures)], project)
+
+
 def sampling(recipe: Recipe, model: Model) -> Sampling:
     """How the recipe's sample pictures are painted."""
     side = nearest_side(model, recipe.dataset.resolution or model.resolution)
@@ -108,6 +120,9 @@ def sampling(recipe: Recipe, model: Model) -> Sampling:
     )
 
 
-def paint(model: Model, what: Sequence[Job], how: Sampling, *, batch: int = 4) -> list[Image.Image]:
+def paint(
+    model: Model, what: Sequence[Job], how: Sampling, *, batch: int = 4, embeddings: Sequence[Embedding] = ()
+) -> list[Image.Image]:
     """The jobs' pictures, in order."""
-    return [event.image for event in generate(model, what, how, batch=batch) if isinstance(event, Painted)]
+    events = generate(model, what, how, batch=batch, embeddings=embeddings)
+    return [event.image for event in events if isinstance(event, Painted)]

@@ -222,7 +222,7 @@ def _sentences(identifier: str) -> Iterator[None]:
         if isinstance(error, OSError) and _is_of_the_disk(error):
             raise problem(error, settings.hub_cache()) from error
         raise ModelError(
-            f"fetching {identifier} failed: {_reason(error)}",
+            f"fetching {identifier} failed: {reason(error)}",
             where=where,
             fix="connect to the network and start again; what is there already is kept",
         ) from error
@@ -234,6 +234,6 @@ def _is_of_the_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def _reason(error: Any) -> str:
+def reason(error: Any) -> str:
     """The first line of what a library says."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

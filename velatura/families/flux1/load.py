@@ -12,9 +12,9 @@ from velatura.errors import ModelError
 from velatura.families.flux1 import configuration
 from velatura.families.flux1.configuration import CLASSES, PATCH, VAE, FluxConfiguration
 from velatura.families.flux1.layout import transformer
+from velatura.families.flux1.tokens import readers, tokenizers
 from velatura.family import Defaults, MemoryPolicy, Model
 from velatura.loading import assembled, autoencoder_places, networks
-from velatura.text import clip_files, clip_tokens, t5_files, t5_tokens
 from velatura.weights.layouts import Place, clip, t5
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     """
     told = configuration.read(base)
     _check(told, base)
-    tokenizers = _tokenizers(base, told)  # before gigabytes are read
+    cut = tokenizers(base, told)  # before gigabytes are read
     found = networks(
         base, CLASSES, told, policy, places=_places, passed_over={"text_encoder": clip.BALLAST}, prepare=_tie
     )
@@ -44,7 +44,8 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         policy,
         resolution=told.resolution,
         scaling_factor=VAE["scaling_factor"],
-        tokenizers=tokenizers,
+        tokenizers=cut,
+        readers=readers(base, told, cut),
         patch=PATCH,
         side_step=PATCH,
         guidance="distilled" if told.guided else "none",
@@ -80,13 +81,3 @@ def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout:
     if layout == "diffusers":
         return {}
     return transformer({name: tuple(tensor.shape) for name, tensor in own.items()})
-
-
-def _tokenizers(base: Base, told: FluxConfiguration) -> tuple[Any, ...]:
-    if base.source.is_dir():
-        return clip_tokens.load(base.source / "tokenizer"), t5_tokens.load(base.source / "tokenizer_2")
-    clip_l, t5_xxl = (base.parts[part].files[0] for part in ("text_encoder", "text_encoder_2"))
-    return (
-        clip_files.load(clip_l, told.parts["text_encoder"]),
-        t5_files.load(t5_xxl, told.parts["text_encoder_2"], name="tokenizer_2"),
-    )

@@ -1,8 +1,7 @@
 """FLUX.1 as training and generation see it.
 
-T5 is told 512 tokens, 256 in schnell, the end of the text among them; CLIP, of which only the pooled vector is used,
-the first 75. What is longer is cut off and has no effect, as in the authors' own program. Names of textual-inversion
-embeddings are words like any other.
+What is longer than T5 and CLIP read (`tokens`) is cut off and has no effect, as in the authors' own program. Names of
+textual-inversion embeddings are words like any other.
 
 Shape suffixes: B batch, C channels, H and W height and width, L tokens, D features.
 Sources: https://github.com/black-forest-labs/flux (sampling.py, model.py); diffusers' FluxPipeline is the oracle.
@@ -21,13 +20,11 @@ from velatura.bases import Base
 from velatura.families.flux1.configuration import PATCH
 from velatura.families.flux1.keys import KEYS, PRESETS
 from velatura.families.flux1.load import load
+from velatura.families.flux1.tokens import LENGTHS
 from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import t5
 from velatura.text.clip_tokens import CHUNK, ClipTokenizer
-from velatura.text.weighted import BREAK, WeightedText
-
-TEXT_LENGTH = {"flux-1-dev": 512, "flux-1-schnell": 256}
-"""Variant -> tokens that T5 is told."""
+from velatura.text.weighted import WeightedText
 
 
 class Flux1(ModelFamily):
@@ -48,7 +45,7 @@ class Flux1(ModelFamily):
             model.parts["text_encoder_2"],
             t5_tokenizer,
             prompts,
-            length=TEXT_LENGTH[model.variant.architecture],
+            length=LENGTHS[model.variant.architecture],
             emphasis=model.emphasis,
         )
         return TextConditioning(tokens_BLD, _pooled(model.parts["text_encoder"], clip_tokenizer, prompts))
@@ -101,8 +98,7 @@ def _pooled(text_encoder: Any, tokenizer: ClipTokenizer, prompts: Sequence[Weigh
     longest = min(CHUNK, int(text_encoder.config.max_position_embeddings) - 2)
     rows = []
     for prompt in prompts:
-        text = "".join(" " if piece == BREAK else piece[0] for piece in prompt.pieces)
-        tokens = tokenizer.encode(text)[:longest]
+        tokens = tokenizer.encode(prompt.words)[:longest]
         rows.append([tokenizer.start, *tokens, tokenizer.end, *[tokenizer.pad] * (longest - len(tokens))])
     pooled: Tensor = text_encoder(torch.tensor(rows, device=text_encoder.device)).pooler_output
     return pooled

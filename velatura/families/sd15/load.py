@@ -11,10 +11,9 @@ from velatura.bases import Base
 from velatura.errors import ModelError
 from velatura.families.sd15 import configuration
 from velatura.families.sd15.configuration import CLASSES, VAE, Sd15Configuration
+from velatura.families.sd15.tokens import readers, tokenizers
 from velatura.family import MemoryPolicy, Model
 from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
-from velatura.text import clip_files, clip_tokens
-from velatura.text.clip_tokens import ClipTokenizer
 from velatura.weights.layouts import Place, clip, stable_diffusion
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     told = configuration.read(base)
     check_autoencoder(told, base, AUTOENCODERS)
     _check_input(told, base)
+    cut = tokenizers(base, told)
     classes = {**CLASSES, "vae": told.parts["vae"].get("_class_name", CLASSES["vae"])}
     found = networks(base, classes, told, policy, places=_places, passed_over={"text_encoder": clip.BALLAST})
     return assembled(
@@ -42,7 +42,8 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         policy,
         resolution=told.resolution,
         scaling_factor=1.0 if told.tiny_autoencoder else VAE["scaling_factor"],
-        tokenizers=(_tokenizer(base, told),),
+        tokenizers=cut,
+        readers=readers(base, told, cut),
     )
 
 
@@ -62,9 +63,3 @@ def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout:
     if part == "vae":
         return autoencoder_places(own, keys, layout)
     return {} if layout == "diffusers" else stable_diffusion.unet(own)
-
-
-def _tokenizer(base: Base, told: Sd15Configuration) -> ClipTokenizer:
-    if base.source.is_dir():
-        return clip_tokens.load(base.source / "tokenizer")
-    return clip_files.load(base.parts["text_encoder"].files[0], told.parts["text_encoder"])

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from velatura.bases import Base
 from velatura.families.sdxl import configuration
-from velatura.families.sdxl.configuration import CLASSES, PADS, TOKENIZERS, VAE, SdxlConfiguration
+from velatura.families.sdxl.configuration import CLASSES, TOKENIZERS, VAE
+from velatura.families.sdxl.tokens import readers, tokenizers
 from velatura.family import Defaults, MemoryPolicy, Model
 from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
-from velatura.text import clip_files, clip_tokens
-from velatura.text.clip_tokens import ClipTokenizer
 from velatura.weights.layouts import Place, clip, stable_diffusion
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     """
     told = configuration.read(base)
     check_autoencoder(told, base)
+    cut = tokenizers(base, told)
     found = networks(base, CLASSES, told, policy, places=_places, passed_over=dict.fromkeys(TOKENIZERS, clip.BALLAST))
     return assembled(
         family,
@@ -45,7 +45,8 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         policy,
         resolution=told.resolution,
         scaling_factor=VAE["scaling_factor"],
-        tokenizers=tuple(_tokenizer(part, base, told) for part in TOKENIZERS),
+        tokenizers=cut,
+        readers=readers(base, told, cut),
         empty_negative_is_zero=told.zero_empty,
         defaults=ZERO_TERMINAL if told.scheduler.get("rescale_betas_zero_snr") else DEFAULTS,
     )
@@ -60,10 +61,3 @@ def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout:
     if part == "vae":
         return autoencoder_places(own, keys, layout)
     return {} if layout == "diffusers" else stable_diffusion.unet(own)
-
-
-def _tokenizer(part: str, base: Base, told: SdxlConfiguration) -> ClipTokenizer:
-    name = TOKENIZERS[part]
-    if base.source.is_dir():
-        return clip_tokens.load(base.source / name)
-    return clip_files.load(base.parts[part].files[0], told.parts[part], name=name, pad=PADS[part])

@@ -13,10 +13,10 @@ from velatura.errors import ModelError
 from velatura.families.z_image import configuration, layout
 from velatura.families.z_image.configuration import CLASSES, VAE, ZImageConfiguration
 from velatura.families.z_image.layout import comfy
+from velatura.families.z_image.tokens import readers, tokenizers
 from velatura.family import Defaults, MemoryPolicy, Model
 from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
-from velatura.text import qwen, qwen_files, qwen_tokens
-from velatura.text.qwen_tokens import QwenTokenizer
+from velatura.text import qwen
 from velatura.weights.layouts import Place
 from velatura.weights.layouts import qwen as qwen_layout
 
@@ -41,6 +41,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     told = configuration.read(base)
     check_autoencoder(told, base)
     _check_channels(told, base)
+    cut = tokenizers(base, told)  # before gigabytes are read
 
     def rotary(part: str, network: nn.Module) -> None:
         if part == "text_encoder":
@@ -57,7 +58,8 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         policy,
         resolution=told.resolution,
         scaling_factor=VAE["scaling_factor"],
-        tokenizers=(_tokenizer(base, told),),
+        tokenizers=cut,
+        readers=readers(base, told, cut),
         patch=2,
         side_step=2,
         guidance="none" if turbo else "cfg",
@@ -74,13 +76,6 @@ def _check_channels(told: ZImageConfiguration, base: Base) -> None:
             where=base.source,
             fix="use the autoencoder that belongs to it: that of FLUX.1",
         )
-
-
-def _tokenizer(base: Base, told: ZImageConfiguration) -> QwenTokenizer:
-    settings = told.parts["text_encoder"]
-    if base.source.is_dir():
-        return qwen_tokens.load(base.source / "tokenizer", vocabulary=int(settings["vocab_size"]))
-    return qwen_files.load(base.parts["text_encoder"].files[0], settings)
 
 
 def _places(

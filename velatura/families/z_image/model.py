@@ -20,12 +20,10 @@ from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
 from velatura.families.z_image.keys import KEYS, PRESETS
 from velatura.families.z_image.load import load
+from velatura.families.z_image.tokens import LONGEST
 from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import qwen
 from velatura.text.weighted import WeightedText
-
-LONGEST = 512
-"""Tokens of a prompt that the base was made for, its chat form counted."""
 
 HIDDEN_LAYER = -2
 """The text encoder's layer that is read, its last norm not applied."""
@@ -46,7 +44,7 @@ class ZImage(ModelFamily):
         """As `ModelFamily.encode_prompts`; prompts keep their own length, and a mask tells it.
 
         Raises:
-            PromptError: a prompt has weights, a BREAK, or too many tokens.
+            PromptError: a prompt has weights, or a BREAK.
         """
         told = qwen.encode(
             model.parts["text_encoder"], model.tokenizers[0], prompts, layer=HIDDEN_LAYER, longest=LONGEST
