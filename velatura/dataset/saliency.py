@@ -1,8 +1,8 @@
-"""Where a picture draws the eye: what stands out from its surroundings in lightness, colour and edges.
+"""Where a picture draws the eye: where it is in focus and full of detail, and unlike the rest in colour.
 
 A crop keeps as much of it as it can. Nothing is recognised; for faces there is `velatura.dataset.faces`.
-Sources: Achanta et al. 2009, "Frequency-tuned Salient Region Detection" (distance from the mean colour);
-Hou & Zhang 2007, "Saliency Detection: A Spectral Residual Approach".
+Source of the colour's part: Achanta et al. 2009, "Frequency-tuned Salient Region Detection" (distance from
+the mean colour). Detail counts more: where a lens was focused is what the picture is of.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from velatura.dataset.framing import Box
 SIDE = 64
 """Pixels of the longer side that saliency is measured at: composition, not detail."""
 
-_MIDDLE = 0.35
+_FINE = 4
+"""Detail is measured this many times finer, and gathered."""
+
+_COLOUR = 0.15
+"""How much an unlike colour counts, against detail."""
+
+_MIDDLE = 0.25
 """How much the middle counts beforehand: people put there what matters."""
 
 Map = NDArray[np.float32]
@@ -26,15 +32,14 @@ Map = NDArray[np.float32]
 def saliency(image: Image.Image) -> Map:
     """How much each part draws the eye, 0 to 1, on a small grid of the picture's shape, (rows, columns)."""
     scale = SIDE / max(image.size)
-    size = max(8, round(image.width * scale)), max(8, round(image.height * scale))
-    small = image.convert("RGB").resize(size, Image.Resampling.BOX)
-    lab = np.asarray(small.filter(ImageFilter.GaussianBlur(1)).convert("YCbCr"), dtype=np.float32)
-    distance = np.linalg.norm(lab - lab.mean((0, 1)), axis=-1)
-    found = _scaled(distance) + _scaled(_residual(np.asarray(small.convert("L"), dtype=np.float32)))
-    rows, columns = found.shape
+    columns, rows = max(8, round(image.width * scale)), max(8, round(image.height * scale))
+    fine = image.convert("RGB").resize((columns * _FINE, rows * _FINE), Image.Resampling.BOX)
+    small = fine.resize((columns, rows), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(1))
+    colours = np.asarray(small.convert("YCbCr"), dtype=np.float32)
+    unlike = np.linalg.norm(colours - colours.mean((0, 1)), axis=-1)
+    found = _scaled(_detail(fine, rows, columns)) + _COLOUR * _scaled(unlike)
     y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)[None]
-    prior = 1 - _MIDDLE * (x**2 + y**2)
-    return _scaled((found * prior).astype(np.float32))
+    return _scaled((found * (1 - _MIDDLE * (x**2 + y**2) / 2)).astype(np.float32))
 
 
 def focus_of(image: Image.Image, crop: Size, *, within: Box | None = None) -> tuple[float, float]:
@@ -60,15 +65,12 @@ def focus_of(image: Image.Image, crop: Size, *, within: Box | None = None) -> tu
     return float((column + wide / 2) / x), float((row + high / 2) / y)
 
 
-def _residual(grey: Map) -> Map:
-    """Spectral residual: what of the spectrum is unlike its own smooth course."""
-    spectrum = np.fft.fft2(grey)
-    amplitude = np.log(np.abs(spectrum) + 1e-6)
-    smooth = sum(np.roll(amplitude, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)) / 9
-    found = np.abs(np.fft.ifft2(np.exp(amplitude - smooth + 1j * np.angle(spectrum)))) ** 2
-    found = _scaled(found.astype(np.float32))
-    blurred = Image.fromarray((found * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(2.5))
-    return np.asarray(blurred, dtype=np.float32)
+def _detail(fine: Image.Image, rows: int, columns: int) -> Map:
+    """Strength of fine edges, gathered on the grid; its root, so that one hard edge does not outweigh a texture."""
+    grey = np.asarray(fine.convert("L"), dtype=np.float32)
+    across, down = np.abs(np.diff(grey, axis=1, append=grey[:, -1:])), np.abs(np.diff(grey, axis=0, append=grey[-1:]))
+    gathered = (across + down).reshape(rows, _FINE, columns, _FINE).mean((1, 3))
+    return np.sqrt(gathered).astype(np.float32)
 
 
 def _scaled(values: Map) -> Map:
