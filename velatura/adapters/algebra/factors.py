@@ -7,51 +7,27 @@ when they are asked for, one layer at a time.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from velatura import tensorfile
+from velatura.adapters import peft
 from velatura.adapters.algebra.small_svd import Matrix
+from velatura.adapters.assemble import assembled, split
+from velatura.adapters.kinds import Full, Loha
+from velatura.adapters.weights import Change, Lora
 from velatura.errors import AdapterError
 from velatura.tensorfile import Entry, Header
 
 Shape = tuple[int, ...]
 
-LORA_ENDS = (
-    (".lora_down.weight", ".lora_up.weight"),  # kohya, musubi-tuner, LyCORIS
-    (".lora_A.weight", ".lora_B.weight"),  # PEFT, diffusers, ai-toolkit
-    (".lora_A.default.weight", ".lora_B.default.weight"),  # PEFT with the adapter's name
-    (".lora.down.weight", ".lora.up.weight"),  # diffusers, old
-    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
-    ("_lora.down.weight", "_lora.up.weight"),  # diffusers, oldest
-    (".lora_down", ".lora_up"),
-    (".lora_A", ".lora_B"),
-    (".down.weight", ".up.weight"),  # XLabs
-    (".down", ".up"),
-)
-"""How the keys of a LoRA's two halves end, by who writes them."""
-
-ROLES: Mapping[str, str] = {
-    **{end: role for pair in LORA_ENDS for end, role in zip(pair, ("down", "up"), strict=True)},
-    ".lora_mid.weight": "mid", ".alpha": "alpha",
-    ".dora_scale": "dora_scale", ".lora_magnitude_vector": "dora_scale", ".lora_magnitude_vector.weight": "dora_scale",
-    **{f".{name}": name for name in (
-        "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
-        "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
-        "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "rescale", "on_input",
-    )},
-    **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
-}  # fmt: skip
-"""How a key ends -> what the tensor is."""
-
-_ENDING = re.compile("|".join(f"(?:{re.escape(end)})" for end in sorted(ROLES, key=len, reverse=True)) + "$")
-
 KINDS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("DoRA", frozenset({"dora_scale"})),
+    ("DoRA", frozenset({"magnitude"})),
+    ("DoRA", frozenset({"peft_magnitude"})),
     ("LoCon with a core", frozenset({"mid"})),
     ("LoRA", frozenset({"down", "up"})),
     ("LoHa", frozenset({"hada_w1_a"})),
@@ -64,6 +40,7 @@ KINDS: tuple[tuple[str, frozenset[str]], ...] = (
     ("norm", frozenset({"w_norm"})),
     ("norm", frozenset({"b_norm"})),
     ("IA3", frozenset({"on_input"})),
+    ("IA3", frozenset({"ia3_l"})),
 )
 """Kind of a layer, and the tensors by which it is known; looked at in order."""
 
@@ -75,9 +52,7 @@ class FileLayer:
     stem: str
     """The layer's name as the file spells it."""
     keys: Mapping[str, str]
-    """What a tensor is -> its key."""
-    ends: tuple[str, str] = LORA_ENDS[0]
-    """How the keys of a LoRA's halves end in this file."""
+    """What a tensor is, as `assemble.ENDINGS` says it -> its key."""
 
     @property
     def kind(self) -> str:
@@ -126,20 +101,31 @@ class FactorFile:
         """One tensor of a layer, fp32."""
         return tensorfile.as_float32(tensorfile.read_tensor(self.path, self.header, layer.keys[role]))
 
-    def alpha(self, layer: FileLayer) -> float | None:
-        """A layer's alpha; None where the file has none, whose scale is then 1.
+    def alpha(self, layer: FileLayer, rank: int) -> float:
+        """A layer's alpha: its own, what PEFT's settings say, or the rank.
 
         Raises:
             AdapterError: it is not one finite number.
         """
-        if "alpha" not in layer.keys:
-            return None
-        if math.prod(self.entry(layer, "alpha").shape) != 1:
-            raise AdapterError(f"this file is damaged: alpha of {layer.stem} is not one number", where=self.path)
-        value = float(self.array(layer, "alpha").reshape(()))
+        role = next((role for role in ("alpha", "scale") if role in layer.keys), None)
+        if role is None:
+            return peft.alpha(self.metadata, layer.stem, rank, self.path)
+        if math.prod(self.entry(layer, role).shape) != 1:
+            raise AdapterError(f"this file is damaged: {role} of {layer.stem} is not one number", where=self.path)
+        value = float(self.array(layer, role).reshape(()))
         if not math.isfinite(value):
-            raise AdapterError(f"this file is damaged: alpha of {layer.stem} is not a number", where=self.path)
-        return value
+            raise AdapterError(f"this file is damaged: {role} of {layer.stem} is not a number", where=self.path)
+        return value if role == "alpha" else value * rank
+
+    def change(self, layer: FileLayer) -> Change:
+        """A layer's change, of whatever kind.
+
+        Raises:
+            AdapterError: its tensors do not belong together, or hold values that are not numbers.
+        """
+        raw = {role: tensorfile.read_tensor(self.path, self.header, key) for role, key in layer.keys.items()}
+        settled = partial(peft.alpha, self.metadata, layer.stem, where=self.path)
+        return assembled(raw, alpha=settled, name=layer.stem, where=self.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,22 +165,20 @@ def open_file(path: Path) -> FactorFile:
     """
     header = tensorfile.read_header(path)
     grouped: dict[str, dict[str, str]] = {}
-    ends: dict[str, dict[str, str]] = {}
     others = []
     for key in header.entries:
-        match = _ENDING.search(key)
-        if match is None or match.start() == 0:
+        stem, role = split(key)
+        if role is None:
             others.append(key)
-            continue
-        stem, role = key[: match.start()], ROLES[match.group()]
-        if role in grouped.setdefault(stem, {}):
+        elif role in grouped.setdefault(stem, {}):
             raise AdapterError(f"this file changes layer {stem} twice", where=path)
-        grouped[stem][role] = key
-        ends.setdefault(stem, {})[role] = match.group()
-    layers = {
-        stem: FileLayer(stem, keys, (ends[stem].get("down", LORA_ENDS[0][0]), ends[stem].get("up", LORA_ENDS[0][1])))
-        for stem, keys in grouped.items()
-    }
+        else:
+            grouped[stem][role] = key
+    # a bare weight is an IA3's factor where the rest of one stands beside it, and else not an adapter's
+    others += [
+        grouped.pop(stem)["weight"] for stem in [stem for stem, keys in grouped.items() if set(keys) == {"weight"}]
+    ]
+    layers = {stem: FileLayer(stem, keys) for stem, keys in grouped.items()}
     if not any(layer.kind != "incomplete" for layer in layers.values()):
         raise AdapterError("this file holds no adapter", where=path, fix="give a LoRA file")
     return FactorFile(path, header, layers, tuple(others))
@@ -214,12 +198,47 @@ def factors(file: FactorFile, layer: FileLayer) -> Factors:
         kernel = core.shape[2:]
         # (rank, rank, kernel) and (rank, in): first over the inner rank
         down = np.einsum("ijkl,jp->ipkl", core, down.reshape(rank, -1))
-    alpha = file.alpha(layer)
-    scale = 1.0 if alpha is None else alpha / rank
+    scale = file.alpha(layer, rank) / rank
     found = Factors(up.reshape(len(up), -1), np.ascontiguousarray(down.reshape(rank, -1)), scale, tuple(kernel))
     if not found.finite:
         raise AdapterError(f"this file is damaged: {layer.stem} holds values that are not numbers", where=file.path)
     return found
+
+
+def any_factors(file: FactorFile, layer: FileLayer) -> Factors:
+    """The change of a layer of any kind that does not depend on the base's weight, as two matrices.
+
+    Raises:
+        AdapterError: as `factors`; or it does depend on it.
+    """
+    return factors(file, layer) if layer.kind == "LoRA" else of_change(file.change(layer), layer.stem, file.path)
+
+
+def of_change(change: Change, name: str, where: object = None) -> Factors:
+    """A change as two matrices: a LoRA's own, a LoHa's of the rank's square, and of others the whole difference.
+
+    Raises:
+        AdapterError: what it does depends on the base's weight, or is no change of a matrix.
+    """
+    if isinstance(change, Lora):
+        plain = change.without_core()
+        rank = plain.rank
+        return Factors(plain.up.reshape(-1, rank), plain.down.reshape(rank, -1), plain.scale, plain.shape[2:])
+    if isinstance(change, Loha) and change.cores is None and change.rank**2 < min(change.shape[0], *change.shape[1:2]):
+        # (A B) * (C D) by elements is the product of A's and C's columns, each with each, with B's and D's rows
+        (up, down), (other_up, other_down) = change.first, change.second
+        columns = (up[:, :, None] * other_up[:, None, :]).reshape(len(up), -1)
+        rows = (down[:, None, :] * other_down[None, :, :]).reshape(-1, down.shape[1])
+        return Factors(columns, rows, change.alpha / change.rank, change.kernel)
+    if isinstance(change, Full) and change.weight is None:
+        raise AdapterError(f"{name} changes a bias alone, which no two matrices can", where=where)
+    whole = change.delta()
+    if whole.ndim < 2:
+        raise AdapterError(f"{name} changes a norm, which no two matrices can", where=where)
+    flat = np.ascontiguousarray(whole.reshape(len(whole), -1))
+    if len(flat) < flat.shape[1]:
+        return Factors(np.eye(len(flat), dtype=np.float32), flat, 1.0, whole.shape[2:])
+    return Factors(flat, np.eye(flat.shape[1], dtype=np.float32), 1.0, whole.shape[2:])
 
 
 def _check_shapes(file: FactorFile, layer: FileLayer) -> None:

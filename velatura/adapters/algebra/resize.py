@@ -275,7 +275,7 @@ class _Draft:
             return Planned(self._dtype(entry.dtype), (keep, inputs, *kernel))
         if role == "up":
             return Planned(self._dtype(entry.dtype), (entry.shape[0], keep, *entry.shape[2:]))
-        if role == "alpha":
+        if role in ("alpha", "scale"):
             return Planned("F32", entry.shape)
         return Planned(entry.dtype, entry.shape)
 
@@ -287,11 +287,15 @@ class _Draft:
     def tensor(self, key: str) -> RawTensor:
         """One tensor of the new file."""
         layer, role = self.owners.get(key, (None, ""))
-        if layer is None or role not in ("down", "up", "alpha"):
+        if layer is None or role not in ("down", "up", "alpha", "scale", "bias"):
             return tensorfile.read_tensor(self.file.path, self.file.header, key)
         planned = self._planned(layer, role)
-        if role == "alpha":
-            return tensorfile.raw(np.full(planned.shape, self.keep[layer.stem], np.float32))
+        if role in ("alpha", "scale"):
+            value = self.keep[layer.stem] if role == "alpha" else 1
+            return tensorfile.raw(np.full(planned.shape, value, np.float32))
+        if role == "bias":  # PEFT's is multiplied by the scale, which is now in the factors
+            values = self.file.array(layer, role) * np.float32(factors(self.file, layer).scale)
+            return store.stored(values, self._dtype(planned.dtype), name=layer.stem)
         up, down = self._truncated(layer)
         values = (up if role == "up" else down).reshape(planned.shape)
         return store.stored(values, self._dtype(planned.dtype), name=layer.stem)
@@ -314,7 +318,7 @@ def _resized(stem: str, svd: SmallSvd, keep: int) -> Resized:
 def _notes(file: FactorFile, layers: Sequence[FileLayer], keep: Mapping[str, int]) -> Iterator[str]:
     if dropped := sum(rank == 0 for rank in keep.values()):
         yield f"{dropped} of {len(layers)} layers are worth less than others for their size, and were left out"
-    if doras := sum("dora_scale" in layer.keys for layer in layers):
+    if doras := sum(layer.kind == "DoRA" for layer in layers):
         yield (
             f"{doras} layers are DoRA: their direction was resized and their magnitude kept, so the shares are of "
             "the direction, and the result is near the optimum rather than at it"
