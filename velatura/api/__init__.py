@@ -1,13 +1,34 @@
 """The public functions: what the command line and the web page call, and what a script may import.
 
-Long work is a generator of events. torch is imported inside the functions that need it, so that
-importing this package costs nothing.
+Long work is a generator of events. The names below are loaded when they are first used, and torch is imported inside
+the functions that need it, so that importing this package costs nothing. What works on LoRA files is in `api.loras`.
 """
 
-from velatura.api.judging import evaluate, keep_lora, report
-from velatura.api.painting import GenerateRequest, free_name, generate, png
-from velatura.api.planning import Plan, plan
-from velatura.api.training import refit_steps, train
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from velatura.api.judging import evaluate, keep_lora, report
+    from velatura.api.painting import GenerateRequest, free_name, generate, png
+    from velatura.api.planning import Plan, plan
+    from velatura.api.training import refit_steps, train
+
+_PLACES = {
+    "GenerateRequest": "painting",
+    "Plan": "planning",
+    "evaluate": "judging",
+    "free_name": "painting",
+    "generate": "painting",
+    "keep_lora": "judging",
+    "plan": "planning",
+    "png": "painting",
+    "refit_steps": "training",
+    "report": "judging",
+    "train": "training",
+}
+"""Public name -> the module that holds it."""
 
 __all__ = [
     "GenerateRequest",
@@ -22,3 +43,12 @@ __all__ = [
     "report",
     "train",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'velatura.api' has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"velatura.api.{_PLACES[name]}"), name)
+    globals()[name] = found
+    return found

@@ -179,7 +179,8 @@ def verify_lora(path: Path, base: str) -> Verification:
     tensors, metadata = formats.stored(path, names.keys)
     adapter = formats.from_tensors(tensors, metadata, keys=names.keys, layers=names.layers, where=path, partial=True)
     whole = len(tensors)
-    differences, impossible = {}, {}
+    differences: dict[str, float] = {}
+    impossible: dict[str, str] = {}
     for form in formats.FORMS:
         try:
             data = formats.to_bytes(adapter, keys=names.keys, precision="F32", form=form, layers=names.layers)

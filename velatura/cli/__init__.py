@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from velatura.cli import bases, dataset, demo, doctor, evaluate, generate, new, output, plan, runs, train
+from velatura.cli import bases, dataset, demo, doctor, evaluate, generate, lora, new, output, plan, runs, train
 from velatura.cli.output import Interrupted
 from velatura.errors import VelaturaError
 
@@ -33,6 +33,7 @@ app.command()(plan.plan)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(generate.generate)
+app.add_typer(lora.app)
 app.command()(runs.runs)
 app.command()(bases.bases)
 app.command()(doctor.doctor)
