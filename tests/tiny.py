@@ -50,6 +50,9 @@ VAE: dict[str, Any] = {
     "shift_factor": 0.15,
 }
 
+FLUX_VAE: dict[str, Any] = {**VAE, "use_quant_conv": False, "use_post_quant_conv": False}
+"""That of FLUX.1 and, with more channels, of Z-Image."""
+
 TEXT: dict[str, Any] = {
     "vocab_size": 1024,
     "hidden_size": 24,

@@ -9,9 +9,6 @@ from typing import Any
 from tests import tiny
 from velatura.pocket import tokenizer
 
-SIDE = 64
-"""Pixels of the square that the tiny base is made for."""
-
 TRANSFORMER: dict[str, Any] = {
     "patch_size": 1,
     "in_channels": 16,
@@ -25,20 +22,7 @@ TRANSFORMER: dict[str, Any] = {
     "axes_dims_rope": (2, 2, 4),
 }
 
-VAE: dict[str, Any] = {
-    "_class_name": "AutoencoderKL",
-    "sample_size": SIDE,
-    "block_out_channels": (8, 8, 8, 8),
-    "layers_per_block": 1,
-    "latent_channels": 4,
-    "norm_num_groups": 4,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "scaling_factor": 0.7,
-    "shift_factor": 0.15,
-    "use_quant_conv": False,
-    "use_post_quant_conv": False,
-}
+VAE: dict[str, Any] = {**tiny.FLUX_VAE, "_class_name": "AutoencoderKL"}
 
 TEXT_2: dict[str, Any] = {
     "vocab_size": 128,

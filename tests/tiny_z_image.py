@@ -1,14 +1,24 @@
-"""A tiny Z-Image with random weights: a diffusers folder as the published ones are, at another size.
+"""A tiny Z-Image with random weights: as a diffusers folder, and as files of ComfyUI's layout.
 
 Query heads outnumber key heads in the text encoder, and three layers leave two before the one that is not read.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import SIDE, redraw, write_json
+import numpy as np
+
+from tests import tiny
+from tests.tiny import redraw, write_json
+from velatura import tensorfile
+from velatura.bases import BaseFiles
+from velatura.tensorfile import RawTensor
+from velatura.weights.layouts import stable_diffusion
+from velatura.weights.parts import CONFIG
 
 TRANSFORMER: dict[str, Any] = {
     "all_patch_size": (2,),
@@ -37,19 +47,7 @@ TEXT: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 
-VAE: dict[str, Any] = {
-    "sample_size": SIDE,
-    "block_out_channels": (8, 8, 8, 8),
-    "layers_per_block": 1,
-    "latent_channels": 16,
-    "norm_num_groups": 4,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "scaling_factor": 0.7,
-    "shift_factor": 0.15,
-    "use_quant_conv": False,
-    "use_post_quant_conv": False,
-}
+VAE: dict[str, Any] = {**tiny.FLUX_VAE, "latent_channels": 16}
 
 SCHEDULER: dict[str, Any] = {
     "_class_name": "FlowMatchEulerDiscreteScheduler",
@@ -76,6 +74,16 @@ CHAT = (
     "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 """A template of Qwen3's form for a chat without tools."""
+
+
+Tensors = dict[str, RawTensor]
+
+PREFIXES = {
+    "transformer": "model.diffusion_model.",
+    "text_encoder": "text_encoders.qwen3_4b.transformer.",
+    "vae": "vae.",
+}
+"""Of ComfyUI's checkpoints, in which all parts lie."""
 
 
 def z_image(folder: Path, *, seed: int = 7, shift: float = 6.0, shards: str = "10GB") -> Path:
@@ -124,3 +132,70 @@ def tokenizer(folder: Path) -> None:
         chat_template=CHAT,
     )
     made.save_pretrained(folder)
+
+
+def held(base: Path, part: str) -> Tensors:
+    (path,) = (base / part).glob("*.safetensors")
+    tensors, _ = tensorfile.read(path)
+    return {name: RawTensor(one.dtype, one.shape, bytes(one.data)) for name, one in tensors.items()}
+
+
+def comfy(base: Path, part: str) -> Tensors:
+    """A part as ComfyUI's files have it."""
+    tensors = held(base, part)
+    if part == "text_encoder":
+        return tensors
+    if part == "vae":
+        return {place.key: _wide(tensors[name], place.pointwise) for name, place in _original(tensors).items()}
+    found: Tensors = {"norm_final.weight": tensorfile.raw(np.ones(24, np.float32))}
+    for name, one in tensors.items():
+        if ".attention.to_q." in name:
+            qkv = [tensorfile.as_float32(tensors[name.replace("to_q", kind)]) for kind in ("to_q", "to_k", "to_v")]
+            found[name.replace("to_q", "qkv")] = tensorfile.raw(np.concatenate(qkv))
+        elif ".attention.to_k." not in name and ".attention.to_v." not in name:
+            renamed = name.replace("all_x_embedder.2-1", "x_embedder").replace("all_final_layer.2-1", "final_layer")
+            renamed = renamed.replace("norm_q", "q_norm").replace("norm_k", "k_norm").replace("to_out.0", "out")
+            found[renamed] = one
+    return found
+
+
+def _original(tensors: Mapping[str, RawTensor]) -> Any:
+    return stable_diffusion.autoencoder(tensors)
+
+
+def _wide(one: RawTensor, pointwise: bool) -> RawTensor:
+    return RawTensor(one.dtype, (*one.shape, 1, 1), one.data) if pointwise else one
+
+
+def settings_of(base: Path, *parts: str, **more: Any) -> dict[str, str]:
+    """What files of another size than the published one say of themselves."""
+    told: dict[str, Any] = {"family": "z_image", **more}
+    for part in parts:
+        told[part] = json.loads((base / part / "config.json").read_text(encoding="utf-8"))
+    if "text_encoder" in parts:
+        told["tokenizer"] = json.loads((base / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    return {CONFIG: json.dumps(told)}
+
+
+def written(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> Path:
+    path.write_bytes(tensorfile.to_bytes(tensors, metadata))
+    return path
+
+
+def all_in_one(base: Path, path: Path, **more: Any) -> Path:
+    tensors = {prefix + name: one for part, prefix in PREFIXES.items() for name, one in comfy(base, part).items()}
+    return written(path, tensors, settings_of(base, *PREFIXES, **more))
+
+
+def separate(base: Path, folder: Path, *, prefix: str = "") -> BaseFiles:
+    """The denoiser, FLUX.1's autoencoder and Qwen3 in files of their own, as ComfyUI wants them."""
+    names = {"transformer": "z_image_bf16", "vae": "ae", "text_encoder": "qwen_3_4b"}
+    paths = {
+        part: written(
+            folder / f"{name}.safetensors",
+            {(prefix if part == "transformer" else "") + key: one for key, one in comfy(base, part).items()},
+            settings_of(base, part),
+        )
+        for part, name in names.items()
+    }
+    return BaseFiles(paths["transformer"], paths["vae"], (paths["text_encoder"],))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import tiny
+from tests import sources, tiny
 from velatura import api, tensorfile
 from velatura.bases import FAMILIES, BaseFiles, recognise
-from velatura.events import Checkpoint, Note, Progress
+from velatura.events import Checkpoint, Note, Preview, Progress
 from velatura.generation.contact import contact_sheet
 from velatura.run import runs_of
 
@@ -83,12 +83,34 @@ def test_a_training_that_was_stopped_ends_in_the_same_file_and_paints_what_its_p
     assert one.read_bytes() == other.read_bytes()
     assert any(np.abs(tensorfile.as_float32(tensor)).max() > 0 for tensor in tensorfile.read(one)[0].values())
 
-    (run,) = runs_of(whole)
+    check_preview(whole, base, tmp_path / "own")
+
+
+def check_preview(project: Path, base: Path, out: Path) -> None:
+    """What the last preview shows is what the file gives."""
+    (run,) = runs_of(project)
     last = run.checkpoints()[-1]
     request = api.GenerateRequest(
-        PROMPT, base=str(base), loras=(str(last.adapter),), seed=run.recipe.samples.seed, steps=2, out=tmp_path / "own"
+        PROMPT, base=str(base), loras=(str(last.adapter),), seed=run.recipe.samples.seed, steps=2, out=out
     )
     list(api.generate(request))
-    (painted,) = (tmp_path / "own").glob("*.png")
+    (painted,) = out.glob("*.png")
     with Image.open(painted) as ours, Image.open(run.path / "samples" / f"step-{last.step:06d}.png") as preview:
         assert np.array_equal(np.asarray(contact_sheet([ours], columns=1)), np.asarray(preview))
+
+
+def test_a_base_that_is_one_file_is_trained_and_painted_like_its_folder(base: Path, tmp_path: Path) -> None:
+    single = sources.as_one_file(recognise(BaseFiles(base)).family, base, tmp_path).model
+    learnt = []
+    for name, source in (("folder", base), ("file", single)):
+        project = tiny.project(tmp_path / name, source, *TOLD, pictures=5)
+        for event in (events := api.train(project)):
+            if isinstance(event, Preview):
+                break
+        events.close()  # type: ignore[attr-defined]
+        tensors, _ = tensorfile.read(runs_of(project)[0].checkpoints()[-1].adapter)
+        learnt.append({name: tensorfile.as_float32(tensor) for name, tensor in tensors.items()})
+    assert learnt[0].keys() == learnt[1].keys()
+    assert all(np.array_equal(learnt[0][name], learnt[1][name]) for name in learnt[0])
+    assert any(np.abs(tensor).max() > 0 for tensor in learnt[0].values())
+    check_preview(tmp_path / "file", single, tmp_path / "own")

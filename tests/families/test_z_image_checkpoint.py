@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests import tiny, tiny_z_image
+from tests.tiny_z_image import PREFIXES, all_in_one, comfy, held, separate, settings_of, written
 from velatura import api, bases, tensorfile
 from velatura import run as runs
 from velatura.bases import BaseFiles
@@ -25,18 +26,8 @@ from velatura.families.z_image.recognise import recognise
 from velatura.family import Model, load_base
 from velatura.tensorfile import RawTensor
 from velatura.text import qwen_files, qwen_tokens
-from velatura.weights.layouts import stable_diffusion
 from velatura.weights.networks import build
 from velatura.weights.parts import CONFIG
-
-Tensors = dict[str, RawTensor]
-
-PREFIXES = {
-    "transformer": "model.diffusion_model.",
-    "text_encoder": "text_encoders.qwen3_4b.transformer.",
-    "vae": "vae.",
-}
-"""Of ComfyUI's checkpoints, in which all parts lie."""
 
 
 @pytest.fixture(scope="session")
@@ -49,73 +40,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(base: Path) -> Model:
     torch.set_num_threads(1)
     return load_base(base)
-
-
-def held(base: Path, part: str) -> Tensors:
-    (path,) = (base / part).glob("*.safetensors")
-    tensors, _ = tensorfile.read(path)
-    return {name: RawTensor(one.dtype, one.shape, bytes(one.data)) for name, one in tensors.items()}
-
-
-def comfy(base: Path, part: str) -> Tensors:
-    """A part as ComfyUI's files have it."""
-    tensors = held(base, part)
-    if part == "text_encoder":
-        return tensors
-    if part == "vae":
-        return {place.key: _wide(tensors[name], place.pointwise) for name, place in _original(tensors).items()}
-    found: Tensors = {"norm_final.weight": tensorfile.raw(np.ones(24, np.float32))}
-    for name, one in tensors.items():
-        if ".attention.to_q." in name:
-            qkv = [tensorfile.as_float32(tensors[name.replace("to_q", kind)]) for kind in ("to_q", "to_k", "to_v")]
-            found[name.replace("to_q", "qkv")] = tensorfile.raw(np.concatenate(qkv))
-        elif ".attention.to_k." not in name and ".attention.to_v." not in name:
-            renamed = name.replace("all_x_embedder.2-1", "x_embedder").replace("all_final_layer.2-1", "final_layer")
-            renamed = renamed.replace("norm_q", "q_norm").replace("norm_k", "k_norm").replace("to_out.0", "out")
-            found[renamed] = one
-    return found
-
-
-def _original(tensors: Mapping[str, RawTensor]) -> Any:
-    return stable_diffusion.autoencoder(tensors)
-
-
-def _wide(one: RawTensor, pointwise: bool) -> RawTensor:
-    return RawTensor(one.dtype, (*one.shape, 1, 1), one.data) if pointwise else one
-
-
-def settings_of(base: Path, *parts: str, **more: Any) -> dict[str, str]:
-    """What files of another size than the published one say of themselves."""
-    told: dict[str, Any] = {"family": "z_image", **more}
-    for part in parts:
-        told[part] = json.loads((base / part / "config.json").read_text(encoding="utf-8"))
-    if "text_encoder" in parts:
-        told["tokenizer"] = json.loads((base / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
-    return {CONFIG: json.dumps(told)}
-
-
-def written(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> Path:
-    path.write_bytes(tensorfile.to_bytes(tensors, metadata))
-    return path
-
-
-def all_in_one(base: Path, path: Path, **more: Any) -> Path:
-    tensors = {prefix + name: one for part, prefix in PREFIXES.items() for name, one in comfy(base, part).items()}
-    return written(path, tensors, settings_of(base, *PREFIXES, **more))
-
-
-def separate(base: Path, folder: Path, *, prefix: str = "") -> BaseFiles:
-    """The denoiser, FLUX.1's autoencoder and Qwen3 in files of their own, as ComfyUI wants them."""
-    names = {"transformer": "z_image_bf16", "vae": "ae", "text_encoder": "qwen_3_4b"}
-    paths = {
-        part: written(
-            folder / f"{name}.safetensors",
-            {(prefix if part == "transformer" else "") + key: one for key, one in comfy(base, part).items()},
-            settings_of(base, part),
-        )
-        for part, name in names.items()
-    }
-    return BaseFiles(paths["transformer"], paths["vae"], (paths["text_encoder"],))
 
 
 def same_weights(one: Model, other: Model) -> bool:
