@@ -14,7 +14,7 @@ from typing import Any
 
 from velatura import bases, settings
 from velatura.bases import FAMILIES, BaseFiles, Variant
-from velatura.errors import ModelError, VelaturaError
+from velatura.errors import VelaturaError
 from velatura.settings import BUILT_IN_BASES
 from velatura.tensorfile import Header
 from velatura.version import __version__
@@ -196,7 +196,7 @@ def _traits(files: BaseFiles, variant: Variant, found: dict[str, PartFiles]) -> 
     if files.model.is_dir():
         folder = BaseFolder(files.model)
         denoiser = bases.kinds(variant.family)[0].folder
-        settled = {**_config(folder, denoiser, "config.json"), **_config(folder, "scheduler", "scheduler_config.json")}
+        settled = {**folder.known(denoiser), **folder.known("scheduler", "scheduler_config.json")}
         purpose = _purpose(settled.get("in_channels"), settled.get("out_channels"))
         v = settled.get("prediction_type") == "v_prediction"
         guided = settled.get("guidance_embeds") is True
@@ -225,13 +225,6 @@ def _purpose(comes: object, goes: object) -> str:
         return ""
     # a mask beside the masked picture: one more channel in SD, 4 x 64 of its pixels in FLUX.1 Fill
     return "inpainting" if comes in (2 * goes + 1, 6 * goes) else "guided by a picture"
-
-
-def _config(folder: BaseFolder, part: str, name: str) -> dict[str, Any]:
-    try:
-        return folder.config(part, name)
-    except ModelError:
-        return {}
 
 
 def _mark() -> str:

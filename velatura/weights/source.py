@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velatura.errors import ModelError
+from velatura.errors import FileProblem, ModelError
 from velatura.files import disk_problems
 from velatura.weights import containers
 from velatura.weights.layouts import Place
@@ -49,12 +49,18 @@ class BaseFolder:
         if not path.exists():
             raise ModelError(f"the base lacks {part}/{name}", where=self.path, fix="fetch the base again")
         with disk_problems(path):
-            text = path.read_text(encoding="utf-8")
+            data = path.read_bytes()
         try:
-            loaded = json.loads(text)
-            return dict(loaded)
-        except (ValueError, TypeError) as error:
+            return dict(json.loads(data))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ModelError(f"{part}/{name} is damaged", where=self.path, fix="fetch the base again") from error
+
+    def known(self, part: str, name: str = "config.json") -> dict[str, Any]:
+        """As `config`; empty where the file is missing or damaged, which loading will tell."""
+        try:
+            return self.config(part, name)
+        except (ModelError, FileProblem):
+            return {}
 
     def held(self, part: str) -> tuple[Path, ...]:
         """As `files`; empty where there are none.

@@ -5,7 +5,6 @@ Relatives of FLUX.1 that this family cannot train are refused here, by what they
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from velatura.bases import Variant
 from velatura.errors import ModelError
 from velatura.families.flux1 import configuration
 from velatura.families.flux1.configuration import CLASSES, PARTS
-from velatura.settings import WEIGHT_ENDINGS
+from velatura.settings import INDEX, WEIGHT_ENDINGS
 from velatura.weights import parts
 from velatura.weights.containers import read_header
+from velatura.weights.source import BaseFolder
 
 DEV = Variant("flux1", "flux1", "flux-1-dev")
 SCHNELL = Variant("flux1", "flux1", "flux-1-schnell")
@@ -67,7 +67,7 @@ def _file(path: Path) -> dict[str, Any] | None:
 
 
 def _folder(source: Path) -> dict[str, Any] | None:
-    held = _settings(source / "model_index.json")
+    held = BaseFolder(source).known("", INDEX)
     for beginning, name in PIPELINES.items():
         if str(held.get("_class_name", "")).startswith(beginning):
             raise _refused(f"this is {name}, which has no modulation of its own in each block", source)
@@ -75,19 +75,11 @@ def _folder(source: Path) -> dict[str, Any] | None:
         given = held.get(kind.folder)
         if not isinstance(given, list) or given[-1:] != [CLASSES[kind.name]]:
             return None
-    return _settings(source / DENOISER.folder / "config.json")
+    return BaseFolder(source).known(DENOISER.folder)
 
 
 def _refused(what: str, where: Path) -> ModelError:
     return ModelError(what, where=where, fix="use FLUX.1-dev or FLUX.1-schnell")
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """A settings file; empty where it is missing or damaged, which loading will tell."""
-    try:
-        return _dictionary(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _dictionary(value: object) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from velatura.bases import Variant
 from velatura.families.sd15.configuration import PARTS
-from velatura.settings import WEIGHT_ENDINGS
+from velatura.settings import INDEX, WEIGHT_ENDINGS
 from velatura.weights import parts
 from velatura.weights.containers import read_header
+from velatura.weights.source import BaseFolder
 
 VARIANT = Variant("sd15", "sd_v1", "stable-diffusion-v1")
 
@@ -45,20 +44,11 @@ def _file(path: Path) -> bool:
 
 
 def _folder(source: Path) -> bool:
-    held = _settings(source / "model_index.json")
+    held = BaseFolder(source).known("", INDEX)
     if not set(held) >= NEEDED or "text_encoder_2" in held:
         return False
     text_encoder = held["text_encoder"]
     if not isinstance(text_encoder, list) or text_encoder[-1:] != ["CLIPTextModel"]:
         return False
-    width = _settings(source / "unet" / "config.json").get("cross_attention_dim")
+    width = BaseFolder(source).known("unet").get("cross_attention_dim")
     return bool(width != WIDTH_OF_SD2)
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """A settings file; empty where it is missing or damaged, which loading will tell."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return settings if isinstance(settings, dict) else {}

@@ -5,18 +5,17 @@ Relatives of SDXL that this family cannot train are refused here, by what they a
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from velatura.bases import Variant
 from velatura.errors import ModelError
 from velatura.families.sdxl.configuration import PARTS
-from velatura.settings import WEIGHT_ENDINGS
+from velatura.settings import INDEX, WEIGHT_ENDINGS
 from velatura.tensorfile import Header
 from velatura.weights import parts
 from velatura.weights.containers import read_header
+from velatura.weights.source import BaseFolder
 
 VARIANT = Variant("sdxl", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base")
 
@@ -80,15 +79,15 @@ def _channels(header: Header, prefix: str, layout: str) -> int | None:
 
 
 def _folder(source: Path) -> bool:
-    held = _settings(source / "model_index.json")
+    held = BaseFolder(source).known("", INDEX)
     if not set(held) >= NEEDED or not str(held.get("_class_name", "")).startswith(PIPELINE):
         return False
     if held.get("text_encoder") in (None, [None, None]):
         raise _refiner(source)
-    scheduler = _settings(source / "scheduler" / "scheduler_config.json")
+    scheduler = BaseFolder(source).known("scheduler", "scheduler_config.json")
     if str(scheduler.get("_class_name", "")).startswith("EDM"):
         raise _edm(source)
-    _check_channels(_settings(source / "unet" / "config.json").get("in_channels"), source)
+    _check_channels(BaseFolder(source).known("unet").get("in_channels"), source)
     return True
 
 
@@ -115,12 +114,3 @@ def _edm(where: Path) -> ModelError:
         where=where,
         fix="use a base with SDXL's own",
     )
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """A settings file; empty where it is missing or damaged, which loading will tell."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return settings if isinstance(settings, dict) else {}

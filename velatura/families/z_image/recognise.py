@@ -10,16 +10,15 @@ Z-Image and Z-Image-Turbo, which was distilled to paint in 8 steps, have the sam
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from velatura.bases import Variant
 from velatura.families.z_image.configuration import PARTS, SHIFTS
-from velatura.settings import WEIGHT_ENDINGS, base_name
+from velatura.settings import INDEX, WEIGHT_ENDINGS, base_name
 from velatura.weights import parts
 from velatura.weights.containers import read_header
+from velatura.weights.source import BaseFolder
 
 VARIANTS = {name: Variant("z_image", name, "Z-Image") for name in SHIFTS}
 
@@ -59,24 +58,15 @@ def _file(path: Path) -> Variant | None:
 
 
 def _folder(source: Path) -> Variant | None:
-    held = _settings(source / "model_index.json")
+    held = BaseFolder(source).known("", INDEX)
     if not set(held) >= NEEDED or OMNI in held:
         return None
     classes = [held[part][-1:] if isinstance(held[part], list) else [] for part in ("transformer", "text_encoder")]
     if classes[0] != ["ZImageTransformer2DModel"] or classes[1] not in (["Qwen3Model"], ["Qwen3ForCausalLM"]):
         return None
-    shift = _settings(source / "scheduler" / "scheduler_config.json").get("shift")
+    shift = BaseFolder(source).known("scheduler", "scheduler_config.json").get("shift")
     return _variant(source, shift == SHIFTS["z_image_turbo"])
 
 
 def _variant(path: Path, turbo: bool) -> Variant:
     return VARIANTS["z_image_turbo" if turbo and not DE_TURBO.search(base_name(path)) else "z_image"]
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """A settings file; empty where it is missing or damaged, which loading will tell."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
