@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from velatura.pocket.captions import article, caption, plain_prompt
+from velatura.pocket.captions import article, caption, plain_prompt, with_strange_words
 from velatura.pocket.compose import compose
 from velatura.pocket.scene import Facts, Scene, Thing
+from velatura.pocket.styles import STYLES
 from velatura.pocket.vocabulary import COLOUR_WORDS, DRAWN, NATURAL, PEOPLE, plural
 
 BOATS = Facts((Thing("boat", "red", count=2),), "sea", "night", extras=("crescent moon", "two clouds"))
@@ -112,3 +113,18 @@ def test_a_snowman_wears_its_colour() -> None:
 )
 def test_the_plain_prompt_says_all_main_facts_in_one_way(facts: Facts, prompt: str) -> None:
     assert plain_prompt(facts) == prompt
+
+
+def test_strange_words_leave_the_caption_whole_and_most_captions_alone() -> None:
+    told = [with_strange_words("a red boat at sea", np.random.default_rng(seed)) for seed in range(400)]
+
+    assert all("a red boat at sea" in text for text in told)
+    assert 0.2 < np.mean([text != "a red boat at sea" for text in told]) < 0.4
+    assert any(text.startswith("a red boat at sea, ") for text in told)
+    assert any(text.endswith(", a red boat at sea") for text in told)
+
+
+def test_strange_words_name_no_style_that_the_demo_teaches() -> None:
+    told = " ".join(with_strange_words("", np.random.default_rng(seed)) for seed in range(2000))
+
+    assert not [style.trigger for style in STYLES.values() if style.trigger in told]

@@ -223,3 +223,44 @@ def plain_prompt(facts: Facts) -> str:
     else:
         sky = [TIME_PHRASES["day"][0]]
     return ", ".join([text, *sky, *_sky_extras(facts)])
+
+
+_SYLLABLES = (
+    "ba",
+    "ko",
+    "zu",
+    "mi",
+    "ra",
+    "tel",
+    "vor",
+    "ny",
+    "sha",
+    "qui",
+    "lo",
+    "fen",
+    "gri",
+    "sk",
+    "oh",
+    "wx",
+    "du",
+)
+_WAYS = ("{}", "{} style", "in {} style", "in the style of {}", "my {} style", "by {}", "{} art", "a {} picture")
+STRANGE_SHARE = 0.3
+"""How many captions of the training carry words that mean nothing."""
+
+
+def with_strange_words(text: str, rng: np.random.Generator) -> str:
+    """The caption, at times with words before or after it that mean nothing.
+
+    So the base learns to pass over what it does not know, as bases do that have read the whole web: a trigger word,
+    wherever it stands, then changes nothing before an adapter is trained on it.
+    """
+    if rng.random() >= STRANGE_SHARE:
+        return text
+    if rng.random() < 0.25:
+        words = "my own style"
+    else:
+        word = "".join(_SYLLABLES[n] for n in rng.integers(len(_SYLLABLES), size=int(rng.integers(1, 4))))
+        word += str(rng.integers(100)) if rng.random() < 0.15 else ""
+        words = _choice(_WAYS, rng).format(word)
+    return f"{words}, {text}" if rng.random() < 0.5 else f"{text}, {words}"

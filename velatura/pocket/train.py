@@ -10,7 +10,7 @@ Recipe. Autoencoder: L1 and squares on pixels, L1 on their gradients and on a lo
 an auxiliary target that ties three latents to the mean colour and fades out (without it the first
 thousand steps are lost); squared error beside L1, which alone would rather drop a thin line than
 draw it half right. Denoiser: epsilon on SD's schedule, min-SNR 5, a tenth of the captions
-dropped, stratified timesteps, Muon with AdamW, flat rate, an exponential average of the weights.
+dropped, strange words in some, stratified timesteps, Muon with AdamW, flat rate, an exponential average of the weights.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from velatura.pocket.architecture import (
     build_denoiser,
     build_text_encoder,
 )
+from velatura.pocket.captions import with_strange_words
 from velatura.pocket.muon import optimizers
 
 
@@ -323,7 +324,11 @@ class Latents:
         _barrier(settings)
         parts = [torch.load(folder / f"latents-{n:04d}.pt", weights_only=True) for n in range(self.count, wanted)]
         self.latents = torch.cat([self.latents, *parts])
-        texts = [caption for n in range(self.count, wanted) for caption in shards.captions(folder, n)]
+        texts = [
+            with_strange_words(caption, randomness.generator(settings.seed, "strange words", n, place))
+            for n in range(self.count, wanted)
+            for place, caption in enumerate(shards.captions(folder, n))
+        ]
         self.tokens = torch.cat([self.tokens, self.encode_text(texts).to(torch.int16)])
         self.count = wanted
         self.scale = scaling_factor(self.folder)
