@@ -165,9 +165,9 @@ def _lokr(held: Tensors, alpha: Callable[[int], float]) -> Change:
     if not isinstance(first, tuple):
         first = _two(first)
     change = Lokr(first, second, 1.0, (), core)
-    if change.rank is None:
+    if change.rank is None and "alpha" in held:
         return change
-    return Lokr(first, second, alpha(change.rank), (), core)
+    return Lokr(first, second, alpha(change.rank or 0), (), core)
 
 
 def _glora(held: Tensors, alpha: Callable[[int], float]) -> Change:
@@ -184,7 +184,7 @@ def _oft(held: Tensors, alpha: Callable[[int], float]) -> Change:
     if blocks.ndim not in (3, 4) or blocks.shape[-1] != blocks.shape[-2] or not blocks.size:
         raise ValueError("blocks are square")
     rescale = held.get("rescale")
-    return Oft(blocks, alpha(0), None if rescale is None else rescale.reshape(-1))
+    return Oft(blocks, alpha(0) if "alpha" in held else 0.0, None if rescale is None else rescale.reshape(-1))
 
 
 def _ia3(held: Tensors, _: Callable[[int], float]) -> Change:
@@ -192,8 +192,8 @@ def _ia3(held: Tensors, _: Callable[[int], float]) -> Change:
 
 
 def _peft_ia3(held: Tensors, _: Callable[[int], float]) -> Change:
-    factor = held["ia3_l"]
-    return Ia3(factor.reshape(-1) - 1, factor.ndim > 1 and factor.shape[0] == 1)
+    factor = held["ia3_l"]  # (O, 1) or (1, I) of a linear layer, (1, O, 1, 1) of a convolution
+    return Ia3(factor.reshape(-1) - 1, factor.ndim == 2 and factor.shape[0] == 1)
 
 
 def _full(held: Tensors, _: Callable[[int], float]) -> Change:

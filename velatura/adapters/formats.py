@@ -111,6 +111,9 @@ class KeyMap:
         if part == "denoiser":
             yield from (path, f"lycoris_{flat}")
         else:
+            # what names layers after the modules of newer transformers leaves text_model out
+            prefixes = (self.parts[part].kohya, *self.parts[part].others)
+            yield from (f"{prefix}_{flat.removeprefix('text_model_')}" for prefix in prefixes)
             comfy = self.parts[part].comfy
             yield from (f"{comfy}.{path}", f"{comfy.split('.')[1]}.{path}")
         parent, _, child = diffusers.removesuffix(".0").rpartition(".")

@@ -88,7 +88,8 @@ class Loha(Change):
 class Lokr(Change):
     """delta = scale * kron(first, second), where either factor may itself be of low rank.
 
-    The scale is alpha / rank, but 1 where neither factor is: alpha then says nothing, as in LyCORIS.
+    The scale is alpha / rank. Where neither factor is, files' alpha says nothing, as in LyCORIS; alpha is then the
+    scale itself, which PEFT has.
     """
 
     kind: ClassVar[str] = "LoKr"
@@ -111,7 +112,7 @@ class Lokr(Change):
     @property
     def scale(self) -> float:
         """What the product is multiplied by."""
-        return 1.0 if self.rank is None else self.alpha / self.rank
+        return self.alpha if self.rank is None else self.alpha / self.rank
 
     @property
     def factors(self) -> tuple[Array, Array]:
@@ -141,7 +142,10 @@ class Lokr(Change):
     def tensors(self) -> Mapping[str, Array]:
         """As in `Change`."""
         held: dict[str, Array] = {}
-        for name, factor in (("lokr_w1", self.first), ("lokr_w2", self.second)):
+        first = self.first
+        if self.rank is None and not isinstance(first, tuple) and self.scale != 1:
+            first = np.float32(self.scale) * first
+        for name, factor in (("lokr_w1", first), ("lokr_w2", self.second)):
             held |= {f"{name}_a": factor[0], f"{name}_b": factor[1]} if isinstance(factor, tuple) else {name: factor}
         if self.core is not None:
             held["lokr_t2"] = self.core

@@ -38,25 +38,28 @@ def alpha(metadata: Mapping[str, str], stem: str, rank: int, where: object) -> f
     """Alpha of a layer without an alpha key: PEFT's settings where there are any, else the rank (scale 1).
 
     Args:
+        rank: of the factors; 0 where there are none, and the scale itself is asked for.
         stem: the layer as diffusers calls it, part first.
 
     Raises:
         AdapterError: the settings are damaged.
     """
     if SETTINGS not in metadata:
-        return float(rank)
+        return float(rank or 1)
     try:
         settings: dict[str, Any] = json.loads(metadata[SETTINGS])
         part, _, path = stem.partition(".")
         patterns: dict[str, float] = settings.get(f"{part}.alpha_pattern") or {}
-        found = float(settings.get(f"{part}.lora_alpha", rank))
+        found = float(settings.get(f"{part}.lora_alpha", rank or 1))
         for pattern, value in patterns.items():
             if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", path):
                 found = float(value)
                 break
+        if not rank:
+            return found / float(settings.get(f"{part}.r", found))
         # rsLoRA divides by the root of the rank instead (Kalajdzievski 2023, arXiv:2312.03732).
         return found * math.sqrt(rank) if settings.get(f"{part}.use_rslora") else found
-    except (ValueError, TypeError, AttributeError, re.error) as error:
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError, re.error) as error:
         raise AdapterError(f"the settings under {SETTINGS} in this file are damaged", where=where) from error
 
 

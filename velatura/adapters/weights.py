@@ -186,7 +186,7 @@ class AdapterFile:
 
 def layer_name(part: str, path: str) -> str:
     """The name of a layer, the same whichever version of transformers lays out the text encoder."""
-    if part.startswith("text_encoder") and path.startswith(FLATTENED_CLIP):
+    if part.startswith("text_encoder") and f"{path}.".startswith(FLATTENED_CLIP):
         path = f"text_model.{path}"
     return f"{part}.{path}"
 
