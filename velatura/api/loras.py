@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from velatura.adapters.algebra.overlap import Overlaps
     from velatura.adapters.algebra.resize import Report, Rule
     from velatura.adapters.algebra.scale import Scaled
-    from velatura.adapters.algebra.sides import Names
+    from velatura.adapters.algebra.sides import Names, Side
     from velatura.adapters.algebra.spectrum import Spectrum
     from velatura.adapters.algebra.store import Precision
     from velatura.adapters.deploy import Deployed
@@ -88,29 +88,23 @@ def merge_loras(
         sources: files with their strengths.
         precision: None: that of all sources, or fp32 where they differ.
     """
-    from velatura.adapters.algebra import merge, sides
+    from velatura.adapters.algebra import merge
 
     paths = [path for path, _ in sources]
     _free(out)
-    names = family_names(paths)
-    stems: Mapping[str, str]
-    if names is not None and not sides.alike(found := sides.named(paths, names)):
-        used: Sequence[sides.Side] = found
-        stems = {name: names.keys.written(name) for side in found for name in side.names}
-    else:
-        used = sides.spelled(paths)
-        stems = {name: name for side in used for name in side.names}
+    used, names = _sides(paths)
+    every = dict.fromkeys(name for side in used for name in side.names)
+    stems = {name: names.keys.written(name) if names else name for name in every}
     kept = precision or _common_precision(paths)
     return merge.merge(used, [strength for _, strength in sources], out, how, stems=stems, precision=kept)
 
 
 def overlap_loras(first: Path, second: Path) -> Overlaps:
     """How far two adapters change the same things in the same way; see `adapters.algebra.overlap`."""
-    from velatura.adapters.algebra import overlap, sides
+    from velatura.adapters.algebra import overlap
 
-    names = family_names([first, second])
-    found: Sequence[sides.Side] = sides.named([first, second], names) if names else sides.spelled([first, second])
-    return overlap.overlap(found[0], found[1])
+    used, _ = _sides([first, second])
+    return overlap.overlap(used[0], used[1])
 
 
 def convert_lora(
@@ -305,7 +299,17 @@ def deploy_lora(source: Path, to: str, *, name: str = "", copy: bool = False) ->
     return deploy.deploy(source, folder, name=name, copy=copy)
 
 
-def family_names(paths: Sequence[Path]) -> Names | None:
+def _sides(paths: Sequence[Path]) -> tuple[Sequence[Side], Names | None]:
+    """The adapters by their files' spelling, or where they spell alike layers differently by the base's names."""
+    from velatura.adapters.algebra import sides
+
+    names = _family_names(paths)
+    if names is not None and not sides.alike(found := sides.named(paths, names)):
+        return found, names
+    return sides.spelled(paths), None
+
+
+def _family_names(paths: Sequence[Path]) -> Names | None:
     """The names of the family that all these files are for, at its published size, where every key of them attaches."""
     from velatura.adapters.algebra.sides import Names
     from velatura.adapters.formats import attach

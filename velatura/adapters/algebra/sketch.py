@@ -2,8 +2,8 @@
 
 The matrix is multiplied by a random one a little wider than the rank asked for; an orthonormal basis of that reaches
 its strongest directions, and the decomposition within the basis is a small one. Two further products with the matrix
-and its transpose sharpen the basis where the spectrum falls slowly. The error is not estimated: what is left is
-orthogonal to what is kept, so its energy is the difference of the two.
+and its transpose sharpen the basis where the spectrum falls slowly. The error is not estimated: what is left is worked
+out in full.
 
 Source: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, algorithms 4.4 and 5.1.
 """
@@ -59,10 +59,13 @@ def sketch(matrix: Matrix, rank: int, *, seed: int = 0, label: str = "") -> Sket
     values, turns = np.sqrt(np.maximum(squares[::-1][:rank], 0.0)), turns[:, ::-1][:, :rank]
     halves = np.sqrt(values)
     inverse = np.divide(1.0, halves, out=np.zeros_like(halves), where=halves > 0)
-    energy = float(np.square(matrix, dtype=np.float64).sum())
     up = basis @ (turns * halves).astype(np.float32)
     down = (turns * inverse).T.astype(np.float32) @ within
-    return Sketch(up, down, energy, max(0.0, energy - float(np.square(values).sum())))
+    return Sketch(up, down, _energy(matrix), _energy(matrix - up @ down))
+
+
+def _energy(matrix: Matrix) -> float:
+    return float(np.square(matrix, dtype=np.float64).sum())
 
 
 def _orthonormal(columns: Matrix) -> Matrix:
