@@ -341,6 +341,7 @@ def test_bases_lists_what_there_is_and_what_is_missing(
     velatura: Velatura, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "nobody")
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "broken \N{ARTIST PALETTE}.safetensors").write_bytes(b"x")
     (home / "config.toml").write_text(f"[folders]\nbases = ['{tmp_path / 'bases'}']\n")
@@ -357,6 +358,11 @@ def test_bases_lists_what_there_is_and_what_is_missing(
         ("pocket", "sd15", False),
         ("broken \N{ARTIST PALETTE}", "", True),
     ]
+
+    (tmp_path / "ComfyUI" / "models" / "checkpoints").mkdir(parents=True)
+    *_, hint = velatura("bases").out.splitlines()
+    there = Path("ComfyUI/models/checkpoints")
+    assert hint == f"ComfyUI has bases in {there}: `velatura doctor` says how to use them"
 
 
 # velatura doctor

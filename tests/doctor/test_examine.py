@@ -136,6 +136,25 @@ def test_folders_of_other_programs_are_offered_until_they_are_in_the_settings(
     assert found(examine._neighbours, "ComfyUI") == []
 
 
+def test_what_to_write_for_several_programs_is_one_text_and_keeps_what_is_named_already(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    places = [tmp_path / "ComfyUI/models/checkpoints", tmp_path / "stable-diffusion-webui/models/Stable-diffusion"]
+    for place in (*places, tmp_path / "mine"):
+        place.mkdir(parents=True)
+    (home / "config.toml").write_text(f"[folders]\nbases = ['{tmp_path / 'mine'}']\n")
+    first, last = [one for one in examine._neighbours() if one.subject in ("A1111", "ComfyUI")]
+    assert (first.fix, str(last.fix).split(" = ")[0]) == (
+        None,
+        "to use them, write into your settings, under [folders]: bases",
+    )
+    (home / "config.toml").write_text("[folders]\n" + str(last.fix).split("[folders]: ")[1])
+    assert set(settings.load().bases) == {*places, tmp_path / "mine"}
+    assert found(examine._neighbours, "ComfyUI") == []
+
+
 def test_every_kind_of_folder_of_another_program_is_offered(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,8 @@ def bases(as_json: Json = False) -> None:
 
     Those that come with the program, in your folders of bases, and in the Hugging Face cache.
     """
-    from velatura import inventory
+    from velatura import inventory, settings
+    from velatura.doctor.neighbours import unnamed
 
     found = inventory.every()
     if as_json:
@@ -26,6 +27,10 @@ def bases(as_json: Json = False) -> None:
         return
     heads = ("base", "family", "variant", "missing", "precision", "size", "where")
     output.say(output.table(heads, [_row(one) for one in found]))
+    for other, new in unnamed(settings.load()):
+        if "bases" in new:
+            where = ", ".join(output.shown(folder) for folder in new["bases"])
+            output.say(f"{other.program} has bases in {where}: `velatura doctor` says how to use them")
 
 
 def _row(one: BaseFound) -> tuple[str, ...]:

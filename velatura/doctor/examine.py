@@ -149,13 +149,23 @@ def _neighbours() -> Iterator[Finding]:
     for found in neighbours.neighbours():
         if found.problem:
             yield Finding(found.program, found.problem, "note", "without it only its own folders are known")
-        new = {kind: [one for one in found.folders.get(kind, ()) if one not in user.folders(kind)] for kind in FOLDERS}
-        lines = [f"{kind} = [{', '.join(map(_in_toml, folders))}]" for kind, folders in new.items() if folders]
-        if lines:
-            fix = f"to use it, write into your settings, under [folders]: {'; '.join(lines)}"
-            yield Finding(found.program, f"{found.says} in {tilde(found.at)}", "note", fix)
+    offered = neighbours.unnamed(user)
+    for place, (found, _) in enumerate(offered, 1):
+        fix = _offer(user, [new for _, new in offered]) if place == len(offered) else None
+        yield Finding(found.program, f"{found.says} in {tilde(found.at)}", "note", fix)
     if hub := neighbours.hugging_face():
         yield Finding("Hugging Face", f"{hub[1]} models in {tilde(hub[0])}; `velatura bases` lists those of use")
+
+
+def _offer(user: settings.UserSettings, offered: list[dict[str, list[Path]]]) -> str:
+    """What to write so that the folders of other programs are used beside those that are named already."""
+    lines = []
+    for kind in FOLDERS:
+        if new := [folder for folders in offered for folder in folders.get(kind, ())]:
+            named = dict.fromkeys([*user.folders(kind), *new])
+            lines.append(f"{kind} = [{', '.join(map(_in_toml, named))}]")
+    which = "them" if len(offered) > 1 else "it"
+    return f"to use {which}, write into your settings, under [folders]: {'; '.join(lines)}"
 
 
 def _in_toml(path: Path) -> str:

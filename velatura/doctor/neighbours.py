@@ -15,7 +15,7 @@ from pathlib import Path
 
 from velatura.doctor import comfy_paths
 from velatura.errors import VelaturaError
-from velatura.settings import FOLDERS, hub_cache
+from velatura.settings import FOLDERS, UserSettings, hub_cache
 
 COUNT_UP_TO = 500
 """Files looked at in a folder; there may be very many."""
@@ -98,6 +98,16 @@ def neighbours() -> list[Neighbour]:
                 if here.folders or here.problem:
                     found[at.resolve()] = here
     return list(found.values())
+
+
+def unnamed(user: UserSettings) -> list[tuple[Neighbour, dict[str, list[Path]]]]:
+    """Those with folders that the user's settings do not name, and these by their kind."""
+    found = []
+    for one in neighbours():
+        new = {kind: [at for at in folders if at not in user.folders(kind)] for kind, folders in one.folders.items()}
+        if any(new.values()):
+            found.append((one, {kind: folders for kind, folders in new.items() if folders}))
+    return found
 
 
 def hugging_face() -> tuple[Path, int] | None:
