@@ -76,6 +76,26 @@ def test_of_checkpoints_that_tie_the_earliest_is_taken() -> None:
     assert any("cannot be told apart" in reason for reason in choice.reasons)
 
 
+def test_where_style_cannot_be_told_the_held_out_loss_decides() -> None:
+    results = run([-0.2, -0.1, -0.3], [1.0] * 3, held_out=-0.2)
+    wide = tuple(
+        replace(
+            one,
+            style=replace(one.style, interval=(-1.3, 0.9)),
+            held_out=replace(one.held_out, value=value, per_image=(value,) * 5),
+        )
+        for one, value in zip(results.checkpoints, (-0.1, -0.2, -0.3), strict=True)
+        if one.style is not None and one.held_out is not None
+    )
+
+    choice = choose(replace(results, checkpoints=wide))
+
+    assert choice.basis == "held-out loss"
+    assert choice.step == 120
+    assert any("unlike each other" in warning for warning in choice.warnings)
+    assert not any("of the way" in reason or "% of the" in reason for reason in choice.reasons)
+
+
 def test_a_run_that_learnt_nothing_is_refused() -> None:
     choice = choose(run([0.0, 0.02, -0.03, 0.05], [1.0] * 4))
 

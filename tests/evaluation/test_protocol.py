@@ -167,7 +167,9 @@ def test_every_picture_that_is_named_is_there(judge: Callable[..., Judged]) -> N
 # --- the exam --------------------------------------------------------------------------------
 
 
-def test_the_exam_asks_for_captions_of_real_pictures_and_one_object_in_every_colour(judge: Callable[..., Judged]) -> None:
+def test_the_exam_asks_for_captions_of_real_pictures_and_one_object_in_every_colour(
+    judge: Callable[..., Judged],
+) -> None:
     judged = judge({}, "dataset.trigger=my hand", pictures=9)
     asked = judged.exam()
     train, held_out = judged.pictures.train, judged.pictures.held_out

@@ -110,7 +110,7 @@ def smoothing(positions: Sequence[int], *, bandwidth: float = BANDWIDTH) -> NDAr
 
 
 def _basis(checkpoints: Sequence[CheckpointResult]) -> str:
-    if any(one.style_score is not None for one in checkpoints):
+    if any(one.style_score is not None and one.style is not None and not one.style.uncertain for one in checkpoints):
         both = any(one.style_score is not None and one.adherence is not None for one in checkpoints)
         return "style and adherence" if both else "style"
     return "held-out loss" if any(one.held_out is not None for one in checkpoints) else ""
@@ -176,7 +176,7 @@ def _reasons(
     chosen: CheckpointResult, basis: str, tied: Sequence[int], checks: dict[int, tuple[Gate, ...]]
 ) -> tuple[str, ...]:
     reasons = []
-    if chosen.style is not None and chosen.style.score is not None:
+    if chosen.style is not None and chosen.style.score is not None and not chosen.style.uncertain:
         share = "all" if chosen.style.score >= 0.995 else f"{chosen.style.score:.0%} of"
         reasons.append(f"It has gone {share} the way from the base model to real pictures of the style.")
     if chosen.adherence is not None:
@@ -192,7 +192,7 @@ def _reasons(
         better = f"{abs(value):.1%} {'better' if value < 0 else 'worse'} than the base model"
         reasons.append(f"It predicts pictures of the style that it never saw {better}.")
     if basis == "held-out loss":
-        reasons.append("Style could not be measured, so the held-out loss decided.")
+        reasons.append("Style could not be told, so the held-out loss decided.")
     if len(tied) > 1:
         others = _list([step for step in tied if step != chosen.step])
         reasons.append(

@@ -107,6 +107,8 @@ def _style(one: CheckpointResult) -> Gate:
     value = f"{score:.2f}".replace("-", "−")
     if interval is not None and interval[0] > CARICATURE:
         return Gate("Style", "warn", value, "Stronger than the real pictures: a caricature.")
+    if one.style is not None and one.style.uncertain:
+        return Gate("Style", "warn", value, "The set's pictures are too unlike each other to tell how much was learnt.")
     says = {
         "fail": "Hardly any of the style has been learnt.",
         "warn": "Only part of the style has been learnt.",

@@ -56,6 +56,11 @@ class StyleScore:
     held_out: int = 0
     """How many of the real pictures were kept out of training."""
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether it says nothing: the interval holds the base, and is longer than the way to real pictures."""
+        return self.interval is not None and self.interval[0] <= 0 and self.interval[1] - self.interval[0] > 1
+
 
 def describe(images: Sequence[Picture], *, side: int = 128, families: Mapping[str, Describe] = FAMILIES) -> Features:
     """Features of a set of pictures; worth keeping where the same set is compared many times."""
