@@ -166,7 +166,8 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
     def at(strength: float) -> UsedLora:
         return UsedLora(lora.name, lora.hash, Applied(lora.applied.layers, strength, strength))
 
-    told = [f"{prompt}, {trigger}" for prompt in PROMPTS]
+    # as the captions have it: drawn pictures end in the trigger, before one's own the dataset layer puts it
+    told = [f"{trigger}, {prompt}" if recipe.dataset.trigger else f"{prompt}, {trigger}" for prompt in PROMPTS]
     jobs = [Job(prompt, 40 + seed + place) for place, prompt in enumerate(told)]
     strip = Job(told[0], 40 + seed)
     bare = [Job(prompt, 40 + seed + place) for place, prompt in enumerate(PROMPTS[:4])]
