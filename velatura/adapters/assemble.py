@@ -98,7 +98,7 @@ def assembled(
         raise AdapterError(f"this file holds two kinds of change of layer {name}: {sorted(odd)[0]} too", where=where)
     try:
         change = make(held, lambda rank: _alpha(held, rank, alpha, name, where))
-    except (ValueError, IndexError, ZeroDivisionError) as error:
+    except (ValueError, IndexError, KeyError, ZeroDivisionError) as error:
         raise AdapterError(
             f"this file is damaged: the tensors of layer {name} do not fit together", where=where
         ) from error

@@ -20,7 +20,7 @@ from velatura.adapters.algebra.small_svd import Matrix
 from velatura.adapters.assemble import assembled, split
 from velatura.adapters.kinds import Full, Loha
 from velatura.adapters.weights import Change, Lora
-from velatura.errors import AdapterError
+from velatura.errors import AdapterError, FileProblem
 from velatura.tensorfile import Entry, Header
 
 Shape = tuple[int, ...]
@@ -164,6 +164,10 @@ def open_file(path: Path) -> FactorFile:
         AdapterError: it holds no adapter.
     """
     header = tensorfile.read_header(path)
+    if odd := sorted({entry.dtype for entry in header.entries.values()} - tensorfile.ITEM_BYTES.keys()):
+        raise FileProblem(
+            f"tensors of type {odd[0]} cannot be read", where=path, fix="convert the file to fp16 or fp32"
+        )
     grouped: dict[str, dict[str, str]] = {}
     others = []
     for key in header.entries:
@@ -218,8 +222,15 @@ def of_change(change: Change, name: str, where: object = None) -> Factors:
     """A change as two matrices: a LoRA's own, a LoHa's of the rank's square, and of others the whole difference.
 
     Raises:
-        AdapterError: what it does depends on the base's weight, or is no change of a matrix.
+        AdapterError: what it does depends on the base's weight, is no change of a matrix, or too large for fp32.
     """
+    found = _of_change(change, name, where)
+    if not found.finite:
+        raise AdapterError(f"this file is damaged: what {name} comes to are not numbers", where=where)
+    return found
+
+
+def _of_change(change: Change, name: str, where: object) -> Factors:
     if isinstance(change, Lora):
         plain = change.without_core()
         rank = plain.rank

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -172,7 +173,7 @@ def _problems(file: FactorFile, stated: Mapping[str, str], truth: Mapping[str, s
         found.append(f"{len(file.others)} keys are of no known kind: {file.others[0]}")
     ranks = {file.rank(layer) for layer in file.layers.values() if layer.kind == "LoRA"}
     told = file.metadata.get("ss_network_dim", "")
-    if told.isdigit() and len(ranks) == 1 and ranks != {int(told)}:
+    if re.fullmatch("[0-9]{1,6}", told) and len(ranks) == 1 and ranks != {int(told)}:
         found.append(f"the file says rank {told}, its layers have rank {ranks.pop()}")
     if truth and (said := stated.get("sshs_model_hash")) and said != truth["model_hash"]:
         found.append(f"its header states a wrong hash: {said[:12]}, it is {truth['AutoV3']}")

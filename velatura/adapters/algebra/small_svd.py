@@ -17,6 +17,7 @@ Source: Eckart & Young 1936 for the optimum; Golub & Van Loan, Matrix Computatio
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,9 @@ def decompose(up: Matrix, down: Matrix, *, scale: float = 1.0) -> SmallSvd:
     """
     up_gram, down_gram = gram(up.T), gram(down)
     lengths = np.sqrt(up_gram.diagonal())
-    per_length, weights = _inverse(lengths), lengths * scale
+    # Brought near 1 first, since squares of squares of what fp32 can hold are beyond float64.
+    size = abs(scale) * float(lengths.max(initial=0.0)) * math.sqrt(float(down_gram.diagonal().max(initial=0.0))) or 1.0
+    per_length, weights = _inverse(lengths), lengths * (scale / size)
     eigenvalues, basis = np.linalg.eigh(up_gram * np.outer(per_length, per_length))
     kept = eigenvalues > NEGLIGIBLE * max(float(eigenvalues[-1]), 0.0)
     roots, basis = np.sqrt(eigenvalues[kept]), basis[:, kept]
@@ -67,12 +70,12 @@ def decompose(up: Matrix, down: Matrix, *, scale: float = 1.0) -> SmallSvd:
     squares, turns = np.linalg.eigh(across @ down_gram @ across.T)
     found, turns = np.sqrt(np.maximum(squares[::-1], 0.0)), turns[:, ::-1]
     found[found <= ZERO * found.max(initial=0.0)] = 0.0
-    halves = np.sqrt(found)
+    halves, root = np.sqrt(found), math.sqrt(size)
     rank = up.shape[1]
     values, left, right = np.zeros(rank), np.zeros((rank, rank), np.float32), np.zeros((rank, rank), np.float32)
-    values[: len(found)] = found
-    left[:, : len(found)] = per_length[:, None] * (basis / roots) @ (turns * halves)
-    right[: len(found)] = (turns * _inverse(halves)).T @ across
+    values[: len(found)] = found * size
+    left[:, : len(found)] = per_length[:, None] * (basis / roots) @ (turns * halves * root)
+    right[: len(found)] = (turns * _inverse(halves) * root).T @ across
     return SmallSvd(values, left, right)
 
 
