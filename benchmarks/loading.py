@@ -11,32 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
+
+from process import anonymous, memory
+from random_bases import write
 
 LIMIT = 1.10
 """Anonymous memory, as a multiple of the weights' size."""
-
-BLOCK = 1 << 24
-"""Bytes of random weights; the file repeats them."""
-
-
-def memory() -> dict[str, int]:
-    """Bytes of this process, by the system's names."""
-    lines = (line.split() for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[-1:] == ["kB"]}
-
-
-def anonymous() -> int:
-    """Bytes that no file stands behind."""
-    found = memory()
-    return found["RssAnon"] + found["RssShmem"]
 
 
 def import_everything(base: Path) -> None:
@@ -74,42 +59,6 @@ def load(path: Path, dtype: str) -> None:
     print(json.dumps({"size": size, "anonymous": anonymous() - before, "rss": memory()["VmRSS"], "seconds": seconds}))
 
 
-def published() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor in a single file of Stable Diffusion 1.5."""
-    from velatura.families.sd15 import configuration
-    from velatura.families.sd15.save import PREFIXES, _original
-    from velatura.weights.networks import build
-
-    settings = {
-        "denoiser": configuration.UNET,
-        "vae": configuration.VAE,
-        "text_encoder": configuration.TEXT_ENCODER,
-    }
-    for part, prefix in PREFIXES.items():
-        held = build(configuration.CLASSES[part], settings[part], Path("published")).state_dict()
-        for name, place in _original(part, [name for name in held if not name.endswith("position_ids")]).items():
-            yield prefix + place.key, (*held[name].shape, *((1, 1) if place.pointwise else ()))
-
-
-def write(path: Path) -> Path:
-    """A single file of random weights in fp16."""
-    import numpy as np
-
-    places, end = {}, 0
-    for name, shape in published():
-        size = 2 * math.prod(shape)
-        places[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(places).encode()
-    text += b" " * (-len(text) % 8)
-    block = (0.02 * np.random.default_rng(0).standard_normal(BLOCK // 2, dtype=np.float32)).astype(np.float16).tobytes()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for start in range(0, end, BLOCK):
-            file.write(block[: end - start])
-    return path
-
-
 def report(base: Path, dtype: str, runs: int) -> bool:
     """Print every run; whether all kept to the limit."""
     good = True
@@ -138,7 +87,7 @@ def main() -> int:
         load(given.base, given.dtype)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        base = given.base or write(Path(folder) / "random sd15.safetensors")
+        base = given.base or write(Path(folder) / "random sd15.safetensors", "sd15")
         return 0 if report(base, given.dtype, given.runs) else 1
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from velatura.adapters.formats import KeyMap
-from velatura.adapters.layers import walk
+from velatura.adapters.layers import AdaptedLayer, walk
 from velatura.bases import FAMILIES, Base, BaseFiles, Variant, described, locate
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
@@ -30,8 +30,11 @@ from velatura.weights.policy import MemoryPolicy as MemoryPolicy
 from velatura.weights.policy import precision
 
 if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
     from velatura.adapters.weights import Change
     from velatura.text.clip import Emphasis
+    from velatura.weights.residence import Turns
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class TextConditioning:
     def to(self, device: torch.device | str) -> TextConditioning:
         """The same on another device."""
         return self._each(lambda tensor: tensor.to(device))
+
+    @property
+    def finite(self) -> bool:
+        """Whether all features are numbers."""
+        known = [tensor for tensor in (self.tokens_BLD, self.pooled_BD) if tensor is not None]
+        return all(bool(tensor.isfinite().all()) for tensor in known)
 
     def zeroed(self) -> TextConditioning:
         """All features zero: what some bases take for no text at all."""
@@ -136,6 +145,8 @@ class Model:
     latent_shift: float = 0.0
     guidance: Literal["cfg", "distilled", "none"] = "cfg"
     policy: MemoryPolicy = field(default_factory=MemoryPolicy)
+    turns: Turns | None = None
+    """Which parts are in memory, where they take turns."""
     clip_skip: int | None = None
     """Which hidden layer of CLIP is read, counted from the last; None: the family's own choice."""
     emphasis: Emphasis = "a1111"
@@ -146,11 +157,15 @@ class Model:
     distilled_steps: bool = False
     """It was distilled to paint in few steps; training it without an assistant undoes that."""
     assistant: Mapping[str, Change] | None = None
-    """An adapter that undoes the distillation: merged while training, never while painting."""
+    """An adapter that undoes the distillation: at work while training, never while painting."""
+    assisting: list[RemovableHandle] = field(default_factory=list, repr=False)
+    """What puts the assistant beside the layers, where it is not merged."""
     unused: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Part -> keys in its files that its network has no use for, as `weights.networks.fill` returns them."""
     notes: tuple[str, ...] = ()
     """Sentences that the user should read."""
+    remembered: dict[Any, TextConditioning] = field(default_factory=dict, repr=False)
+    """Encoded prompts, where text encoders are not always in memory."""
 
     def objective_for(self, height: int, width: int) -> Objective:
         """The objective for latents of one size: a shift that depends on it is settled."""
@@ -162,6 +177,25 @@ class Model:
         """What a prediction is told; guidance only where this base takes it."""
         guidance_B = torch.full((len(text),), guidance) if self.guidance == "distilled" else None
         return Conditioning(text, geometry, guidance_B)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def read(self, prompt: WeightedText) -> TextConditioning:
+        """One prompt, encoded.
+
+        Where parts take turns it is remembered, unless an adapter stands beside layers of the text encoders.
+        """
+        key = prompt, self.clip_skip, self.emphasis
+        if key in self.remembered and not self._texts_changed():
+            return self.remembered[key].to(self.policy.device)
+        told = self.family.encode_prompts(self, [prompt])
+        if self.turns is not None and not self._texts_changed():
+            self.remembered[key] = told.to("cpu")
+        return told
+
+    def _texts_changed(self) -> bool:
+        encoders = (part for name, part in self.parts.items() if name.startswith("text_encoder"))
+        return any(isinstance(module, AdaptedLayer) for part in encoders for module in part.modules())
 
     @property
     def trainable_parts(self) -> dict[str, nn.Module]:
@@ -180,6 +214,12 @@ class Model:
             self.parts["vae"].to(torch.float32)
         self.policy = replace(self.policy, vae_dtype=torch.float32)
         return True
+
+    def stay(self) -> None:
+        """All parts are in memory from now on."""
+        if self.turns is not None:
+            self.turns.end()
+            self.turns, self.policy = None, replace(self.policy, in_turn=False)
 
     def freeze(self) -> None:
         """Nothing of the base is trained; layers behave as when painting."""

@@ -20,7 +20,8 @@ from velatura.settings import base_name
 from velatura.text.readers import Reader
 from velatura.weights import policy as memory
 from velatura.weights.layouts import Place, stable_diffusion
-from velatura.weights.networks import build, fill
+from velatura.weights.networks import build, unused
+from velatura.weights.residence import Resident, Turns
 from velatura.weights.source import Weights, held
 
 Places = Callable[[str, Mapping[str, Tensor], Collection[str], str], Mapping[str, Place]]
@@ -35,6 +36,8 @@ class Networks:
     weights: dict[str, Weights]
     unused: dict[str, tuple[str, ...]]
     """Part -> keys in its files that its network has no use for."""
+    turns: Turns | None = None
+    """Which of them are in memory, where they take turns."""
 
 
 def networks(
@@ -47,7 +50,7 @@ def networks(
     passed_over: Mapping[str, Collection[str]],
     prepare: Callable[[str, nn.Module], None] = lambda part, network: None,
 ) -> Networks:
-    """Every part's network with a copy of its weights, on the policy's device.
+    """Every part's network with a copy of its weights, on the policy's device; where parts take turns, filled later.
 
     Args:
         classes: part -> the class of its network.
@@ -58,24 +61,21 @@ def networks(
     Raises:
         ModelError: weights are missing or misshapen, or a network is of a kind that is not known.
     """
-    found = Networks({}, {}, {})
+    parts, mapped, left, residents = {}, {}, {}, {}
     for kind in kinds(base.variant.family):
         part, lies = kind.name, base.parts[kind.name]
         network = build(classes[part], told.parts[part], base.source)
         prepare(part, network)
         tensors = held(lies)
         weights = Weights(tensors, places(part, network.state_dict(), tensors.keys(), lies.layout))
-        found.unused[part] = fill(
-            network,
-            weights,
-            part=part,
-            where=base.source,
-            device=policy.device,
-            dtype=policy.vae_dtype if part == "vae" else policy.dtype,
-            passed_over=tuple(passed_over.get(part, ())),
-        )
-        found.parts[part], found.weights[part] = network, weights
-    return found
+        left[part] = unused(network, weights, tuple(passed_over.get(part, ())))
+        parts[part], mapped[part] = network, weights
+        resident = Resident(part, network, weights, policy, where=base.source)
+        if policy.in_turn and part != "vae":
+            residents[part] = resident
+        else:
+            resident.arrive()
+    return Networks(parts, mapped, left, Turns(residents, parts) if residents else None)
 
 
 def autoencoder_places(own: Collection[str], keys: Collection[str], layout: str) -> Mapping[str, Place]:
@@ -121,6 +121,7 @@ def assembled(
         latent_scale=float(vae.get("scaling_factor", scaling_factor)),
         latent_shift=float(vae.get("shift_factor") or 0.0),
         policy=policy,
+        turns=found.turns,
         unused=found.unused,
         **facts,
     )

@@ -153,10 +153,12 @@ class MemorySettings(Settings):
     """Large pictures go through the autoencoder in tiles, changing them a little; "none": where memory is tight."""
     checkpointing: bool | None = None
     """Compute twice rather than keep what gradients need; the same result; "none": where memory is tight."""
-    quantised: Literal["int8", "int4"] | None = None
-    """Store the denoiser's frozen weights in 8 or 4 bits; "none": as they are."""
-    swapped_blocks: int = Field(default=0, ge=0)
-    """Blocks of the denoiser that wait in the machine's memory until they are needed."""
+    in_turn: bool | None = None
+    """Text encoders leave before the denoiser comes; "none": where there is no room for both."""
+    quantised: Literal["off", "int8", "int4"] | None = None
+    """Store the frozen weights in 8 or 4 bits (large text encoders' in 8); "none": 8 where a card has no room."""
+    swapped_blocks: int | None = Field(default=None, ge=0)
+    """Blocks of the denoiser that wait outside the device's memory; "none": as many as a card has no room for."""
 
 
 class Recipe(Settings):

@@ -33,6 +33,8 @@ def test_device_precision_and_the_rest_of_memory_are_handed_on(
 ) -> None:
     velatura("generate", "a boat", "--device", "cpu", "--precision", "bf16", "--memory", "vae_tiling=true")
     velatura("generate", "a boat")
+    velatura("generate", "a boat", "--quantise", "int8", "--swap", "0", "--memory", "in_turn=true")
+    assert asked[2].memory == MemorySettings(quantised="int8", swapped_blocks=0, in_turn=True)
     assert asked[0].memory == MemorySettings(device="cpu", precision="bf16", vae_tiling=True)
     assert asked[1].memory == MemorySettings()
 
@@ -55,6 +57,7 @@ def test_the_project_s_memory_is_taken_and_overridden(
     [
         (("--device", "gpu"), "memory.device"),
         (("--precision", "fp8"), "memory.precision"),
+        (("--quantise", "int2"), "memory.quantised"),
         (("--memory", "tiling=true"), "memory.vae_tiling"),
         (("--memory", "tiling"), "key=value"),
     ],

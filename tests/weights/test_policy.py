@@ -72,7 +72,7 @@ def test_the_choice_does_not_depend_on_what_happens_to_be_free() -> None:
     assert policy(full, CPU) == policy(CARD, CPU)
     assert choose([CARD, CPU], SDXL, NOTHING, task="train").warnings == ()
     (warning,) = choose([full, CPU], SDXL, NOTHING, task="train").warnings
-    assert "7.1 GB in bf16" in warning
+    assert "7.1 GB at a time, in bf16" in warning
     assert "0.0 GB are free" in warning
 
 
@@ -83,16 +83,20 @@ def test_every_choice_is_overridden_by_what_the_user_asks_for() -> None:
         "vae_precision": "bf16",
         "vae_tiling": True,
         "checkpointing": False,
+        "in_turn": True,
+        "quantised": "int4",
+        "swapped_blocks": 1,
     }
-    choice = choose([OLD_CARD, CPU], SDXL, MemorySettings(**asked), task="train")
+    choice = choose([OLD_CARD, CPU], replace(SDXL, blocks=lambda: (1, 1)), MemorySettings(**asked), task="train")
     assert written(choice.policy) == MemorySettings(**asked)
     assert sum("asked for" in reason for reason in choice.reasons) == len(asked)
 
 
 def test_a_policy_that_is_written_down_is_chosen_again() -> None:
     for devices in ([CARD, CPU], [OLD_CARD, CPU], [CPU]):
-        first = choose(devices, SDXL, NOTHING, task="train").policy
-        assert choose(devices, SDXL, written(first), task="train").policy == first
+        for base in (SDXL, replace(FLUX, blocks=lambda: (10, 10, 10))):
+            first = choose(devices, base, NOTHING, task="train").policy
+            assert choose(devices, base, written(first), task="train").policy == first
 
 
 @pytest.mark.parametrize(
@@ -101,8 +105,7 @@ def test_a_policy_that_is_written_down_is_chosen_again() -> None:
         ([CPU], {"device": "cuda"}, "no cuda device.*memory.device.*use cpu"),
         ([CARD, CPU], {"device": "mps"}, "no mps device.*use cuda or cpu"),
         ([replace(MAC, bf16=False), CPU], {"precision": "bf16"}, "macOS 14"),
-        ([CPU], {"quantised": "int8"}, "memory.quantised"),
-        ([CPU], {"swapped_blocks": 3}, "memory.swapped_blocks"),
+        ([CPU], {"swapped_blocks": 3}, "memory.swapped_blocks no blocks are known"),
     ],
 )
 def test_what_a_device_cannot_do_is_one_sentence(devices: list[Device], told: dict[str, Any], says: str) -> None:
@@ -121,6 +124,14 @@ def test_what_is_unwise_is_warned_of_and_done() -> None:
     assert any("does not compute in bf16" in warning for warning in slow.warnings)
     black = choose([CARD, CPU], SDXL, MemorySettings(vae_precision="fp16"), task="paint")
     assert any("overflows in fp16" in warning for warning in black.warnings)
+
+
+def test_adapters_are_merged_only_into_weights_that_are_there_and_hold_the_sum() -> None:
+    assert MemoryPolicy().merges
+    assert MemoryPolicy(dtype=torch.float16).merges
+    stored: list[dict[str, Any]] = [{"quantised": "int8"}, {"swapped_blocks": 1}, {"in_turn": True}]
+    for told in ({"dtype": torch.bfloat16}, *stored):
+        assert not MemoryPolicy(**told).merges
 
 
 def test_weights_are_counted_from_headers_each_part_by_its_prefix(tmp_path: Path) -> None:

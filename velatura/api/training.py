@@ -68,8 +68,8 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     read_texts(model, clip_skip=recipe.base.clip_skip)
     yield Progress("loading the base", 1, 1)
     yield from assisted(recipe, model, project)
+    _keep_trained_texts(recipe, model, [one.name for one in specs(recipe, model)])
     recipe = resolved(recipe, model, threads)
-    specs(recipe, model)
     check_samples(recipe, model)
     pictures = read_pictures(recipe, project, model)
     named = sample_embeddings(model, recipe, pictures, project)
@@ -96,14 +96,34 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
         yield Done(recipe.train.steps, {"run": run.path.name, "finished_before": True})
 
 
+def _keep_trained_texts(recipe: Recipe, model: Model, layers: Iterable[str]) -> None:
+    """Text encoders that are trained are needed in every step, with the denoiser.
+
+    Raises:
+        RecipeError: parts are to take turns.
+    """
+    from velatura.training.adapter import changes_text
+
+    if model.turns is None or not changes_text(layers):
+        return
+    if recipe.memory.in_turn:
+        raise RecipeError(
+            "text encoders that are trained are needed in every step, so parts cannot take turns",
+            where="memory.in_turn",
+            fix="set it to false, or leave text encoders out of adapter.targets",
+        )
+    model.stay()
+
+
 def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, project: Path) -> Iterator[Event]:
     from velatura.adapters.lora import inject
-    from velatura.adapters.merge import merge
+    from velatura.evaluation.protocol import exam
+    from velatura.generation.generate import read_all
+    from velatura.training import assistant, samples
     from velatura.training.adapter import specs
     from velatura.training.data import Batches, Cached, encode
     from velatura.training.facts import adapter_writer
     from velatura.training.loop import train as train_loop
-    from velatura.training.samples import assistants
 
     with runs.Lock(run):
         cached: Cached | None = None
@@ -114,7 +134,10 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
                 yield event
         assert cached is not None
         per_epoch = Batches(model, cached, recipe.train).per_epoch
-        merge(model.trainable_parts, model.pristine, assistants(model))
+        if model.turns is not None:  # while the text encoders are there: what will be painted later
+            painted = (*samples.jobs(recipe, pictures), *exam(recipe, pictures).jobs)
+            read_all(model, painted, samples.sampling(recipe, model))
+        assistant.bring(model)
         with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
             # a process that was killed may have published a checkpoint and not painted it
@@ -128,7 +151,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         done = run.checkpoints()[-1] if run.checkpoints() else None
         if done is None or done.step < recipe.train.steps:
             return
-        merge(model.trainable_parts, model.pristine, [])
+        assistant.send_away(model)
         yield from judge(model, recipe, pictures, cached, run, project)
 
 

@@ -67,6 +67,13 @@ def generate(
     precision: Annotated[
         str | None, typer.Option(help="Of the base's weights: fp32, fp16 or bf16; none: what suits.")
     ] = None,
+    quantise: Annotated[
+        str | None, typer.Option(help="Store the base in int8 or int4, or off; none: what suits a card's memory.")
+    ] = None,
+    swap: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="BLOCKS", help="Blocks that wait outside the device's memory; none: what suits."),
+    ] = None,
     memory: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Another setting of [memory], as in vae_tiling=true; repeatable."),
@@ -89,7 +96,9 @@ def generate(
 
     project = project or projects.containing(Path.cwd())
     own = recipe.load(project) if project else recipe.Recipe()
-    told, asked = own.base, [f"{key}={value}" for key, value in (("device", device), ("precision", precision)) if value]
+    told = own.base
+    words = {"device": device, "precision": precision, "quantised": quantise, "swapped_blocks": swap}
+    asked = [f"{key}={value}" for key, value in words.items() if value is not None]
     request = api.GenerateRequest(
         prompt=prompt,
         negative=negative,

@@ -9,7 +9,7 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,11 +102,12 @@ def generate(
     sigmas = schedule(model.objective_for(sampling.height // factor, sampling.width // factor), sampling.steps)
     total = (len(sigmas) - 1) * -(-len(jobs) // batch)
     done = 0
+    texts = read_all(model, jobs, sampling, embeddings)
     for start in range(0, len(jobs), batch):
         group = jobs[start : start + batch]
         noise = SeededNoise([job.seed for job in group], model, sampling)
         latents = _first_latents(model, noise.next(), sampler.start(sigmas[0]))
-        denoise = _Denoise(model, group, sampling, embeddings)
+        denoise = _Denoise(model, group, sampling, texts)
         for step in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise.next()):  # type: ignore[misc]
             latents = step.x
             done += 1
@@ -149,11 +150,13 @@ class _Denoise:
     picture would depend on the prompts beside it.
     """
 
-    def __init__(self, model: Model, jobs: Sequence[Job], sampling: Sampling, embeddings: Sequence[Embedding]) -> None:
+    def __init__(
+        self, model: Model, jobs: Sequence[Job], sampling: Sampling, texts: Mapping[str, TextConditioning]
+    ) -> None:
         self.model, self.cfg_scale = model, sampling.cfg_scale
-        told = [encoded(model, job.prompt, embeddings) for job in jobs]
+        told = [texts[job.prompt] for job in jobs]
         if sampling.cfg_scale != 1:
-            told += [_negative(model, job.negative_prompt, embeddings) for job in jobs]
+            told += [_negative(model, job.negative_prompt, texts) for job in jobs]
         self.groups = _by_length(model, told, sampling)
 
     @torch.inference_mode()
@@ -174,8 +177,8 @@ class _Denoise:
         return found
 
 
-def _negative(model: Model, text: str, embeddings: Sequence[Embedding]) -> TextConditioning:
-    told = encoded(model, text, embeddings)
+def _negative(model: Model, text: str, texts: Mapping[str, TextConditioning]) -> TextConditioning:
+    told = texts[text]
     return told.zeroed() if model.empty_negative_is_zero and not text.strip() else told
 
 
@@ -196,10 +199,40 @@ def _by_length(
     return groups
 
 
-@torch.inference_mode()
+def read_all(
+    model: Model, jobs: Sequence[Job], sampling: Sampling, embeddings: Sequence[Embedding] = ()
+) -> dict[str, TextConditioning]:
+    """Every text that the jobs need, encoded once, before the denoiser is needed.
+
+    Raises:
+        PromptError: a prompt has no meaning.
+        ModelError: what comes out are no numbers.
+    """
+    wanted = [job.prompt for job in jobs]
+    wanted += [job.negative_prompt for job in jobs] if sampling.cfg_scale != 1 else []
+    return {text: encoded(model, text, embeddings) for text in dict.fromkeys(wanted)}
+
+
 def encoded(model: Model, text: str, embeddings: Sequence[Embedding] = ()) -> TextConditioning:
-    """One prompt, encoded."""
-    return model.family.encode_prompts(model, [weighted(text, embeddings)])
+    """One prompt, encoded.
+
+    Raises:
+        PromptError: it has no meaning.
+        ModelError: what comes out are no numbers.
+    """
+    told = model.read(weighted(text, embeddings))
+    check_text(model, told)
+    return told
+
+
+def check_text(model: Model, told: TextConditioning) -> None:
+    """Refuse an encoded prompt that is no numbers.
+
+    Raises:
+        ModelError: it is none.
+    """
+    if not told.finite:
+        raise breakdown(model, "what the text encoders say", "memory.precision", model.policy.dtype)
 
 
 @torch.inference_mode()

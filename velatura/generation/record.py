@@ -157,6 +157,7 @@ def infotext_of(
         "dtype": str(model.policy.dtype).removeprefix("torch."),
         "vae_dtype": str(model.policy.vae_dtype).removeprefix("torch."),
         "vae_tiling": model.policy.vae_tiling,
+        "quantised": model.policy.quantised,
         "threads": torch.get_num_threads(),
         "velatura": __version__,
         "torch": torch.__version__,

@@ -23,6 +23,7 @@ from velatura.dataset.images import Geometry as Origin
 from velatura.dataset.prepared import Prepared, load
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
+from velatura.generation.generate import breakdown, check_text
 from velatura.recipe import TrainSettings
 from velatura.text.weighted import plain
 
@@ -66,6 +67,7 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
 
     Raises:
         DatasetError: a picture cannot be read any more.
+        ModelError: a picture's latents or a caption's features are no numbers.
     """
     samples: list[Sample] = []
     mirrored: list[Tensor] = []
@@ -74,17 +76,17 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
         for number, one in enumerate(prepared):
             pixels_CHW, origin = _pixels(one)
             notes = len(model.notes)
-            latents_CHW = model.family.encode_images(model, pixels_CHW[None])[0].cpu()
+            latents_CHW = _latents(model, one, pixels_CHW)
             for note in model.notes[notes:]:
                 yield Note(note)
             for caption in one.captions:
                 if caption not in known:
-                    known[caption] = model.family.encode_prompts(model, [plain(caption)]).to("cpu")
+                    known[caption] = _told(model, caption)
             samples.append(Sample(one, latents_CHW, tuple(known[caption] for caption in one.captions), origin))
             if flip and not one.held_out:
-                mirrored.append(model.family.encode_images(model, pixels_CHW.flip(-1)[None])[0].cpu())
+                mirrored.append(_latents(model, one, pixels_CHW.flip(-1)))
             yield Progress("encoding pictures", number + 1, len(prepared))
-        empty = model.family.encode_prompts(model, [plain("")]).to("cpu")
+        empty = _told(model, "")
     train = tuple(sample for sample in samples if not sample.prepared.held_out)
     held_out = tuple(sample for sample in samples if sample.prepared.held_out)
     yield Cached(train, held_out, empty, tuple(mirrored) if flip else None)
@@ -94,8 +96,22 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
 def retold(model: Model, samples: Sequence[Sample]) -> list[Sample]:
     """The samples with their captions encoded anew, by text encoders that an adapter has changed."""
     captions = dict.fromkeys(caption for sample in samples for caption in sample.prepared.captions)
-    known = {caption: model.family.encode_prompts(model, [plain(caption)]).to("cpu") for caption in captions}
+    known = {caption: _told(model, caption) for caption in captions}
     return [replace(one, texts=tuple(known[caption] for caption in one.prepared.captions)) for one in samples]
+
+
+def _latents(model: Model, one: Prepared, pixels_CHW: Tensor) -> Tensor:
+    found_CHW = model.family.encode_images(model, pixels_CHW[None])[0].cpu()
+    if not bool(found_CHW.isfinite().all()):
+        what = f"the latents of {one.picture.name}"
+        raise breakdown(model, what, "memory.vae_precision", model.policy.vae_dtype)
+    return found_CHW
+
+
+def _told(model: Model, caption: str) -> TextConditioning:
+    told = model.read(plain(caption)).to("cpu")
+    check_text(model, told)
+    return told
 
 
 def _pixels(one: Prepared) -> tuple[Tensor, Origin]:

@@ -7,7 +7,6 @@ step's number, so going on from a checkpoint is the uninterrupted run, bit for b
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,6 +22,7 @@ from velatura.family import Model
 from velatura.recipe import Recipe, TrainSettings
 from velatura.run import CheckpointFolder, Request, Run, wait_while_paused
 from velatura.training.adapter import changes_text, of_text
+from velatura.training.breakdown import place
 from velatura.training.checkpoint import load_state, state_bytes
 from velatura.training.data import Batches, Cached
 from velatura.training.losses import loss
@@ -30,7 +30,7 @@ from velatura.training.rate import learning_rate
 from velatura.weights.policy import precision
 
 METRIC_EVERY = 10
-"""Steps between two recorded losses; reading one waits for the device."""
+"""Steps between two recorded losses."""
 
 CALMER = "lower train.learning_rate, which starts a new run; the checkpoints so far are kept"
 
@@ -47,7 +47,8 @@ def train(
     with a checkpoint at the step reached.
 
     Raises:
-        TrainingError: the loss is not a number, or does not depend on what is trained; nothing of that step is kept.
+        TrainingError: loss or gradients are no numbers, or do not depend on what is trained; nothing of that step is
+            kept.
         RunError: the checkpoint to go on from is damaged.
     """
     settings = recipe.train
@@ -67,11 +68,16 @@ def train(
         if value.requires_grad:  # not where nothing that is trained is read: the next line says so
             value.backward()  # type: ignore[no-untyped-call]
         _complete_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
+        if not bool(norm.isfinite() & value.isfinite()):  # waits for the device: nothing broken may be taken over
+            where = place(model, injected, batch, min_snr=settings.min_snr)
+            what = f"training broke down at step {step + 1}: what is no number appears {where}"
+            raise TrainingError(what, fix=_calmer(model))
         _set_rates(optimizer, settings, step)
         losses.append(value.detach())
         if (step + 1) % METRIC_EVERY == 0 or due(recipe, step + 1):
-            yield _measured(model, parameters, step + 1, losses, learning_rate(settings, step))
+            mean = float(torch.stack(losses).mean())
+            yield Metric(step + 1, {"loss": mean, "learning_rate": learning_rate(settings, step)})
             losses = []
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -167,19 +173,3 @@ def _sound(model: Model, adapter_bytes: AdapterBytes, weights: dict[str, LayerWe
         return adapter_bytes(weights, step)
     except AdapterError as error:
         raise TrainingError(f"training has broken down by step {step}: {error.what}", fix=_calmer(model)) from error
-
-
-def _measured(
-    model: Model, parameters: Mapping[str, nn.Parameter], step: int, losses: list[torch.Tensor], rate: float
-) -> Metric:
-    """The mean of the losses since the last one, read from the device once."""
-    mean = float(torch.stack(losses).mean())
-    if not math.isfinite(mean):
-        broken = next((name for name, one in parameters.items() if not _finite(one) or not _finite(one.grad)), None)
-        where = f", nor is the gradient of {broken}" if broken else ""
-        raise TrainingError(f"the loss is not a number by step {step}{where}", fix=_calmer(model))
-    return Metric(step, {"loss": mean, "learning_rate": rate})
-
-
-def _finite(tensor: torch.Tensor | None) -> bool:
-    return tensor is None or bool(tensor.isfinite().all())

@@ -26,6 +26,7 @@ from velatura.generation.record import used_embeddings
 from velatura.recipe import Recipe
 from velatura.text.embeddings import Found
 from velatura.text.weighted import Embedding
+from velatura.training import assistant
 from velatura.training.dataset import Pictures
 
 
@@ -44,14 +45,15 @@ def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = No
 
     They are merged into its weights, or stand beside its layers where the policy says so.
     """
+    training = injected is not None
     if not model.policy.merges:
         with nullcontext() if injected is None else injected.set_aside():
-            merge(model.trainable_parts, model.pristine, [])
+            assistant.send_away(model)
             try:
                 with beside(model.trainable_parts, uses):
                     yield
             finally:
-                merge(model.trainable_parts, model.pristine, assistants(model) if injected is not None else [])
+                _after(model, training=training)
         return
     before = injected.strength if injected is not None else 0.0
     if injected is not None:
@@ -60,14 +62,16 @@ def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = No
         merge(model.trainable_parts, model.pristine, uses)
         yield
     finally:
-        merge(model.trainable_parts, model.pristine, assistants(model) if injected is not None else [])
+        _after(model, training=training)
         if injected is not None:
             injected.strength = before
 
 
-def assistants(model: Model) -> list[Applied]:
-    """What is merged into the base while it is trained."""
-    return [Applied(model.assistant, 1.0, 1.0)] if model.assistant else []
+def _after(model: Model, *, training: bool) -> None:
+    if training:
+        assistant.bring(model)
+    else:
+        assistant.send_away(model)
 
 
 def check(recipe: Recipe, model: Model) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from velatura import randomness
 from velatura.family import Model, stack_prompts
+from velatura.generation.generate import breakdown
 from velatura.training.data import Batch, Sample, conditioned
 from velatura.training.losses import errors
 
@@ -24,6 +25,9 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
 
     The noise of a cell follows from the picture's content and the stratum: not from the run's seed,
     so that two runs on the same pictures can be compared.
+
+    Raises:
+        ModelError: an error is no number.
     """
     device = model.policy.device
     rows = []
@@ -36,4 +40,7 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
         clean = sample.latents_CHW.expand(strata, *shape)
         batch = Batch(clean.to(device), noise.to(device), sigma_K, conditioned(model, text, [sample.geometry] * strata))
         rows.append(errors(model, batch).cpu().double().numpy())
+        if not np.isfinite(rows[-1]).all():
+            what = f"the held-out loss of {sample.prepared.picture.name}"
+            raise breakdown(model, what, "memory.precision", model.policy.dtype)
     return np.stack(rows) if rows else np.empty((0, strata))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,73 @@ def build(kind: str, config: Mapping[str, Any], where: Path) -> nn.Module:
         raise ModelError(f"the settings of the base's {kind} are damaged", where=where, fix="fetch it again") from error
 
 
+@dataclass(frozen=True)
+class Slot:
+    """Where one tensor of a network belongs. It stays right when adapters are put in the place of layers."""
+
+    holder: nn.Module
+    name: str
+    parameter: bool
+    shape: torch.Size
+
+    def put(self, tensor: Tensor) -> None:
+        """Give the network this tensor."""
+        if self.parameter:
+            setattr(self.holder, self.name, nn.Parameter(tensor, requires_grad=False))
+        else:
+            self.holder.register_buffer(self.name, tensor)
+
+
+def slots(network: nn.Module) -> dict[str, Slot]:
+    """Where the tensors belong that a network has from its files."""
+    found = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if not name.endswith(COUNTED):
+            parent, _, last = name.rpartition(".")
+            found[name] = Slot(network.get_submodule(parent), last, isinstance(tensor, nn.Parameter), tensor.shape)
+    return found
+
+
+def check(places: Mapping[str, Slot], weights: Mapping[str, Tensor], *, part: str, where: Path) -> None:
+    """Whether these weights are the network's.
+
+    Raises:
+        ModelError: keys are missing, or of another shape.
+    """
+    if missing := sorted(name for name in places if name not in weights):
+        raise _misfit(part, f"{listed(missing)} missing", where)
+    misshapen = []
+    for name, slot in places.items():
+        if (given := weights[name]).shape != slot.shape:
+            misshapen.append(f"{name} is {_sizes(given.shape)} and not {_sizes(slot.shape)}")
+    if misshapen:
+        raise _misfit(part, listed(sorted(misshapen)), where)
+
+
+def unused(network: nn.Module, weights: Mapping[str, Tensor], passed_over: Collection[str] = ()) -> tuple[str, ...]:
+    """The keys that the network has no use for and that are not known as ballast, for the user to be told.
+
+    Args:
+        passed_over: endings of keys that the files may hold and the network has no use for, besides `BALLAST`.
+    """
+    own, ends = set(network.state_dict()), tuple(passed_over)
+    return tuple(
+        sorted(name for name in weights if name not in own and not name.endswith(ends) and not BALLAST.search(name))
+    )
+
+
+def count_positions(network: nn.Module, *, part: str, device: str) -> None:
+    """Give an empty network what it has from no file."""
+    for module in network.modules():
+        positions = getattr(module, COUNTED, None)
+        if isinstance(positions, Tensor):
+            counted = torch.arange(positions.shape[-1], device=device).expand(positions.shape)
+            module.register_buffer(COUNTED, counted, persistent=False)
+    own = network.state_dict()
+    if left := [name for name, tensor in network.named_buffers() if tensor.is_meta and name not in own]:
+        raise ValueError(f"{left[0]} of the {part} is in no file: its family must give it")
+
+
 @torch.no_grad()
 def fill(
     network: nn.Module,
@@ -85,46 +153,23 @@ def fill(
     """Give an empty network a copy of these weights.
 
     Args:
-        passed_over: endings of keys that the files may hold and the network has no use for, besides `BALLAST`.
-
-    Returns:
-        The keys that the network has no use for and that are not known as ballast, for the user to be told.
+        passed_over: as for `unused`, whose answer this returns.
 
     Raises:
         ModelError: keys are missing, or of another shape.
     """
-    own = dict(network.state_dict(keep_vars=True))
-    wanted = [name for name in own if not name.endswith(COUNTED)]
-    if missing := sorted(name for name in wanted if name not in weights):
-        raise _misfit(part, f"{listed(missing)} missing", where)
-    misshapen = []
-    for name in wanted:
-        given = weights[name]
-        if given.shape != own[name].shape:
-            misshapen.append(f"{name} is {_sizes(given)} and not {_sizes(own[name])}")
-            continue
-        filled = torch.empty(given.shape, dtype=dtype, device=device)
-        filled.copy_(given)
-        parent, _, last = name.rpartition(".")
-        holder = network.get_submodule(parent)
-        if isinstance(own[name], nn.Parameter):
-            setattr(holder, last, nn.Parameter(filled, requires_grad=False))
-        else:
-            holder.register_buffer(last, filled)
-    if misshapen:
-        raise _misfit(part, listed(sorted(misshapen)), where)
-    for module in network.modules():
-        positions = getattr(module, COUNTED, None)
-        if isinstance(positions, Tensor):
-            counted = torch.arange(positions.shape[-1], device=device).expand(positions.shape)
-            module.register_buffer(COUNTED, counted, persistent=False)
-    left = [name for name, tensor in network.named_buffers() if tensor.is_meta]
-    if left:
-        raise ValueError(f"{left[0]} of the {part} is in no file: its family must give it")
-    ends = tuple(passed_over)
-    return tuple(
-        sorted(name for name in weights if name not in own and not name.endswith(ends) and not BALLAST.search(name))
-    )
+    places = slots(network)
+    check(places, weights, part=part, where=where)
+    left = unused(network, weights, passed_over)
+    for name, slot in places.items():
+        slot.put(copied(weights[name], dtype=dtype, device=device))
+    count_positions(network, part=part, device=device)
+    return left
+
+
+def copied(tensor: Tensor, *, dtype: torch.dtype, device: str) -> Tensor:
+    """A copy, made once."""
+    return torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
 
 
 def _misfit(part: str, what: str, where: Path) -> ModelError:
@@ -137,5 +182,5 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _sizes(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a single number"
+def _sizes(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape)) or "a single number"

@@ -7,7 +7,7 @@ it began; what is free only decides whether the user is warned. No machine is re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,9 @@ from velatura.doctor.devices import Device
 from velatura.errors import SettingsError
 from velatura.recipe import MemorySettings, Precision
 from velatura.weights.containers import read_header
+from velatura.weights.fit import Sizes, fit, gigabytes
 from velatura.weights.parts import PartFiles
+from velatura.weights.quantise import Kind
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -30,8 +32,6 @@ TIGHT = 2
 
 ROOM_TO_TRAIN = 4
 """Weights that fill more than the machine's memory divided by this leave little room for what gradients need."""
-
-GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,20 @@ class MemoryPolicy:
     """Pictures larger than the autoencoder was made for go through it in tiles that overlap."""
     checkpointing: bool = False
     """What the denoiser's blocks computed is computed again for the gradients, and not kept."""
-    quantised: Literal["int8", "int4"] | None = None
-    """How the denoiser's frozen weights are stored."""
+    in_turn: bool = False
+    """Text encoders leave the memory before the denoiser comes, and the other way round."""
+    quantised: Kind | None = None
+    """How the frozen weights of the denoiser's linear layers are stored; a large text encoder's in 8 bits then."""
     swapped_blocks: int = 0
-    """Blocks of the denoiser that wait in the machine's memory until they are needed."""
+    """Blocks of the denoiser, the last ones, that wait in the machine's memory until they are needed; where the
+    processor or Apple's graphics compute, whose memory that is, in a file of the cache folder."""
 
     @property
     def merges(self) -> bool:
-        """Whether adapters are merged for painting; beside the layers where rounding the sum would lose of them."""
-        return self.dtype != torch.bfloat16 and self.quantised is None
+        """Whether adapters are merged into the weights; beside the layers where rounding the sum would lose of them,
+        or the weights are not there to be changed."""
+        stored = self.quantised is not None or self.swapped_blocks > 0 or self.in_turn
+        return self.dtype != torch.bfloat16 and not stored
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,9 @@ class BaseFacts:
     """Its networks compute numbers that fp16 cannot hold."""
     vae_overflows: bool = False
     """So does its autoencoder."""
+    blocks: Callable[[], Sequence[int]] = tuple
+    """How many numbers each of the denoiser's blocks is, in the order in which they are computed; asked only where
+    blocks must be swapped."""
 
     def size(self, precision: Precision, vae: Precision = "fp32") -> int:
         """Bytes of the weights in these precisions."""
@@ -105,29 +113,31 @@ def counted(parts: Mapping[str, PartFiles]) -> dict[str, int]:
 
 
 def choose(
-    devices: Sequence[Device], base: BaseFacts, told: MemorySettings, *, task: Literal["train", "paint"]
+    devices: Sequence[Device],
+    base: BaseFacts,
+    told: MemorySettings,
+    *,
+    task: Literal["train", "paint"],
+    quantiser: bool = True,
 ) -> Choice:
     """The policy for a base on a machine.
 
     Args:
         devices: what there is, the processor last.
         told: what the user asks for; none: what suits.
+        quantiser: whether the package is installed that stores weights in fewer bits.
 
     Raises:
         SettingsError: what the user asks for is not possible here.
+        MissingExtra: it needs the package.
     """
-    if told.quantised is not None or told.swapped_blocks:
-        raise SettingsError(
-            "the base cannot be quantised or swapped in this version",
-            where="memory.quantised" if told.quantised is not None else "memory.swapped_blocks",
-            fix="leave it out",
-        )
     device, why_device = _device(devices, base, told)
     chosen, why_precision = _precision(device, base, told)
     tight = device.total is not None and base.size(chosen) > device.total / TIGHT
     vae, why_vae = _vae_precision(chosen, base, told, tight=tight)
     tiles = tight if told.vae_tiling is None else told.vae_tiling
-    again, why_again = _checkpointing(device, base.size(chosen, vae), base, told, train=task == "train")
+    fitted = fit(device, base, told, Sizes(base.parameters, DTYPES[chosen].itemsize, DTYPES[vae].itemsize), quantiser)
+    again, why_again = _checkpointing(device, fitted.held, base, told, train=task == "train")
     policy = MemoryPolicy(
         device=device.kind,
         dtype=DTYPES[chosen],
@@ -135,8 +145,9 @@ def choose(
         vae_slicing=tiles,
         vae_tiling=tiles,
         checkpointing=again,
-        quantised=told.quantised,
-        swapped_blocks=told.swapped_blocks,
+        in_turn=fitted.in_turn,
+        quantised=fitted.quantised,
+        swapped_blocks=fitted.swapped_blocks,
     )
     reasons = [
         f"device {device.kind}: {why_device}",
@@ -146,9 +157,10 @@ def choose(
     if tiles:
         why = "asked for" if told.vae_tiling is not None else "the weights fill more than half the memory"
         reasons.append(f"the autoencoder works on large pictures in tiles: {why}")
+    reasons += fitted.reasons
     if task == "train":
         reasons.append(f"gradient checkpointing {'on' if again else 'off'}: {why_again}")
-    return Choice(policy, tuple(reasons), tuple(_warnings(device, base, chosen, vae)))
+    return Choice(policy, tuple(reasons), tuple(_warnings(device, base, chosen, vae, fitted.held)))
 
 
 def _device(devices: Sequence[Device], base: BaseFacts, told: MemorySettings) -> tuple[Device, str]:
@@ -206,15 +218,16 @@ def _checkpointing(
         return told.checkpointing, "asked for"
     if base.small or device.total is None or size <= device.total / ROOM_TO_TRAIN:
         return False, "there is room for what gradients need"
-    return True, f"the weights fill more than a quarter of the memory; {_gigabytes(size)} of {_gigabytes(device.total)}"
+    return True, f"the weights fill more than a quarter of the memory; {gigabytes(size)} of {gigabytes(device.total)}"
 
 
-def _warnings(device: Device, base: BaseFacts, precision: Precision, vae: Precision) -> list[str]:
-    size, found = base.size(precision, vae), []
+def _warnings(device: Device, base: BaseFacts, precision: Precision, vae: Precision, size: int) -> list[str]:
+    found = []
     if device.free is not None and size > device.free:
         found.append(
-            f"the base's weights come to {_gigabytes(size)} in {precision}, and {_gigabytes(device.free)} are free on"
-            f" {device.title}; close other programs, or set memory.precision"
+            f"the base's weights come to {gigabytes(size)} at a time, in {precision}, and {gigabytes(device.free)}"
+            f" are free on {device.title}; close other programs, or set memory.in_turn, memory.quantised or"
+            " memory.swapped_blocks"
         )
     if precision == "bf16" and not device.bf16:
         found.append(f"{device.title} does not compute in bf16 itself: it saves memory and takes longer")
@@ -223,10 +236,6 @@ def _warnings(device: Device, base: BaseFacts, precision: Precision, vae: Precis
     if vae == "fp16" and base.vae_overflows:
         found.append("this base's autoencoder overflows in fp16; it then goes on in fp32")
     return found
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / GIGABYTE:.1f} GB"
 
 
 def precision(dtype: torch.dtype) -> Precision:
@@ -242,7 +251,8 @@ def written(policy: MemoryPolicy) -> MemorySettings:
         vae_precision=precision(policy.vae_dtype),
         vae_tiling=policy.vae_tiling,
         checkpointing=policy.checkpointing,
-        quantised=policy.quantised,
+        in_turn=policy.in_turn,
+        quantised=policy.quantised or "off",
         swapped_blocks=policy.swapped_blocks,
     )
 

@@ -12,6 +12,7 @@ Convolutions stay as they are: of the transformers there are none, of a UNet's w
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ BLOCK = {"int8": 128, "int4": 64}
 
 SMALLEST = 1 << 16
 """Weights; a layer with fewer is not worth its error."""
+
+LARGE = 1_000_000_000
+"""Numbers; a text encoder of so many is a language model, which is quantised with the denoiser, in 8 bits."""
 
 PASSED_OVER = (
     r"(^|\.)\w*embed\w*(\.|$)",  # of time, text and patches: what comes in
@@ -53,11 +57,33 @@ class Quantised:
     after: int
 
 
+def planned(
+    network: nn.Module, kind: Kind, *, passed_over: Collection[str] = PASSED_OVER, smallest: int = SMALLEST
+) -> dict[str, Kind]:
+    """The layers that `quantise` changes, and how many bits each gets; the network may be empty yet."""
+    left = re.compile("|".join(passed_over) if passed_over else r"(?!)")
+    return {
+        name: "int8" if MODULATION.search(name) else kind
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear) and remakable(layer)
+        if layer.weight.numel() >= smallest and not left.search(name)
+    }
+
+
 @torch.no_grad()
+def quantise_layer(layer: nn.Linear, kind: Kind) -> None:
+    """Quantise one frozen layer in place, on the device where it is.
+
+    Raises:
+        MissingExtra: bitsandbytes is not installed.
+    """
+    remake(layer, packed(layer.weight.detach(), kind), dtype=layer.weight.dtype, device=layer.weight.device)
+
+
 def quantise(
     network: nn.Module, kind: Kind, *, passed_over: Collection[str] = PASSED_OVER, smallest: int = SMALLEST
 ) -> Quantised:
-    """Quantise a network's frozen linear layers in place, one after the other, on the device where they are.
+    """Quantise a network's frozen linear layers in place, one after the other.
 
     Args:
         passed_over: patterns, searched for in the layers' names, of those that keep their weights.
@@ -67,16 +93,18 @@ def quantise(
         MissingExtra: bitsandbytes is not installed.
     """
     _library()
-    left = re.compile("|".join(passed_over) if passed_over else r"(?!)")
-    before, done = nbytes(network), []
-    for name, layer in network.named_modules():
-        if not isinstance(layer, nn.Linear) or not remakable(layer):
-            continue
-        if layer.weight.numel() >= smallest and not left.search(name):
-            own: Kind = "int8" if MODULATION.search(name) else kind
-            remake(layer, packed(layer.weight.detach(), own), dtype=layer.weight.dtype, device=layer.weight.device)
-            done.append(name)
-    return Quantised(tuple(done), before, nbytes(network))
+    before = nbytes(network)
+    chosen = planned(network, kind, passed_over=passed_over, smallest=smallest)
+    for name, own in chosen.items():
+        layer = network.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        quantise_layer(layer, own)
+    return Quantised(tuple(chosen), before, nbytes(network))
+
+
+def available() -> bool:
+    """Whether the package is installed; it is not imported, which takes seconds."""
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def nbytes(network: nn.Module) -> int:
@@ -135,7 +163,12 @@ def _library() -> Any:
     try:
         import bitsandbytes.functional
     except ImportError as error:
-        raise MissingExtra(
-            "a base in 8 or 4 bits needs a package that is not installed", fix='pip install "velatura[quantise]"'
-        ) from error
+        raise missing() from error
     return bitsandbytes.functional
+
+
+def missing() -> MissingExtra:
+    """What to say where the package is not installed."""
+    return MissingExtra(
+        "a base in 8 or 4 bits needs a package that is not installed", fix='pip install "velatura[quantise]"'
+    )
