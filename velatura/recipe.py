@@ -56,12 +56,23 @@ class DatasetSettings(Settings):
 class AdapterSettings(Settings):
     """What is trained."""
 
-    kind: Literal["lora"] = "lora"
-    """The kind of adapter."""
+    kind: Literal["lora", "locon", "dora", "loha", "lokr"] = "lora"
+    """LoRA; the same with a core for convolutions' kernels (`locon`), or with trained lengths (`dora`); a product by
+    elements (`loha`), good at low ranks; a Kronecker product (`lokr`), small files."""
     rank: int = Field(default=16, ge=1, le=1024)
-    """Rank of the two factors of each layer."""
+    """Rank of the factors of each layer."""
     alpha: float = Field(default=16.0, gt=0)
     """Scale of the adapter times the rank: it is applied with alpha / rank."""
+    rslora: bool = False
+    """Apply it with alpha / the root of the rank instead, so that high ranks learn as fast as low ones."""
+    conv_rank: int | None = Field(default=None, ge=1, le=1024)
+    """Rank of convolutions with a kernel, where targets name any; "none": as `rank`."""
+    ranks: list[str] = Field(default=[])
+    """Other ranks for some layers, as `PATTERN=RANK`; the first that fits counts, and rank 0 leaves a layer out."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the rank's channels of each layer that are left out in a step."""
+    factor: int | None = Field(default=None, ge=1)
+    """Of a LoKr, the largest side of its small matrix; "none": as near to a square as it can be."""
     targets: list[str] = Field(default=["attention+mlp"])
     """Presets (`attention`, `attention+mlp`, `all`, `text`) or patterns such as `denoiser.*.attn*.to_q`."""
 
@@ -77,6 +88,8 @@ class TrainSettings(Settings):
     """Learning rate of AdamW after the warm-up."""
     text_learning_rate: float | None = Field(default=None, gt=0)
     """The same for layers of text encoders, where targets name any (`text`); "none": as `learning_rate`."""
+    rates: list[str] = Field(default=[])
+    """What the learning rate of some layers is multiplied by, as `PATTERN=FACTOR`; the first that fits counts."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course after the warm-up; cosine falls to zero at the last step."""
     warmup: int = Field(default=0, ge=0)

@@ -24,6 +24,7 @@ FACTS = TrainingFacts(
     base_short_hash="12345678",
     rank=8,
     alpha=4.0,
+    ranks=("denoiser.*.to_q=4", "*.fc1=2"),
     targets=("attention+mlp", "text"),
     steps=120,
     max_steps=400,

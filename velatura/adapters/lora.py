@@ -1,30 +1,21 @@
-"""LoRA for training: low-rank changes beside the layers of a base that itself stays as it is.
-
-y = base(x) + strength * alpha / rank * up(down(x)), where `down` reduces to `rank` channels and
-`up` begins at zero. Source: Hu et al. 2021, arXiv:2106.09685; convolutions as in kohya's trainer:
-`down` has the base's kernel, `up` is 1x1.
-
-Shape suffixes: B batch, C channels, H and W height and width, R rank, O channels out; * any leading axes.
-"""
+"""Adapters in training: layers of `trainable` put into a base that itself stays as it is, and taken out again."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from velatura.adapters.layers import AdaptedLayer, BaseLayer, find
-from velatura.adapters.weights import LayerWeights, layer_name
+from velatura.adapters.layers import AdaptedLayer, find
+from velatura.adapters.trainable import LoraLayer as LoraLayer
+from velatura.adapters.trainable import TrainedLayer, made
+from velatura.adapters.weights import Change, layer_name
 from velatura.errors import AdapterError
-from velatura.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -35,53 +26,22 @@ class LayerSpec:
     """Part and module path, as in `velatura.adapters.weights`."""
     rank: int
     alpha: float
-
-
-class LoraLayer(AdaptedLayer):
-    """A base layer with a low-rank change beside it; the change's parameters are fp32 whatever the base is."""
-
-    def __init__(self, base: BaseLayer, *, rank: int, alpha: float) -> None:
-        """A change of nothing, since both halves are zeros until they are drawn or loaded."""
-        super().__init__()
-        self.base = base
-        self.alpha = alpha
-        self.strength = 1.0
-        convolution = isinstance(base, nn.Conv2d)
-        device = base.weight.device
-        self.down = nn.Parameter(torch.zeros(rank, *base.weight.shape[1:], dtype=torch.float32, device=device))
-        up_shape = (base.weight.shape[0], rank, 1, 1) if convolution else (base.weight.shape[0], rank)
-        self.up = nn.Parameter(torch.zeros(up_shape, dtype=torch.float32, device=device))
-        self.train(base.training)
-
-    @property
-    def rank(self) -> int:
-        """How many channels the change passes through."""
-        return int(self.down.shape[0])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the base layer's, x (*, C) or (B, C, H, W)."""
-        y: Tensor = self.base(x)
-        scale = self.strength * self.alpha / self.rank
-        if scale == 0:
-            return y
-        # The change is added into the base's own output, which nothing else holds: no second tensor of that size.
-        x, down, up = x.to(y.dtype), self.down.to(y.dtype), self.up.to(y.dtype).flatten(1)
-        if isinstance(self.base, nn.Conv2d):
-            low_BRHW = self.base._conv_forward(x, down, None)
-            y.flatten(2).baddbmm_(up.expand(y.shape[0], -1, -1), low_BRHW.flatten(2), alpha=scale)
-        else:
-            low_R = F.linear(x, down)
-            y.view(-1, y.shape[-1]).addmm_(low_R.reshape(-1, self.rank), up.t(), alpha=scale)
-        return y
+    kind: str = "lora"
+    """One of `trainable.LAYERS`."""
+    dropout: float = 0.0
+    """Share of the rank's channels that are left out in a step."""
+    factor: int | None = None
+    """Of a LoKr, the largest side of its small matrix; None: the nearest to a square."""
 
 
 class Injected:
     """The adapted layers of a model, until `eject`. As a context manager it ejects at the end."""
 
-    def __init__(self, layers: dict[str, LoraLayer], places: dict[str, tuple[nn.Module, str]]) -> None:
+    def __init__(self, layers: dict[str, TrainedLayer], places: dict[str, tuple[nn.Module, str]], seed: int) -> None:
         """For `inject`: layers that are in place already, and where each hangs (parent, child's name)."""
         self.layers = layers
         self._places = places
+        self._seed = seed
         self._strength = 1.0
 
     @property
@@ -96,39 +56,44 @@ class Injected:
             layer.strength = value
 
     def named(self) -> dict[str, nn.Parameter]:
-        """The parameters to train: "<layer>.down" and "<layer>.up", in the model's order."""
-        return {
-            f"{name}.{half}": getattr(layer, half) for name, layer in self.layers.items() for half in ("down", "up")
-        }
+        """The parameters to train: "<layer>.down", "<layer>.up" and what other kinds have, in the model's order."""
+        return {f"{name}.{which}": one for name, layer in self.layers.items() for which, one in layer.own.items()}
 
     def parameters(self) -> list[nn.Parameter]:
         """The parameters to train, in the order of `named`."""
         return list(self.named().values())
 
-    def weights(self) -> dict[str, LayerWeights]:
+    def weights(self) -> dict[str, Change]:
         """A copy of the changes as they are now, fp32 on the CPU."""
-        return {
-            name: LayerWeights(_copy(layer.down), _copy(layer.up), layer.alpha) for name, layer in self.layers.items()
-        }
+        return {name: layer.change() for name, layer in self.layers.items()}
+
+    @contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        """One step of training: dropout leaves out what is drawn for it."""
+        for name, layer in self.layers.items():
+            layer.begin(self._seed, number, name)
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.end()
 
     @torch.no_grad()
-    def load(self, layers: Mapping[str, LayerWeights]) -> None:
-        """Take over other changes of the same layers and ranks, alpha included.
+    def load(self, layers: Mapping[str, Change]) -> None:
+        """Take over other changes of the same layers, kinds and ranks, alpha included.
 
         Raises:
-            AdapterError: the layers or their shapes are not these.
+            AdapterError: the layers, their kinds or their shapes are not these.
         """
         if missing := sorted(set(self.layers) ^ set(layers)):
             raise AdapterError(f"these weights are of other layers than the adapter's: {missing[0]} is in one only")
-        for name, weights in layers.items():
-            layer = self.layers[name]
-            if weights.down.shape != layer.down.shape or weights.up.shape != layer.up.shape:
+        found = {name: self.layers[name].values(change) for name, change in layers.items()}
+        for name, values in found.items():
+            own = self.layers[name].own
+            if any(values[which].shape != one.shape for which, one in own.items()):
                 raise AdapterError(f"these weights have other shapes than the adapter's at {name}")
-        for name, weights in layers.items():
-            layer = self.layers[name]
-            layer.down.copy_(torch.from_numpy(weights.down))
-            layer.up.copy_(torch.from_numpy(weights.up))
-            layer.alpha = weights.alpha
+        for name, change in layers.items():
+            self.layers[name].load(change)
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
@@ -161,15 +126,15 @@ class Injected:
 def inject(parts: Mapping[str, nn.Module], layers: Sequence[LayerSpec], *, seed: int) -> Injected:
     """Adapt layers of a model for training. The base's own parameters are neither changed nor frozen.
 
-    `down` is drawn as `torch.nn.Linear` draws its weight, for each layer by its name: which other
-    layers are adapted, and in what order, changes nothing.
+    What does not begin at zero is drawn as `torch.nn.Linear` draws its weight, for each layer by its name: which
+    other layers are adapted, and in what order, changes nothing.
 
     Raises:
         AdapterError: the model has no such layer, it cannot be adapted, or it already is.
     """
     known = find(parts)
     free = parents(parts)
-    adapted: dict[str, LoraLayer] = {}
+    adapted: dict[str, TrainedLayer] = {}
     for spec in layers:
         base = known.get(spec.name)
         if base is None:
@@ -180,21 +145,14 @@ def inject(parts: Mapping[str, nn.Module], layers: Sequence[LayerSpec], *, seed:
             raise AdapterError(f"layer {spec.name} is a grouped convolution, which cannot be adapted")
         if spec.rank < 1:
             raise AdapterError(f"rank {spec.rank} is not possible", where=spec.name, fix="use 1 or more")
-        layer = LoraLayer(base, rank=spec.rank, alpha=spec.alpha)
-        _draw(layer.down, seed, spec.name)
+        layer = made(spec.kind, base, rank=spec.rank, alpha=spec.alpha, factor=spec.factor)
+        layer.dropout = spec.dropout
+        layer.draw(seed, spec.name)
         adapted[spec.name] = layer
     for name, layer in adapted.items():
         parent, child = free[name]
         setattr(parent, child, layer)
-    return Injected(adapted, {name: free[name] for name in adapted})
-
-
-@torch.no_grad()
-def _draw(down: Tensor, seed: int, name: str) -> None:
-    """Kaiming uniform with a = sqrt(5), which comes to +- 1 / sqrt(values that one output sums over)."""
-    bound = 1 / math.sqrt(math.prod(down.shape[1:]))
-    drawn = generator(seed, "adapter", name).random(size=tuple(down.shape), dtype=np.float32)
-    down.copy_(torch.from_numpy((2 * drawn - 1) * np.float32(bound)))
+    return Injected(adapted, {name: free[name] for name in adapted}, seed)
 
 
 def parents(parts: Mapping[str, nn.Module]) -> dict[str, tuple[nn.Module, str]]:
@@ -207,7 +165,3 @@ def parents(parts: Mapping[str, nn.Module]) -> dict[str, tuple[nn.Module, str]]:
                 for child in free:
                     found[layer_name(part, f"{path}.{child}" if path else child)] = (parent, child)
     return found
-
-
-def _copy(parameter: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return parameter.detach().to("cpu", torch.float32, copy=True).contiguous().numpy()

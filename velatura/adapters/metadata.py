@@ -21,6 +21,9 @@ MODELSPEC = "1.0.1"
 NETWORK_MODULE = "networks.lora"
 """The module of kohya's trainer that reads such files; programs tell the kind of adapter by it."""
 
+LYCORIS_MODULE = "lycoris.kohya"
+"""The module that reads the other kinds."""
+
 FILES = (".safetensors", ".ckpt", ".gguf", ".pt", ".bin")
 """How files of base models end."""
 
@@ -52,6 +55,12 @@ class TrainingFacts:
 
     rank: int
     alpha: float
+    kind: str = "lora"
+    """A kind that is trained: "lora", "locon", "dora", "loha" or "lokr"."""
+    rslora: bool = False
+    dropout: float = 0.0
+    ranks: tuple[str, ...] = ()
+    """Layers of another rank, as the recipe has them."""
     targets: tuple[str, ...]
     """Presets and patterns, as the recipe has them."""
 
@@ -124,11 +133,11 @@ def _training(facts: TrainingFacts) -> dict[str, str]:
         "base_model_version": facts.base_version,
         "sd_model_name": _base_name(facts.base_name),
         "clip_skip": facts.clip_skip,
-        "network_module": NETWORK_MODULE,
+        "network_module": NETWORK_MODULE if facts.kind == "lora" else LYCORIS_MODULE,
         "network_dim": facts.rank,
         "network_alpha": facts.alpha,
-        "network_dropout": None,
-        "network_args": _json({"targets": ",".join(facts.targets)}),
+        "network_dropout": facts.dropout or None,
+        "network_args": _json(_arguments(facts)),
         "learning_rate": facts.learning_rate,
         "unet_lr": facts.learning_rate,
         "text_encoder_lr": facts.text_learning_rate,
@@ -166,6 +175,22 @@ def _training(facts: TrainingFacts) -> dict[str, str]:
     if facts.base_short_hash is not None:
         values["sd_model_hash"] = facts.base_short_hash
     return {f"ss_{key}": str(value) for key, value in values.items()}
+
+
+def _arguments(facts: TrainingFacts) -> dict[str, str]:
+    """What is particular to the kind, as LyCORIS has it, and which layers are trained."""
+    told = {"targets": ",".join(facts.targets)}
+    if facts.kind != "lora":
+        told["algo"] = facts.kind if facts.kind in ("loha", "lokr") else "locon"
+    if facts.kind == "dora":
+        told["dora_wd"] = "True"
+    if facts.kind == "locon":
+        told["use_tucker"] = "True"
+    if facts.rslora:
+        told["rs_lora"] = "True"
+    if facts.ranks:
+        told["ranks"] = ",".join(facts.ranks)
+    return told
 
 
 def _modelspec(facts: TrainingFacts) -> dict[str, str]:

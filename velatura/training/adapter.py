@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
 from velatura.adapters.layers import find
 from velatura.adapters.lora import LayerSpec
@@ -10,7 +12,7 @@ from velatura.adapters.targets import select
 from velatura.adapters.weights import part_of
 from velatura.errors import RecipeError
 from velatura.family import Model
-from velatura.recipe import Recipe
+from velatura.recipe import AdapterSettings, Recipe
 
 
 def specs(recipe: Recipe, model: Model) -> list[LayerSpec]:
@@ -33,7 +35,44 @@ def specs(recipe: Recipe, model: Model) -> list[LayerSpec]:
             where="train.text_learning_rate",
             fix="add text to adapter.targets, or leave this out",
         )
-    return [LayerSpec(name, recipe.adapter.rank, recipe.adapter.alpha) for name in names]
+    shapes = {name: tuple(layer.weight.shape) for name, layer in find(model.trainable_parts).items()}
+    for setting, told in (("adapter.ranks", recipe.adapter.ranks), ("train.rates", recipe.train.rates)):
+        _check(told, setting, names)
+    found = [_spec(name, recipe.adapter, kernel=math.prod(shapes[name][2:]) > 1) for name in names]
+    return [spec for spec in found if spec is not None]
+
+
+def _spec(name: str, told: AdapterSettings, *, kernel: bool) -> LayerSpec | None:
+    """How one layer is adapted; alpha follows the rank, so that a layer of another rank is not applied otherwise."""
+    own = told.conv_rank if kernel and told.conv_rank else told.rank
+    rank = int(told_for(name, told.ranks, own))
+    if rank == 0:
+        return None
+    alpha = told.alpha * (math.sqrt(rank) if told.rslora else rank / told.rank)
+    return LayerSpec(name, rank, alpha, told.kind, told.dropout, told.factor)
+
+
+def told_for(name: str, told: Sequence[str], otherwise: float) -> float:
+    """The number that the first fitting "PATTERN=NUMBER" tells for a layer, or for a parameter of it."""
+    for one in told:
+        pattern, _, number = one.rpartition("=")
+        if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern):
+            return float(number)
+    return otherwise
+
+
+def _check(told: Sequence[str], setting: str, names: Sequence[str]) -> None:
+    for one in told:
+        pattern, _, number = one.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        whole = setting == "train.rates" or value == int(value if math.isfinite(value) else 0)
+        if not math.isfinite(value) or value < 0 or not whole or (setting == "adapter.ranks" and value > 1024):
+            raise RecipeError(f"{one!r} is no pattern with a number", where=setting, fix="write PATTERN=NUMBER")
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise RecipeError(f"no layer that is trained is called like {pattern!r}", where=setting)
 
 
 def changes_text(layers: Iterable[str]) -> bool:

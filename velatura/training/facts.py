@@ -8,7 +8,7 @@ from collections import Counter
 
 from velatura.adapters import formats
 from velatura.adapters.metadata import TrainingFacts, build
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Change
 from velatura.family import Model
 from velatura.recipe import Recipe
 from velatura.training.adapter import changes_text
@@ -38,7 +38,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
     resolution = recipe.dataset.resolution or model.resolution
     text_rate = settings.text_learning_rate or settings.learning_rate
 
-    def write(layers: dict[str, LayerWeights], step: int) -> bytes:
+    def write(layers: dict[str, Change], step: int) -> bytes:
         facts = TrainingFacts(
             output_name=recipe.name,
             fingerprint=fingerprint,
@@ -50,6 +50,10 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             clip_skip=recipe.base.clip_skip,
             rank=recipe.adapter.rank,
             alpha=recipe.adapter.alpha,
+            kind=recipe.adapter.kind,
+            rslora=recipe.adapter.rslora,
+            dropout=recipe.adapter.dropout,
+            ranks=tuple(recipe.adapter.ranks),
             targets=tuple(recipe.adapter.targets),
             steps=step,
             max_steps=settings.steps,

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from velatura.adapters.lora import Injected
-from velatura.adapters.weights import LayerWeights, part_of
+from velatura.adapters.weights import Change, part_of
 from velatura.errors import AdapterError, TrainingError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model
 from velatura.recipe import Recipe, TrainSettings
 from velatura.run import CheckpointFolder, Request, Run, wait_while_paused
-from velatura.training.adapter import changes_text, of_text
+from velatura.training.adapter import changes_text, of_text, told_for
 from velatura.training.breakdown import place
 from velatura.training.checkpoint import load_state, state_bytes
 from velatura.training.data import Batches, Cached
@@ -34,7 +34,7 @@ METRIC_EVERY = 10
 
 CALMER = "lower train.learning_rate, which starts a new run; the checkpoints so far are kept"
 
-AdapterBytes = Callable[[dict[str, LayerWeights], int], bytes]
+AdapterBytes = Callable[[dict[str, Change], int], bytes]
 """The adapter's file from its weights and the step."""
 
 
@@ -53,7 +53,7 @@ def train(
     """
     settings = recipe.train
     parameters = injected.named()
-    optimizer = torch.optim.AdamW(_groups(parameters), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(_groups(parameters, settings), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     batches = Batches(model, cached, settings, encode_texts=changes_text(injected.layers))
     step = resume(run, injected, optimizer)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
@@ -63,10 +63,11 @@ def train(
     started, first = time.monotonic(), step
     losses: list[torch.Tensor] = []
     while step < settings.steps:
-        batch = batches.at(step)
-        value = loss(model, batch, min_snr=settings.min_snr)
-        if value.requires_grad:  # not where nothing that is trained is read: the next line says so
-            value.backward()  # type: ignore[no-untyped-call]
+        with injected.step(step):
+            batch = batches.at(step)
+            value = loss(model, batch, min_snr=settings.min_snr)
+            if value.requires_grad:  # not where nothing that is trained is read: the next line says so
+                value.backward()  # type: ignore[no-untyped-call]
         _complete_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
         if not bool(norm.isfinite() & value.isfinite()):  # waits for the device: nothing broken may be taken over
@@ -102,15 +103,20 @@ def train(
             return
 
 
-def _groups(parameters: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
-    """Parameters of the denoiser and of text encoders apart, as each has its learning rate."""
-    kinds = {text: [one for name, one in parameters.items() if of_text(name) == text] for text in (False, True)}
-    return [{"params": chosen, "text": text} for text, chosen in kinds.items() if chosen]
+def _groups(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> list[dict[str, Any]]:
+    """Parameters with the same learning rate together: denoiser and text encoders apart, and blocks with their own."""
+    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, one in parameters.items():
+        kinds.setdefault((of_text(name), told_for(name, settings.rates, 1.0)), []).append(one)
+    return [
+        {"params": chosen, "text": text, "factor": factor}
+        for (text, factor), chosen in sorted(kinds.items(), key=lambda kind: kind[0])
+    ]
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, step, text=group["text"])
+        group["lr"] = group["factor"] * learning_rate(settings, step, text=group["text"])
 
 
 def _complete_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
@@ -167,7 +173,7 @@ def _calmer(model: Model) -> str:
     return f"set memory.precision to fp32 (it is {precision(model.policy.dtype)}), or {CALMER}"
 
 
-def _sound(model: Model, adapter_bytes: AdapterBytes, weights: dict[str, LayerWeights], step: int) -> bytes:
+def _sound(model: Model, adapter_bytes: AdapterBytes, weights: dict[str, Change], step: int) -> bytes:
     """The adapter's file; weights that are not numbers are never written."""
     try:
         return adapter_bytes(weights, step)
