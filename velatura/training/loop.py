@@ -53,7 +53,9 @@ def train(
     """
     settings = recipe.train
     parameters = injected.named()
-    optimizer = torch.optim.AdamW(_groups(parameters, settings), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        _groups(parameters, settings), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     batches = Batches(model, cached, settings, encode_texts=changes_text(injected.layers))
     step = resume(run, injected, optimizer)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
