@@ -36,6 +36,8 @@ class Brief(Settings):
     """Version of this format."""
     name: str = Field(default="style", min_length=1)
     """Title of the work, as people call it."""
+    kind: Literal["", "style", "character", "concept"] = ""
+    """What is taught: a style, a character (or person), a concept; decides what captions should name."""
     objective: str = ""
     """One or two sentences: what should the LoRA do that the base cannot?"""
     success: list[str] = Field(default=[])

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ImageOps
 
+from tests.paintings import clouds
 from velatura import api, bases, recipe, settings
 from velatura import run as runs
 from velatura.brief import load as load_brief
@@ -144,17 +146,18 @@ def test_a_folder_that_is_no_project_has_no_runs(velatura: Velatura) -> None:
 # velatura dataset check
 
 
-def test_a_sound_dataset_exits_with_0(velatura: Velatura, pictures: Path) -> None:
-    (pictures / "b.caption").write_text("a house")
+def test_a_sound_dataset_exits_with_0(velatura: Velatura, tmp_path: Path) -> None:
+    for seed in range(6):
+        picture = clouds(seed, (96, 64)).convert("L")
+        ImageOps.colorize(picture, "black", f"hsl({seed * 60}, 90%, 60%)").save(tmp_path / f"{seed}.png")
+        (tmp_path / f"{seed}.txt").write_text("a sky")
 
-    answer = velatura("dataset", "check", pictures)
+    answer = velatura("dataset", "check", tmp_path)
 
     assert answer.code == 0
-    assert answer.out.splitlines() == [
-        "pictures: 3, 64 x 64 to 100 x 200 pixels",
-        "with a caption: 2",
-        "no problems found",
-    ]
+    lines = answer.out.splitlines()
+    assert lines[:2] == ["pictures: 6, 96 x 64 pixels", "with a caption: 6"]
+    assert lines[-1] == "no problems found" and not any(line.startswith(("error", "warning")) for line in lines)
 
 
 def test_problems_of_a_dataset_exit_with_1(velatura: Velatura, pictures: Path) -> None:
@@ -162,18 +165,20 @@ def test_problems_of_a_dataset_exit_with_1(velatura: Velatura, pictures: Path) -
     (pictures / "d.png").write_text("no picture")
     before = {path.name: path.read_bytes() for path in pictures.iterdir()}
 
-    answer = velatura("dataset", "check", pictures)
+    answer = velatura("dataset", "check", pictures, "--sheet", "sheet.png")
     told = velatura("dataset", "check", pictures, "--json").json[0]
 
     assert answer.code == 1
     for sentence in (
-        "c.png is the same file as a.png",
-        "d.png is left out",
-        "b.caption is not UTF-8",
-        "a.png, c.png are",
+        "error: d.png: is left out",
+        "warning: b.caption: is not UTF-8",
+        "warning: a.png, c.png: the same file",
     ):
-        assert f"problem: {sentence}" in answer.out
+        assert sentence in answer.out
+    assert "why: " in answer.out and "fix: velatura dataset reject pictures c.png" in answer.out
+    assert (pictures.parent / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert told["nearly_the_same"] == [["a.png", "c.png"]] and len(told["problems"]) == 3
+    assert {"kind", "level", "names", "what", "why", "fix"} == set(told["findings"][0])
     assert [one["captions"] for one in told["pictures"]] == [["a boat"], ["ein Haus, größer"], None, None]
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
 

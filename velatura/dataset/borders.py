@@ -40,10 +40,12 @@ def find(greys: NDArray[np.float32]) -> tuple[int, int, int, int]:
 
 
 def _bars(greys: NDArray[np.float32]) -> tuple[int, int]:
-    """Rows of one colour at the beginning and at the end."""
+    """Rows of one colour at the beginning and at the end: both, of the same colour, or none.
+
+    A single one is more often a floor, a wall or a sky.
+    """
     means, spreads = greys.mean(1), greys.std(1)
-    rows = len(means)
-    found = []
+    rows, found = len(means), list[int]()
     for order in (slice(None), slice(None, None, -1)):
         lines, colour = greys[order], float(means[order][0])
         plain = (spreads[order] < SPREAD) & (np.abs(means[order] - colour) < SAME)
@@ -52,6 +54,8 @@ def _bars(greys: NDArray[np.float32]) -> tuple[int, int]:
         edge = lines[min(count + 1, rows - 1)]
         ends = float((np.abs(edge - colour) > SAME).mean()) >= EDGE
         found.append(count if ends and LEAST * rows <= count <= MOST * rows else 0)
+    if not all(found) or abs(float(means[0] - means[-1])) > SAME:
+        return 0, 0
     return found[0], found[1]
 
 

@@ -70,9 +70,9 @@ def _detail(fine: Image.Image, rows: int, columns: int) -> Map:
     grey = np.asarray(fine.convert("L"), dtype=np.float32)
     across, down = np.abs(np.diff(grey, axis=1, append=grey[:, -1:])), np.abs(np.diff(grey, axis=0, append=grey[-1:]))
     gathered = (across + down).reshape(rows, _FINE, columns, _FINE).mean((1, 3))
-    return np.sqrt(gathered).astype(np.float32)
+    return np.asarray(np.sqrt(gathered), dtype=np.float32)
 
 
 def _scaled(values: Map) -> Map:
     spread = values.max() - values.min()
-    return (values - values.min()) / spread if spread > 1e-9 else np.zeros_like(values)
+    return np.asarray((values - values.min()) / max(spread, 1e-9), dtype=np.float32)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from velatura.dataset.checks import of_split
+from velatura.dataset.duplicates import near_duplicates
 from velatura.dataset.fingerprint import fingerprint
+from velatura.dataset.journal import unfinished
 from velatura.dataset.prepared import Prepared, prepare
 from velatura.dataset.scan import Dataset, scan
-from velatura.dataset.split import hold_out
+from velatura.dataset.split import Split, hold_out
+from velatura.errors import DatasetError
 from velatura.recipe import Recipe
 
 SMALL = 15
@@ -46,7 +51,8 @@ class Pictures:
         without = [one.picture.name for one in self.prepared if one.picture.captions is None]
         if without:
             shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
-            notes.append(f"{len(without)} of {len(self.prepared)} pictures have no caption: {shown}")
+            told = "; they are told by the trigger alone" if any(any(one.captions) for one in self.prepared) else ""
+            notes.append(f"{len(without)} of {len(self.prepared)} pictures have no caption: {shown}{told}")
         names = ", ".join(one.picture.name for one in self.held_out)
         if not self.held_out:
             notes.append("no picture is held out, so likeness to unseen pictures is not measured")
@@ -67,10 +73,16 @@ def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 
         latent_factor: pixels per latent; buckets are multiples of 8 latents, or 4 for small bases.
 
     Raises:
-        DatasetError: the folder is missing or holds no readable picture.
+        DatasetError: the folder is missing, holds no readable picture, or is in the middle of an edit.
     """
-    dataset = scan(folder / recipe.dataset.path)
-    split = hold_out(dataset, share=recipe.dataset.hold_out, seed=recipe.train.seed)
+    path = folder / recipe.dataset.path
+    if path.is_dir() and (edit := unfinished(path)) is not None:
+        fix = "run that command again, or `velatura dataset undo`"
+        raise DatasetError(f"the pictures are in the middle of an edit: {edit.told}", where=path, fix=fix)
+    dataset = scan(path)
+    groups = near_duplicates(dataset.pictures)
+    split = hold_out(dataset, share=recipe.dataset.hold_out, seed=recipe.train.seed, groups=groups)
+    refuse_leaks(dataset, split, groups)
     step = min(64, latent_factor * 4 if resolution < 256 else latent_factor * 8)
     prepared = prepare(
         dataset,
@@ -82,3 +94,18 @@ def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 
         split=split,
     )
     return Pictures(dataset, prepared, fingerprint(dataset))
+
+
+def refuse_leaks(dataset: Dataset, split: Split, groups: Sequence[Sequence[int]]) -> None:
+    """Nothing that is held out may have a copy among what is trained on: its loss would praise memory.
+
+    Raises:
+        DatasetError: it has; the pictures are named.
+    """
+    names = [picture.name for picture in dataset.pictures]
+    train, held_out = ([names[index] for index in part] for part in (split.train, split.held_out))
+    leaks = of_split(train, held_out, [[names[index] for index in group] for group in groups])
+    if leaks:
+        told = "; ".join(", ".join(leak.names) for leak in leaks)
+        what = f"pictures that are nearly the same are both trained on and held out: {told}"
+        raise DatasetError(what, where=dataset.folder, fix="`velatura dataset reject` all but one of each")

@@ -1,0 +1,50 @@
+"""What a check finds: what is wrong with which pictures, why it matters, and which command mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning", "note"]
+"""An error: a picture is lost, or what is held out has been trained on, which a training refuses. A warning: the
+result will be worse, which a training says. A note is for the eye."""
+
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found."""
+
+    kind: str
+    """A short name, the same in every language: `soft`, `duplicates`."""
+    level: Level
+    names: tuple[str, ...]
+    """The pictures; none where it concerns the set."""
+    what: str
+    """What is wrong, as a sentence without its pictures' names."""
+    why: str
+    fix: str
+    """A command, where one mends it."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {**self.__dict__, "names": list(self.names)}
+
+
+def sorted_findings(found: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then warnings, then notes; within each in the order they were made."""
+    return sorted(found, key=lambda one: LEVELS.index(one.level))
+
+
+def shown(names: Sequence[str], *, most: int = 8) -> str:
+    """A few of the names, and how many more there are."""
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+def argument(names: Sequence[str], *, most: int = 6) -> str:
+    """Names as a command line takes them, in quotes where they need them; "..." for the rest."""
+    quoted = (f'"{name}"' if set(name) & set(" '&;()$*?![]") else name for name in names[:most])
+    return " ".join(quoted) + (" ..." if len(names) > most else "")

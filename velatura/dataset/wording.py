@@ -1,0 +1,306 @@
+"""What is wrong with captions: missing, without their trigger, too long, of two minds about words.
+
+What a caption names can be prompted for; what it leaves out is drawn into the trigger. So a style's captions name
+what is shown and not how, a character's name clothes and places and not the face.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from velatura.dataset.findings import Finding, argument
+from velatura.dataset.scan import Picture
+
+Counted = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What captions are held against."""
+
+    trigger: str = ""
+    count_tokens: Counted | None = None
+    """Tokens of a text as the base's own tokenizer cuts it, start and end not counted."""
+    token_limit: int | None = None
+    """Tokens that the base reads at once."""
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+COMMON_WORDS = _set(
+    """
+    a an the and or of in on at with by for from to man woman boy girl person people child face portrait
+    photo picture image drawing painting art style sketch cat dog horse bird house tree car city night
+    day light dark red green blue black white yellow old young new big small beautiful anime cartoon
+    realistic watercolor watercolour oil ink pencil comic manga fantasy model fashion nature water fire
+    sky rose lily mark art
+    """
+)
+"""Words that every base knows; a trigger of one of them fights what it means already."""
+
+LEFTOVERS = _set(
+    """
+    watermark signature artist_name text logo username web_address patreon_username twitter_username
+    dated masterpiece best_quality high_quality highres absurdres lowres worst_quality low_quality
+    jpeg_artifacts rating:safe rating:explicit rating:questionable commentary_request
+    translation_request bad_id md5_mismatch tagme score_9 score_8_up score_7_up source_anime blurry
+    """
+)
+"""Tags that taggers and boards leave, and that say nothing of what is shown."""
+
+LOOK = {
+    "style": _set(
+        """
+    watercolor watercolour painting oil_painting sketch drawing illustration monochrome lineart ink
+    traditional_media digital_art anime cartoon photo photograph photorealistic style
+    """
+    ),
+    "character": _set(
+        """
+    face eyes nose freckles eye_color hair_color skin mole
+    """
+    ),
+}
+"""Words for what the trigger of each kind should take in, and that captions therefore leave out."""
+
+_SYNONYMS = (
+    ("woman", "lady", "female", "1girl"),
+    ("man", "guy", "male", "1boy"),
+    ("photo", "photograph", "picture", "image"),
+    ("painting", "artwork", "illustration"),
+    ("child", "kid"),
+    ("smiling", "smile"),
+    ("outdoors", "outside"),
+    ("indoors", "inside"),
+    ("colour", "color"),
+    ("grey", "gray"),
+    ("sitting", "seated"),
+    ("bike", "bicycle"),
+    ("car", "automobile"),
+    ("sea", "ocean"),
+    ("forest", "woods"),
+    ("street", "road"),
+)
+
+_SEVERAL = 3
+"""Captions in which two wordings must stand before they are told."""
+
+
+def is_tags(captions: Sequence[str]) -> bool:
+    """Whether most captions are lists of tags rather than sentences."""
+    parts = [part.split() for text in captions for part in text.split(",") if part.strip()]
+    listed = [text for text in captions if text.count(",") >= 2]
+    return len(listed) > len(captions) / 2 and sum(len(words) <= 3 for words in parts) > 0.7 * len(parts)
+
+
+def tags_of(caption: str) -> list[str]:
+    """Tags of a caption, as they are compared: lower case, underscores as spaces, weights aside."""
+    cleaned = (re.sub(r"^[\s(\[{]+|[\s)\]}]+$|:\d*\.?\d+\)*$", "", part) for part in caption.split(","))
+    return [" ".join(part.lower().replace("_", " ").split()) for part in cleaned if part.strip()]
+
+
+def has_trigger(caption: str, trigger: str) -> bool:
+    """Whether a caption says the trigger, in any case of letters."""
+    return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
+
+
+def check(pictures: Sequence[Picture], told: Told, *, kind: str = "", folder: str = "DIR") -> list[Finding]:
+    """Everything that is wrong with the captions of a set."""
+    return [
+        *_missing(pictures, told, folder),
+        *_trigger(pictures, told, kind, folder),
+        *_length(pictures, told, folder),
+        *_words(pictures, told, kind, folder),
+    ]
+
+
+def _missing(pictures: Sequence[Picture], told: Told, folder: str) -> list[Finding]:
+    missing = tuple(one.name for one in pictures if one.captions is None)
+    empty = tuple(one.name for one in pictures if one.captions is not None and not any(one.captions))
+    findings = []
+    if missing:
+        alone = (
+            f"they are told by the trigger alone, {told.trigger}"
+            if told.trigger
+            else "they are trained on nothing said"
+        )
+        every = len(missing) == len(pictures)
+        what = "without a caption" if not every else "no picture has a caption"
+        why = f"{alone}, and everything in them goes into it"
+        fix = f"write NAME.txt beside each, or velatura dataset caption {folder}"
+        findings.append(Finding("no caption", "warning", missing, what, why, fix))
+    if empty:
+        why = "an empty caption says that nothing is to be said; a forgotten one says the same"
+        fix = "write into the file, or remove it"
+        findings.append(Finding("empty caption", "warning", empty, "an empty caption", why, fix))
+    return findings
+
+
+def _trigger(pictures: Sequence[Picture], told: Told, kind: str, folder: str) -> list[Finding]:
+    trigger = told.trigger.strip()
+    if not trigger:
+        return []
+    findings = []
+    captioned = [one for one in pictures if one.captions and any(one.captions)]
+    pattern = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
+    having = [one for one in captioned if all(has_trigger(text, trigger) for text in one.captions or ())]
+    lacking = tuple(one.name for one in captioned if one not in having)
+    if lacking and having:
+        what = f"the trigger {trigger} stands in some captions and not in these"
+        why = "training puts it in front where it is missing, so it stands in two places"
+        fix = f"velatura dataset edit {folder}, or leave it out everywhere"
+        findings.append(Finding("trigger missing", "warning", lacking, what, why, fix))
+    late = tuple(
+        one.name
+        for one in having
+        if not all((found := pattern.search(text)) and found.start() <= 12 for text in one.captions or ())
+    )
+    if late:
+        what = f"the trigger {trigger} does not stand first"
+        why = "words at the beginning weigh more, and shuffling keeps only the first"
+        findings.append(Finding("trigger late", "warning", late, what, why, f"velatura dataset edit {folder}"))
+    words = re.findall(r"\w+", trigger.lower())
+    common = [word for word in words if word in COMMON_WORDS]
+    if words and len(common) == len(words):
+        what = f"the trigger {trigger} is made of common words"
+        why = "the base knows them: their meaning is mixed into what is learnt, and any prompt with them calls it up"
+        fix = "set dataset.trigger to a word that means nothing, such as a name with letters changed"
+        findings.append(Finding("trigger common", "warning", (), what, why, fix))
+    elif told.count_tokens is not None and len(words) == 1 and len(trigger) > 2 and told.count_tokens(trigger) == 1:
+        what = f"the trigger {trigger} is one token of the base"
+        why = "a token of its own means that the base has often seen the word, and has a meaning for it"
+        fix = "paint it without the LoRA first; a word of two or three tokens is free"
+        findings.append(Finding("trigger known", "warning", (), what, why, fix))
+    return findings
+
+
+def _length(pictures: Sequence[Picture], told: Told, folder: str) -> list[Finding]:
+    count, limit = told.count_tokens, told.token_limit
+    if count is None or limit is None:
+        return []
+    added = f"{told.trigger}, " if told.trigger else ""
+    long: dict[str, int] = {}
+    for one in pictures:
+        texts = [text if has_trigger(text, told.trigger) else added + text for text in one.captions or ()]
+        most = max(map(count, texts), default=0)
+        if most > limit:
+            long[one.name] = most
+    if not long:
+        return []
+    what = f"longer than the {limit} tokens that the base reads at once; the longest has {max(long.values())}"
+    why = "what comes after is cut off, or weighs little"
+    fix = f"shorten them: velatura dataset edit {folder} {argument(list(long))}"
+    return [Finding("long caption", "warning", tuple(long), what, why, fix)]
+
+
+def _words(pictures: Sequence[Picture], told: Told, kind: str, folder: str) -> list[Finding]:
+    texts = {one.name: " , ".join(one.captions) for one in pictures if one.captions and any(one.captions)}
+    if len(texts) < 2:
+        return []
+    tagged = is_tags(list(texts.values()))
+    units = {
+        name: set(tags_of(text) if tagged else re.findall(r"[\w'-]+", text.lower())) for name, text in texts.items()
+    }
+    where: dict[str, list[str]] = defaultdict(list)
+    for name, said in units.items():
+        for word in said:
+            where[word].append(name)
+    own = set(tags_of(told.trigger)) | set(re.findall(r"\w+", told.trigger.lower()))
+    findings = [*_leftovers(texts, folder), *_two_wordings(where, folder)]
+    if tagged and len(texts) >= 5:
+        findings += _on_all(where, len(texts), own, kind, folder)
+    taken = LOOK.get(kind, frozenset())
+    named = {word: names for word, names in where.items() if word.replace(" ", "_") in taken and word not in own}
+    if named:
+        words = ", ".join(sorted(named))
+        what = f"name what the trigger of a {kind} should take in: {words}"
+        why = "what a caption names is left out of the trigger, and has to be prompted each time"
+        names = tuple(dict.fromkeys(name for listed in named.values() for name in listed))
+        findings.append(Finding("named", "note", names, what, why, f"velatura dataset edit {folder}: remove {words}"))
+    return findings
+
+
+def _leftovers(texts: dict[str, str], folder: str) -> list[Finding]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, text in texts.items():
+        for tag in tags_of(text):
+            if tag.replace(" ", "_") in LEFTOVERS:
+                found[tag].append(name)
+    if not found:
+        return []
+    words = ", ".join(sorted(found))
+    names = tuple(dict.fromkeys(name for listed in found.values() for name in listed))
+    why = "they say nothing of what is shown, and are learnt as part of it"
+    fix = f"velatura dataset edit {folder}: remove {words}"
+    return [Finding("leftovers", "warning", names, f"tags left from boards and taggers: {words}", why, fix)]
+
+
+def _two_wordings(where: dict[str, list[str]], folder: str) -> list[Finding]:
+    """Spellings and near-synonyms of which both are in use."""
+    pairs: list[tuple[str, str, str]] = []
+    for group in _SYNONYMS:
+        used = [word for word in group if word in where]
+        if len(used) > 1 and sum(len(where[word]) for word in used) >= _SEVERAL:
+            pairs.append((used[0], used[1], "mean the same"))
+    known = sorted(word for word in where if len(word) >= 5)
+    by_start: dict[str, list[str]] = defaultdict(list)
+    for word in known:
+        by_start[word[:2]].append(word)
+    for words in by_start.values():
+        for index, word in enumerate(words):
+            for other in words[index + 1 :]:
+                if _variant(word, other) and len(where[word]) + len(where[other]) >= _SEVERAL:
+                    pairs.append((word, other, "differ in spelling alone"))
+    told = [(one, other, how) for one, other, how in pairs if not set(where[one]) & set(where[other])]
+    findings = []
+    for one, other, how in told[:10]:
+        rarer = min((one, other), key=lambda word: len(where[word]))
+        kept = other if rarer == one else one
+        what = f"{one} ({len(where[one])}) and {other} ({len(where[other])}) {how}"
+        why = "one thing under two names is learnt half as well under each"
+        fix = f"velatura dataset edit {folder}: replace {rarer} by {kept}"
+        findings.append(Finding("wording", "note", tuple(where[rarer]), what, why, fix))
+    return findings
+
+
+def _variant(one: str, other: str) -> bool:
+    """Spelling variants of a word: a hyphen, British and American, a plural, a slip of one letter in a long word."""
+    plain, second = (re.sub(r"[\s_-]", "", word) for word in (one, other))
+    if plain == second or plain + "s" == second or second + "s" == plain:
+        return True
+    if any(plain.replace(a, b) == second.replace(a, b) for a, b in (("our", "or"), ("grey", "gray"), ("ise", "ize"))):
+        return True
+    if min(len(plain), len(second)) < 8 or any(sign.isdigit() for sign in plain + second):
+        return False
+    return difflib.SequenceMatcher(None, plain, second).ratio() > 0.93
+
+
+def _on_all(where: dict[str, list[str]], count: int, own: Iterable[str], kind: str, folder: str) -> list[Finding]:
+    """Tags on (nearly) every picture: the trigger cannot take them in, and nothing tells them apart."""
+    known = set(own)
+    every = [word for word, names in where.items() if len(names) >= 0.9 * count and word not in known]
+    if not every:
+        return []
+    words = ", ".join(sorted(every))
+    what = f"on nearly every picture: {words}"
+    why = "such a tag and the trigger are learnt as one; without it in the prompt, half of it is missing"
+    meant = {"character": "who is shown", "style": "how it is drawn", "concept": "the thing itself"}.get(
+        kind, "what is meant"
+    )
+    fix = f"remove them where they are part of {meant}, so that the trigger takes them in; else add pictures without"
+    return [Finding("on all", "note", (), what, why, f"{fix}; velatura dataset edit {folder}")]
+
+
+def frequencies(pictures: Sequence[Picture]) -> Counter[str]:
+    """How many captions say each tag or word."""
+    texts = [" , ".join(one.captions) for one in pictures if one.captions]
+    tagged = is_tags(texts)
+    return Counter(
+        word for text in texts for word in set(tags_of(text) if tagged else re.findall(r"[\w'-]+", text.lower()))
+    )
