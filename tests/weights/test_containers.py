@@ -56,6 +56,26 @@ def test_safetensors_are_mapped(tmp_path: Path) -> None:
     assert {name: entry.dtype for name, entry in containers.read_header(path).entries.items()} == TYPES
 
 
+@pytest.mark.parametrize("called", [".safetensors", ".ckpt", ".gguf", ".bin"])
+def test_a_file_under_a_wrong_ending_is_read_as_what_it_is(tmp_path: Path, called: str) -> None:
+    from safetensors.torch import save_file
+
+    save_file(WEIGHTS, tmp_path / "a.safetensors")
+    torch.save(WEIGHTS, tmp_path / "b.ckpt")
+    check((tmp_path / "a.safetensors").rename(tmp_path / f"a{called}"))
+    pickled_file = (tmp_path / "b.ckpt").rename(tmp_path / f"b{called}")
+    if called == ".safetensors":
+        with pytest.raises(ModelError, match=r"rename it to \.ckpt"):
+            containers.read_header(pickled_file)
+    else:
+        check(pickled_file)
+    written = gguf_file(tmp_path / "c.gguf", {"a": torch.ones(2, 32)}, "F32")
+    assert torch.equal(containers.tensors(written.rename(written.with_suffix(called)))["a"], torch.ones(2, 32))
+    (other := tmp_path / f"d{called}").write_bytes(b"\x89PNG\r\n" * 20)
+    with pytest.raises(VelaturaError):
+        containers.read_header(other)
+
+
 # --- pickled files ---------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Files of weights in every format that is read, known by their endings.
+"""Files of weights in every format that is read, known by how they begin, else by their ending.
 
 One module for each format, with the same two functions: `read_header` says what a file holds, `tensors` gives it,
 mapped or made when asked for.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,13 @@ FORMATS = {
     ".gguf": "gguf",
 }
 """Ending of a file -> the module that reads it; a file with any other ending is taken for safetensors."""
+
+BEGINNINGS = {
+    "gguf": re.compile(rb"GGUF"),
+    "pickled": re.compile(rb"PK\x03\x04"),
+    "safetensors": re.compile(rb".{8}\{", re.DOTALL),
+}
+"""The module -> how its files begin: safetensors with the length of their header; old pickles like nothing else."""
 
 
 def read_header(path: Path) -> Header:
@@ -63,4 +71,8 @@ def tensors(path: Path) -> Mapping[str, Tensor]:
 
 
 def _format(path: Path) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{FORMATS.get(path.suffix.lower(), 'safetensors')}")
+    with disk_problems(path), path.open("rb") as file:
+        beginning = file.read(9)
+    known = (name for name, mark in BEGINNINGS.items() if mark.match(beginning))
+    name = next(known, FORMATS.get(path.suffix.lower(), "safetensors"))
+    return importlib.import_module(f"{__name__}.{name}")

@@ -73,8 +73,10 @@ def tensors(path: Path) -> dict[str, Tensor]:
 def _check(path: Path) -> bool:
     """Look at a file's size before it is opened; whether it can be mapped.
 
-    torch does not compress: contents larger than their file are a trap.
+    torch does not compress: contents larger than their file are a trap. What is called safetensors it would read so.
     """
+    if path.suffix.lower() == ".safetensors":
+        raise ModelError("this is a pickled file under the name of safetensors", where=path, fix="rename it to .ckpt")
     with disk_problems(path):
         size = path.stat().st_size
         if not zipfile.is_zipfile(path):
