@@ -1,11 +1,13 @@
 """What resizing a LoRA costs, beside the dense decomposition that the common tool runs.
 
 A LoRA of SDXL's true shapes, random, rank 128, is resized to 32 by `velatura lora resize` in a process of its own: CPU
-seconds, wall seconds and peak memory are the process's. It has the 722 layers of the UNet, and with --text-encoders
-their 264. Then, in the same run and with as many threads, layers are resized the other way: torch.linalg.svd of
-up @ down, with full_matrices as kohya's resize_lora.py calls it, and thin. One layer of every shape is measured and its
-seconds counted as often as the shape occurs: an extrapolation, and the table says so. With --layers N only the first N
-layers are there.
+seconds, wall seconds and peak memory are the process's, reading, writing and hashing included. It has the 722 layers of
+the UNet, and with --text-encoders their 264.
+
+Then, in the same run and with as many threads, layers are truncated in memory three ways: by the small decomposition,
+and by torch.linalg.svd of up @ down, with full_matrices as kohya's resize_lora.py calls it, and thin. One layer of
+every shape is measured and its seconds counted as often as the shape occurs: an extrapolation, the same for all three,
+and the table says so. With --layers N only the first N layers are there.
 
     python benchmarks/lora_algebra.py [--rank 128] [--to 32] [--precision F16] [--layers 0] [--out FOLDER]
 """
@@ -102,36 +104,36 @@ def resized(source: Path, out: Path, rank: int, precision: str) -> dict[str, flo
     return {"cpu_s": cpu, "wall_s": time.perf_counter() - start, "peak_mb": after.ru_maxrss / 1000}
 
 
-def in_process(source: Path, out: Path, rank: int) -> float:
-    """CPU seconds of the function, without starting Python."""
-    from velatura.adapters.algebra.resize import Rule, resize
-
-    start = time.process_time()
-    resize(source, out, Rule("rank", rank), precision="F32")
-    return time.process_time() - start
-
-
-def dense(layers: dict[str, Shape], rank: int, to: int, result: Path) -> dict[str, float]:
-    """The other way, on one layer of each shape, with both results compared."""
+def truncations(layers: dict[str, Shape], rank: int, to: int) -> dict[str, float]:
+    """The three ways, on one layer of each shape, and the largest relative difference of their results."""
     import torch
 
-    tensors, _ = tensorfile.read(result)
-    counts = Counter(layers.values())
-    seconds, difference = {"full": 0.0, "thin": 0.0}, 0.0
-    for shape, times in counts.items():
+    seconds, difference = {"small": 0.0, "thin": 0.0, "full": 0.0}, 0.0
+    for shape, times in Counter(layers.values()).items():
         stem = next(name for name, other in layers.items() if other == shape and factors(name, shape, rank)[0].any())
-        up, down = (torch.from_numpy(half) for half in factors(stem, shape, rank))
-        for way in seconds:
+        halves = factors(stem, shape, rank)
+        spent = {"small": min(_small(*halves, to)[0] for _ in range(5))}
+        mine = _small(*halves, to)[1]
+        up, down = map(torch.from_numpy, halves)
+        for way in ("thin", "full"):
             start = time.process_time()
             left, values, right = torch.linalg.svd(up @ down, full_matrices=way == "full")
-            there = (left[:, :to] * values[:to], right[:to])
-            seconds[way] += times * (time.process_time() - start)
-        theirs = 0.5 * (there[0].double() @ there[1].double()).numpy()  # alpha is half the rank
-        halves = (tensorfile.as_float32(tensors[f"{stem}.lora_{half}.weight"]) for half in ("up", "down"))
-        mine = np.matmul(*(half.astype(np.float64) for half in halves))
-        difference = max(difference, float(np.linalg.norm(mine - theirs) / np.linalg.norm(theirs)))
-        print(f"  {shape[0]} x {shape[1]}, {times} layers: relative difference {difference:.1e}", flush=True)
-    return {"full_cpu_s": seconds["full"], "thin_cpu_s": seconds["thin"], "difference": difference}
+            kept = (left[:, :to] * values[:to], right[:to])
+            spent[way] = time.process_time() - start
+        theirs = (kept[0].double() @ kept[1].double()).numpy()
+        apart = float(np.linalg.norm(mine - theirs) / np.linalg.norm(theirs))
+        difference = max(difference, apart)
+        seconds = {way: seconds[way] + times * spent[way] for way in seconds}
+        told = ", ".join(f"{way} {1000 * spent[way]:.1f} ms" for way in spent)
+        print(f"  {shape[0]} x {shape[1]}, {times} layers: {told}, relative difference {apart:.1e}", flush=True)
+    return {**{f"{way}_cpu_s": value for way, value in seconds.items()}, "difference": difference}
+
+
+def _small(up: small_svd.Matrix, down: small_svd.Matrix, to: int) -> tuple[float, np.ndarray]:
+    start = time.process_time()
+    halves = small_svd.truncated(up, down, small_svd.decompose(up, down), to)
+    spent = time.process_time() - start
+    return spent, halves[0].astype(np.float64) @ halves[1]
 
 
 def main() -> int:
@@ -151,22 +153,20 @@ def main() -> int:
     layers = sdxl() | (text_encoders() if options.text_encoders else {})
     layers = dict(list(layers.items())[: options.layers or None])
     with tempfile.TemporaryDirectory() as folder:
-        source, exact, out = (Path(folder) / f"{name}.safetensors" for name in ("whole", "exact", "resized"))
+        source, out = (Path(folder) / f"{name}.safetensors" for name in ("whole", "resized"))
         write(source, layers, options.rank, options.precision)
         figures: dict[str, float] = {"layers": len(layers), "input_mb": source.stat().st_size / 1e6}
         print(f"{len(layers)} layers, {figures['input_mb']:.0f} MB", flush=True)
         figures |= resized(source, out, options.to, options.precision)
         print("command: {cpu_s:.1f} CPU s, {wall_s:.1f} s, peak {peak_mb:.0f} MB".format(**figures), flush=True)
-        write(source, layers, options.rank, "F32")
-        figures["in_process_cpu_s"] = in_process(source, exact, options.to)
-        figures |= dense(layers, options.rank, options.to, exact)
-    figures |= {f"{way}_ratio": figures[f"{way}_cpu_s"] / figures["in_process_cpu_s"] for way in ("full", "thin")}
-    figures |= {f"{way}_ratio_as_command": figures[f"{way}_cpu_s"] / figures["cpu_s"] for way in ("full", "thin")}
+    figures |= truncations(layers, options.rank, options.to)
+    figures |= {f"{way}_ratio": figures[f"{way}_cpu_s"] / figures["small_cpu_s"] for way in ("full", "thin")}
+    figures |= {f"{way}_over_command": figures[f"{way}_cpu_s"] / figures["cpu_s"] for way in ("full", "thin")}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "lora_algebra.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
     for name, value in figures.items():
         print(f"{name:24} {value:.3g}" if value < 100 else f"{name:24} {value:.0f}")
-    print("the dense seconds are extrapolated: one layer of each shape, times the number of its layers")
+    print("small, thin and full are extrapolated: one layer of each shape, times the number of its layers")
     missed = [
         name for name, limit in LIMITS.items() if (figures[name] < limit if "ratio" in name else figures[name] > limit)
     ]

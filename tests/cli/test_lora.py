@@ -92,6 +92,23 @@ def test_merge_scale_and_overlap(velatura: Velatura, lora: Path, tmp_path: Path)
     assert json.loads(velatura("lora", "overlap", lora, merged, "--json").out)["whole"]["cosine"] == pytest.approx(1)
 
 
+def test_two_that_act_on_a_base_are_measured_there(
+    velatura: Velatura, base: Path, fitting: Path, tmp_path: Path
+) -> None:
+    none = tmp_path / "none.safetensors"
+    weak = {key: np.zeros(raw.shape, np.float32) for key, raw in tensorfile.read(fitting)[0].items()}
+    written(none, weak)
+
+    alike = json.loads(velatura("lora", "overlap", fitting, fitting, "--base", base, "--json").out)["on_base"]
+    alone = json.loads(velatura("lora", "overlap", fitting, none, "--base", base, "--json").out)["on_base"]
+    said = velatura("lora", "overlap", fitting, fitting, "--base", base)
+
+    assert len(alike["cells"]) == 16 and alike["cosine"] == pytest.approx(1, abs=1e-6)
+    assert alike["dominance"] == pytest.approx(1) and alike["interference"] > 0.01
+    assert alone["interference"] == 0 and alone["dominance"] == 0
+    assert "on the base:" in said.out
+
+
 def test_convert_and_verify_against_a_base(velatura: Velatura, base: Path, fitting: Path, tmp_path: Path) -> None:
     out = tmp_path / "kohya.safetensors"
 

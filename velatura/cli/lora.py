@@ -266,19 +266,26 @@ def scale(
 def overlap(
     first: Annotated[Path, typer.Argument(metavar="A", help="A LoRA.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    base: Annotated[
+        str, typer.Option(metavar="BASE", help="Measure what they do to this base as well, which paints with it.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Tell whether two LoRAs add up, do the same, or work against each other.
 
-    From their weights alone: the cosine of their changes, and how far they read and write the same directions.
+    From their weights: the cosine of their changes, and how far they read and write the same directions. With --base
+    from what it predicts with each and with both, which their weights do not tell.
     """
-    from velatura.api import loras
+    from velatura.api import interference, loras
 
     found = loras.overlap_loras(first, second)
+    acting = interference.interference(first, second, base) if base else None
     if as_json:
-        output.emit(found.to_dict())
+        output.emit({**found.to_dict(), **({"on_base": vars(acting)} if acting else {})})
         return
     lora_tables.overlap(found, first, second)
+    if acting is not None:
+        lora_tables.interference(acting, first, second)
 
 
 @app.command()

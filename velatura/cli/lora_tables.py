@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from velatura.adapters.algebra.inspect import Inspection
     from velatura.adapters.algebra.overlap import Overlaps
     from velatura.adapters.algebra.spectrum import Spectrum
+    from velatura.api.interference import Interference
 
 SHOWN = 8
 """Entries of a list that are shown; machines get all."""
@@ -74,6 +75,14 @@ def overlap(found: Overlaps, first: Path, second: Path) -> None:
     output.say(f"norm of {second.name}: {found.whole.ratio:.2f} times that of {first.name}")
     strengths = " and ".join(f"{strength:.2f}" for strength in found.suggested)
     output.say(f"together: {found.whole.verdict}; as strong as two that are unrelated at {strengths}")
+
+
+def interference(found: Interference, first: Path, second: Path) -> None:
+    """How two act together on a base."""
+    output.say(
+        f"on the base: {found.interference:.0%} of their effects do not add up; what each does has a cosine of "
+        f"{found.cosine:+.2f}, and {second.name} does {found.dominance:.2f} times as much as {first.name}"
+    )
 
 
 def draw(found: Spectrum, path: Path, file: Path) -> None:
