@@ -140,6 +140,20 @@ class KeyMap:
         named = {"kohya": self.kohya, "diffusers": self.diffusers, "comfy": self.kohya}[form]
         return {name: (named(name), Place("")) for name in layers if part_of(name) in self.parts}
 
+    @property
+    def block_lists(self) -> tuple[tuple[str, ...], ...]:
+        """The lists of blocks that weights in a prompt may be for, in their order."""
+        return ()
+
+    @property
+    def block_presets(self) -> Mapping[str, tuple[str, ...]]:
+        """Presets of such weights: name -> the blocks that have weight 1, where all others have 0."""
+        return {}
+
+    def blocks(self, layers: Sequence[str]) -> Mapping[str, str]:
+        """The block of every layer that is in one."""
+        return {}
+
     def ends(self, form: Form) -> tuple[str, str]:
         """What follows a layer in a file of some form: of down, and of up."""
         return PEFT_ENDS if form == "diffusers" else KOHYA_ENDS

@@ -39,7 +39,11 @@ class Applied:
     blocks: Mapping[str, float] = field(default_factory=dict)
     """Layer -> what the strength is multiplied by there; layers that are not named, by 1."""
     name: str = ""
-    """By which `beside.strengths` knows it."""
+    """By which `Beside.strengths` knows it."""
+    start: int | None = None
+    """The first sampling step in which it acts on the denoiser, from 1; None: from the first on."""
+    stop: int | None = None
+    """The last one; None: to the end."""
 
     def strength(self, name: str) -> float:
         """The strength on one layer."""

@@ -34,6 +34,8 @@ class GenerateRequest:
     """Refuse a base whose files hold keys that its networks have no use for, rather than note them."""
     loras: tuple[str, ...] = ()
     """FILE or NAME, with `:strength` behind it."""
+    partial: bool = False
+    """Take of a LoRA what fits the base, and note the rest, rather than refuse it."""
     seed: int | None = None
     """None: drawn, and written down."""
     steps: int | None = None
@@ -86,8 +88,11 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     for note in (*memory.warnings, *model.notes):
         yield Note(note)
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
-    loras = used_loras(model, request.prompt, request.loras, project)
-    named = used_embeddings(model, [request.prompt, request.negative], project)
+    loras = used_loras(model, request.prompt, request.loras, project, partial=request.partial)
+    for lora in (lora for lora in loras if lora.passed_over):
+        yield Note(f"{lora.name} attaches in part: {len(lora.passed_over)} keys are passed over, {lora.passed_over[0]}")
+    bundled = [one for lora in loras for one in lora.embeddings]
+    named = used_embeddings(model, [request.prompt, request.negative], project, bundled=bundled)
     told = [weighted(text).words for text in (request.prompt, request.negative)]
     for sentence in (*named.passed_over, *unread(model.readers, told, called="prompt")):
         yield Note(sentence)
@@ -104,8 +109,8 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
     folder = make_folder(request.out or (project or Path.cwd()) / "images")
     images, names = [], []
-    with merged(model, [lora.applied for lora in loras]):
-        for event in paint(model, jobs, sampling, batch=request.batch, embeddings=named.embeddings):
+    with merged(model, [lora.applied for lora in loras]) as adapters:
+        for event in paint(model, jobs, sampling, batch=request.batch, embeddings=named.embeddings, adapters=adapters):
             if isinstance(event, Painted):
                 infotext, record = infotext_of(
                     model, event.job, sampling, loras, batch=request.batch, embeddings=named.embeddings

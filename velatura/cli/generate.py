@@ -22,6 +22,9 @@ def generate(
             "--lora", metavar="FILE:STRENGTH", help="LoRA to paint with, as in ink.safetensors:0.8; repeatable."
         ),
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take of a LoRA what fits the base, instead of refusing it.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the first picture; none: drawn and written down.")
     ] = None,
@@ -108,6 +111,7 @@ def generate(
         vae=vae or ("" if base else told.vae),
         text_encoders=tuple(text_encoders or ([] if base else told.text_encoders)),
         loras=tuple(loras or ()),
+        partial=partial,
         seed=seed,
         steps=steps,
         cfg=cfg,

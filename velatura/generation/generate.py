@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from velatura.adapters.switch import Switch
 from velatura.diffusion import samplers
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import ModelError, PromptError, SettingsError
@@ -79,6 +80,7 @@ def generate(
     *,
     batch: int = 4,
     embeddings: Sequence[Embedding] = (),
+    adapters: Switch | None = None,
 ) -> Iterator[Progress | Note | Painted]:
     """Paint the jobs in order; yields progress after each sampling step and each finished picture.
 
@@ -86,6 +88,7 @@ def generate(
 
     Args:
         embeddings: those whose names in the prompts mean their vectors.
+        adapters: those in use, where some come or go between steps.
 
     Raises:
         PromptError: a prompt has no meaning.
@@ -107,7 +110,7 @@ def generate(
         group = jobs[start : start + batch]
         noise = SeededNoise([job.seed for job in group], model, sampling)
         latents = _first_latents(model, noise.next(), sampler.start(sigmas[0]))
-        denoise = _Denoise(model, group, sampling, texts)
+        denoise = _Denoise(model, group, sampling, texts, adapters)
         for step in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise.next()):  # type: ignore[misc]
             latents = step.x
             done += 1
@@ -151,8 +154,14 @@ class _Denoise:
     """
 
     def __init__(
-        self, model: Model, jobs: Sequence[Job], sampling: Sampling, texts: Mapping[str, TextConditioning]
+        self,
+        model: Model,
+        jobs: Sequence[Job],
+        sampling: Sampling,
+        texts: Mapping[str, TextConditioning],
+        adapters: Switch | None,
     ) -> None:
+        self.adapters = adapters
         self.model, self.cfg_scale = model, sampling.cfg_scale
         told = [texts[job.prompt] for job in jobs]
         if sampling.cfg_scale != 1:
@@ -161,6 +170,8 @@ class _Denoise:
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        if self.adapters is not None:
+            self.adapters.at(step + 1)
         count = len(x)
         if self.cfg_scale == 1:
             prediction = self._predicted(x, sigma)

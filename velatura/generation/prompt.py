@@ -5,6 +5,8 @@ r"""The prompt grammar of A1111: emphasis, breaks, and LoRAs named in the text.
     BREAK                          the text after it starts a new chunk of tokens
     <lora:name>  <lora:name:0.8>   strength 1, 0.8
     <lora:name:0.5:0.8>            0.5 on the text encoders, 0.8 on the denoiser (also te=0.5 unet=0.8)
+    <lora:name:1:lbw=OUTS>         1, but only on some blocks: a preset, or a weight for each (`adapters.blocks`)
+    <lora:name:1:start=5:stop=20>  1, in the sampling steps 5 to 20 (also step=5-20); of the denoiser alone
 
 Fragments and weights are those of A1111 1.10, bit for bit, oddities included: an unclosed bracket
 acts to the end, `[word:1.2]` keeps its colon as text. Where A1111 fails, this does not: a weight that
@@ -32,6 +34,7 @@ _BREAK_WORD = re.compile(r"\bBREAK\b")
 _MARK = re.compile(r"<(?=\w+:)")
 _LORA_TYPES = ("lora", "lyco")
 _LORA_PLACES = ("name", "te", "unet")
+_LORA_SETTINGS = (*_LORA_PLACES, "lbw", "start", "stop", "step")
 _LORA_FIX = "write <lora:name:strength>, or <lora:name:text strength:denoiser strength>"
 
 
@@ -49,6 +52,12 @@ class LoraUse:
     name: str
     denoiser_strength: float = 1.0
     text_strength: float = 1.0
+    blocks: str = ""
+    """Weights of blocks, as `adapters.blocks.factors` takes them; empty: all the same."""
+    start: int | None = None
+    """The first sampling step in which it acts, from 1."""
+    stop: int | None = None
+    """The last one."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +183,28 @@ def _lora(match: re.Match[str]) -> LoraUse:
     for item in match[2].split(":"):
         key, equals, value = item.partition("=")
         place = key.strip() if equals else next(places, "dyn")
-        if place not in _LORA_PLACES or (equals and place == "name"):
+        if place not in _LORA_SETTINGS or (equals and place == "name"):
             raise PromptError(f"a LoRA in a prompt has no setting {place!r}", where=mark, fix=_LORA_FIX)
         given[place] = (value if equals else item).strip()
     if not given.get("name"):
         raise PromptError("a LoRA in a prompt needs a name", where=mark, fix=_LORA_FIX)
     text_strength = _number(given.get("te", "1"), where=mark)
-    return LoraUse(given["name"], _number(given.get("unet", str(text_strength)), where=mark), text_strength)
+    start, stop = _steps(given, mark)
+    strength = _number(given.get("unet", str(text_strength)), where=mark)
+    return LoraUse(given["name"], strength, text_strength, given.get("lbw", ""), start, stop)
+
+
+def _steps(given: Mapping[str, str], mark: str) -> tuple[int | None, int | None]:
+    told = [given.get("start"), given.get("stop")]
+    if "step" in given:
+        first, dash, last = given["step"].partition("-")
+        told = [first, last if dash else first]
+    if not all(one is None or one.isdecimal() for one in told):
+        raise PromptError("a sampling step is a whole number", where=mark, fix="write start=5:stop=20, or step=5-20")
+    start, stop = (None if one is None else int(one) for one in told)
+    if start is not None and stop is not None and start > stop:
+        raise PromptError(f"step {start} is not before step {stop}", where=mark, fix="write the smaller one first")
+    return start, stop
 
 
 def _number(text: str, *, where: str) -> float:

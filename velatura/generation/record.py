@@ -6,7 +6,9 @@ Names and hashes only: no path, user or host name.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,10 @@ import torch
 
 from velatura import settings as user
 from velatura.adapters import formats
-from velatura.adapters.layers import shapes
+from velatura.adapters.blocks import factors
+from velatura.adapters.layers import every_shape
 from velatura.adapters.merge import Applied
+from velatura.adapters.weights import AdapterFile
 from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation import infotext, prompt
@@ -42,29 +46,53 @@ class UsedLora:
     applied: Applied
     asked: str | None = None
     """What the prompt calls it; None where it was given beside the prompt."""
+    blocks: str = ""
+    """Weights of blocks, as the prompt has them."""
+    embeddings: tuple[Embedding, ...] = ()
+    """Textual inversions that came with it."""
+    passed_over: tuple[str, ...] = ()
+    """Keys of its file that fit no layer of the base."""
 
 
-def used_loras(model: Model, text: str, given: Sequence[str], project: Path | None) -> list[UsedLora]:
+def used_loras(
+    model: Model, text: str, given: Sequence[str], project: Path | None, *, partial: bool = False
+) -> list[UsedLora]:
     """The adapters that a prompt names and those given beside it, in that order.
 
     Args:
         given: "FILE" or "NAME", with ":strength" behind it where it is not 1.
+        partial: what of a file fits no layer of the base is passed over, not an error.
 
     Raises:
         SettingsError: a name resolves to nothing or to several files.
         AdapterError: one does not fit the base.
-        PromptError: a strength is not a number.
+        PromptError: a strength is not a number, or the weights of blocks are not the base's.
     """
     named = prompt.parse(text).loras
     asked = [*named, *(prompt.LoraUse(name, strength, strength) for name, strength in map(_split, given))]
     found = []
+    keys, layers = model.family.keys, every_shape(model.trainable_parts)
     for place, use in enumerate(asked):
         path = user.find_lora(use.name, project=project)
-        adapter = formats.read(path, keys=model.family.keys, layers=shapes(model.trainable_parts))
-        applied = Applied(adapter.layers, use.denoiser_strength, use.text_strength)
+        adapter = formats.read(path, keys=keys, layers=layers, partial=partial)
+        blocks = factors(use.blocks, keys=keys, layers=list(layers)) if use.blocks else {}
+        applied = Applied(
+            adapter.layers, use.denoiser_strength, use.text_strength, blocks, path.stem, use.start, use.stop
+        )
         called = use.name if place < len(named) else None
-        found.append(UsedLora(path.stem, tensor_hash(path.read_bytes()), applied, called))
+        digest = tensor_hash(path.read_bytes())
+        found.append(UsedLora(path.stem, digest, applied, called, use.blocks, _words(adapter), adapter.passed_over))
     return found
+
+
+def _words(adapter: AdapterFile) -> tuple[Embedding, ...]:
+    """Textual inversions that came with an adapter; named as they are in its file."""
+    found = []
+    for word, held in adapter.embeddings.items():
+        vectors = {array.shape[-1]: array for array in held.values()}
+        digest = hashlib.sha256(b"".join(vectors[width].tobytes() for width in sorted(vectors))).hexdigest()
+        found.append(Embedding(word, vectors, digest))
+    return tuple(found)
 
 
 def _split(given: str) -> tuple[str, float]:
@@ -80,8 +108,13 @@ def _split(given: str) -> tuple[str, float]:
     return name, value
 
 
-def used_embeddings(model: Model, texts: Sequence[str], project: Path | None) -> Found:
+def used_embeddings(
+    model: Model, texts: Sequence[str], project: Path | None, *, bundled: Sequence[Embedding] = ()
+) -> Found:
     """The textual-inversion embeddings that prompts name, out of the project's `embeddings/` and the user's folders.
+
+    Args:
+        bundled: those that came with adapters; they come before files of the same name.
 
     Raises:
         SettingsError, ModelError: see `text.embeddings.find`.
@@ -93,7 +126,11 @@ def used_embeddings(model: Model, texts: Sequence[str], project: Path | None) ->
             raise PromptError("embeddings are for bases whose text encoders are CLIP", where=told, fix="leave it out")
         return Found()
     folders = (*((project / "embeddings",) if project else ()), *user.load().embeddings)
-    return find([weighted(text) for text in texts], model.tokenizers[0], widths, folders)
+    fitting = tuple(one for one in bundled if set(one.vectors) == set(widths))
+    named = tuple(one for one in fitting if any(one.name.lower() in text.lower() for text in texts))
+    bare = [re.sub(rf"(?i)\b{re.escape(one.name)}\b", " ", text) for one in named for text in texts] or list(texts)
+    found = find([weighted(text) for text in bare], model.tokenizers[0], widths, folders)
+    return Found((*named, *found.embeddings), found.passed_over)
 
 
 def infotext_of(
@@ -147,6 +184,8 @@ def infotext_of(
                 "sha256_tensors": lora.hash,
                 "strength": lora.applied.denoiser_strength,
                 "text_strength": lora.applied.text_strength,
+                **({"blocks": lora.blocks} if lora.blocks else {}),
+                **{which: step for which in ("start", "stop") if (step := getattr(lora.applied, which)) is not None},
             }
             for lora in loras
         ],

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from velatura.adapters import formats
-from velatura.adapters.beside import beside
-from velatura.adapters.layers import shapes
+from velatura.adapters.beside import Beside, beside, small
+from velatura.adapters.layers import every_shape
 from velatura.adapters.lora import Injected
 from velatura.adapters.merge import Applied, merge
+from velatura.adapters.switch import Switch
 from velatura.adapters.weights import AdapterFile
 from velatura.diffusion.samplers import resolve
 from velatura.errors import PromptError
@@ -36,35 +38,55 @@ def read_adapter(model: Model, path: Path) -> AdapterFile:
     Raises:
         AdapterError: it does not fit.
     """
-    return formats.read(path, keys=model.family.keys, layers=shapes(model.trainable_parts))
+    return formats.read(path, keys=model.family.keys, layers=every_shape(model.trainable_parts))
 
 
 @contextmanager
-def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = None) -> Iterator[None]:
+def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = None) -> Iterator[Switch]:
     """The model with adapters in it, and the adapter in training silent; afterwards as before.
 
-    They are merged into its weights, or stand beside its layers where the policy says so.
+    They are merged into its weights, or stand beside its layers where the policy says so. What is yielded lets them
+    come and go between sampling steps.
     """
     training = injected is not None
     if not model.policy.merges:
         with nullcontext() if injected is None else injected.set_aside():
             assistant.send_away(model)
+            standing = _Standing(model)
             try:
-                with beside(model.trainable_parts, uses):
-                    yield
+                yield Switch(uses, standing.put)
             finally:
+                standing.put([])
                 _after(model, training=training)
         return
     before = injected.strength if injected is not None else 0.0
     if injected is not None:
         injected.strength = 0.0
     try:
-        merge(model.trainable_parts, model.pristine, uses)
-        yield
+        yield Switch(uses, lambda told: _merge(model, told))
     finally:
         _after(model, training=training)
         if injected is not None:
             injected.strength = before
+
+
+class _Standing:
+    """Adapters beside a model's layers, exchanged for others."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._now = model, Beside({}, {})
+
+    def put(self, uses: Sequence[Applied]) -> None:
+        parts, pristine = self._model.trainable_parts, self._model.pristine
+        self._now.eject()
+        with torch.inference_mode(False):
+            merge(parts, pristine, small(parts, uses))
+            self._now = beside(parts, uses, pristine)
+
+
+def _merge(model: Model, uses: Sequence[Applied]) -> None:
+    with torch.inference_mode(False):  # sampling steps are in it, and weights outlast them
+        merge(model.trainable_parts, model.pristine, uses)
 
 
 def _after(model: Model, *, training: bool) -> None:

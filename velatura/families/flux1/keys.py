@@ -16,9 +16,10 @@ out where it is the rank of every layer and says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from velatura.adapters.blocks import numbered
 from velatura.adapters.formats import KOHYA_ENDS, PEFT_ENDS, Form, KeyMap, Owners, PartKeys
 from velatura.adapters.weights import Shape, part_of
 from velatura.families.flux1 import layout
@@ -103,6 +104,15 @@ class FluxKeys(KeyMap):
         """As `KeyMap.ends`."""
         return KOHYA_ENDS if form == "kohya" else PEFT_ENDS
 
+    @property
+    def block_lists(self) -> tuple[tuple[str, ...], ...]:
+        """As `KeyMap.block_lists`."""
+        return (("CLIP", "T5", "IN", *numbered("D", range(19)), *numbered("S", range(38)), "OUT"),)
+
+    def blocks(self, layers: Sequence[str]) -> Mapping[str, str]:
+        """As `KeyMap.blocks`."""
+        return {name: _block(name) for name in layers}
+
     def _original(self, layers: Mapping[str, Shape]) -> dict[str, Place]:
         """Where the denoiser's layers lie in the authors' layout; norms are left out."""
         shapes = {
@@ -114,6 +124,17 @@ class FluxKeys(KeyMap):
             f"denoiser.{name.removesuffix('.weight')}": place._replace(key=place.key.removesuffix(".weight"))
             for name, place in layout.transformer(shapes).items()
         }
+
+
+def _block(name: str) -> str:
+    part, _, path = name.partition(".")
+    if part != "denoiser":
+        return {"text_encoder": "CLIP", "text_encoder_2": "T5"}[part]
+    letters = {"transformer_blocks": "D", "single_transformer_blocks": "S"}
+    kind, _, rest = path.partition(".")
+    if kind in letters:
+        return f"{letters[kind]}{int(rest.partition('.')[0]):02}"
+    return "OUT" if kind in ("norm_out", "proj_out") else "IN"
 
 
 KEYS = FluxKeys(

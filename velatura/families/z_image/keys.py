@@ -12,8 +12,9 @@ program trains Z-Image's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from velatura.adapters.blocks import numbered
 from velatura.adapters.formats import KOHYA_ENDS, PEFT_ENDS, Form, KeyMap, Owners, PartKeys
 from velatura.adapters.weights import Shape, part_of
 from velatura.families.z_image import layout
@@ -68,6 +69,16 @@ class ZImageKeys(KeyMap):
                 stem = self.written(layout.renamed(name))
                 found[name] = stem, Place(stem)
         return found
+
+    @property
+    def block_lists(self) -> tuple[tuple[str, ...], ...]:
+        """As `KeyMap.block_lists`: the field has none, so its thirty layers."""
+        return (numbered("L", range(30)),)
+
+    def blocks(self, layers: Sequence[str]) -> Mapping[str, str]:
+        """As `KeyMap.blocks`."""
+        inside = {name: name.split(".") for name in layers if name.startswith("denoiser.layers.")}
+        return {name: f"L{int(path[2]):02}" for name, path in inside.items()}
 
     def ends(self, form: Form) -> tuple[str, str]:
         """As `KeyMap.ends`."""
