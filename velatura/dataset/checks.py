@@ -234,8 +234,13 @@ def _copies(found: Survey, wanted: Wanted) -> list[Finding]:
 
 def _worth(one: Surveyed) -> tuple[bool, int, bool]:
     """By what the best of several copies is told: sound, large, captioned."""
-    sound = one.measures.noise <= NOISY and not _blocky(one) and one.measures.text is None
-    return sound, one.picture.width * one.picture.height, one.picture.captions is not None
+    return faults(one) == 0, one.picture.width * one.picture.height, one.picture.captions is not None
+
+
+def faults(one: Surveyed) -> int:
+    """How many faults of its own a picture has, softness aside."""
+    found = (one.measures.noise > NOISY, _blocky(one), _moved(one), one.measures.text is not None)
+    return sum(found) + (max(one.measures.borders) > 0)
 
 
 def _set(found: Survey, wanted: Wanted) -> list[Finding]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from velatura.dataset import alike, choice
+from velatura.dataset import alike, checks, choice
 from velatura.dataset.survey import Surveyed
 from velatura.errors import DatasetError, nearest
 
@@ -102,7 +102,7 @@ def diverse(pictures: Sequence[Surveyed], count: int, *, kept: Sequence[str] = (
         taken.append(int((worth / (1 + centre)).argmax()))  # a good and typical one first
         nearest_taken = np.linalg.norm(vectors - vectors[taken[0]], axis=1)
     while len(taken) < min(count, len(pictures)):
-        scores = nearest_taken * (0.4 + 0.6 * worth)
+        scores = nearest_taken * (0.05 + 0.95 * worth)
         scores[taken] = -1
         best = int(scores.argmax())
         taken.append(best)
@@ -141,10 +141,11 @@ def balanced(pictures: Sequence[Surveyed], count: int, *, by: str = "framing", k
 
 
 def _quality(one: Surveyed) -> float:
-    """How sound a picture is, 0 to 1; a fault counts, beauty does not."""
+    """How sound a picture is, 0 to 1: a fault that a check finds counts, beauty does not."""
+    if one.measures.contrast < checks.FLAT:
+        return 0.0
     sharp = 0.6 if one.measures.sharpness is None else min(1.0, max(0.0, (one.measures.sharpness - 0.2) / 0.5))
-    faults = (one.measures.noise > 4.5) + (one.measures.text is not None) + (max(one.measures.borders) > 0)
-    return float(sharp * 0.7**faults)
+    return float(sharp * 0.5 ** checks.faults(one))
 
 
 def _lacking(found: int, count: int) -> tuple[str, ...]:

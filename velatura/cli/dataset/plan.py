@@ -32,7 +32,7 @@ def buckets(
     from velatura.dataset.scan import scan
 
     prepared = prepare(
-        scan(dataset_in(folder), deep=False),
+        scan(dataset_in(folder)),
         area=(side, side),
         step=step,
         minimum=minimum or max(step, side // 2),
