@@ -16,7 +16,7 @@ from velatura.training.dataset import read, refuse_leaks
 
 
 def paint(folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for seed in range(5):
         clouds(seed, (96, 64)).save(folder / f"{seed}.png")
 
@@ -48,4 +48,8 @@ def test_pictures_without_a_caption_are_named_and_what_that_means(tmp_path: Path
 
     notes = read(recipes.build({"dataset": {"trigger": "inkhand"}}), tmp_path, resolution=128).notes
 
-    assert "4 of 5 pictures have no caption: 1.png, 2.png, 3.png, ...; they are told by the trigger alone" in notes
+    (note,) = [one for one in notes if "no caption" in one]
+    assert note.startswith("4 of 5 pictures have no caption: ") and note.endswith(
+        "; they are told by the trigger alone"
+    )
+    assert "0.png" not in note and "2.png" in note

@@ -61,7 +61,8 @@ class Edit:
     @property
     def names(self) -> tuple[str, ...]:
         """The files that were changed, each once, in the order of the changes."""
-        return tuple(dict.fromkeys(line["name"] for line in self._changes()))
+        found = dict.fromkeys(line["name"] for line in self._changes())
+        return tuple(name for name in found if not name.startswith(f"{FOLDER}/"))
 
     @property
     def settled(self) -> dict[str, str]:

@@ -46,9 +46,8 @@ def rename(dataset: Path, *, prefix: str = "", legal: bool = False) -> dict[str,
         folder, _, _ = entry.name.rpartition("/")
         renamed[entry.name] = f"{folder}/" * bool(folder) + f"{stem}{entry.path.suffix.lower()}"
     renamed = {old: new for old, new in renamed.items() if old != new}
-    with edit(
-        dataset, "name legally" if legal else f"rename to {stems[0]}..{stems[-1]}" if stems else "rename"
-    ) as changes:
+    told = "name legally" if legal else f"rename {len(stems)} pictures"
+    with edit(dataset, told) as changes:
         changes.rename(pairs)
         follow(dataset, renamed, changes)
     return renamed
