@@ -36,7 +36,7 @@ ENDS = (
 )
 """The denoiser's first and last layer, under every name: what comes in, and what goes out."""
 
-V_MARKS = ("v_pred",)
+V_MARK, ZERO_TERMINAL_MARK = "v_pred", "ztsnr"
 
 
 @dataclass(frozen=True)
@@ -199,15 +199,18 @@ def _traits(files: BaseFiles, variant: Variant, found: dict[str, PartFiles]) -> 
         settled = {**folder.known(denoiser), **folder.known("scheduler", "scheduler_config.json")}
         purpose = _purpose(settled.get("in_channels"), settled.get("out_channels"))
         v = settled.get("prediction_type") == "v_prediction"
+        zero_terminal = settled.get("rescale_betas_zero_snr") is True
         guided = settled.get("guidance_embeds") is True
     else:
         header = read_header(files.model)
         prefix = found["denoiser"].prefix if "denoiser" in found else ""
         purpose = _purpose(*(_channels(header, prefix) or (0, 0)))
-        v = any(mark in header.entries for mark in V_MARKS) or header.metadata.get("modelspec.prediction_type") == "v"
+        zero_terminal = ZERO_TERMINAL_MARK in header.entries
+        v = V_MARK in header.entries or header.metadata.get("modelspec.prediction_type") == "v"
         guided = f"{prefix}guidance_in.in_layer.weight" in header.entries
     few = any(word in f"{variant.name} {variant.architecture}".lower() for word in ("schnell", "turbo"))
-    marks = {"v-prediction": v, "distilled guidance": guided, "distilled to few steps": few}
+    marks = {"v-prediction": v, "zero terminal SNR": zero_terminal}
+    marks |= {"distilled guidance": guided, "distilled to few steps": few}
     return (*((purpose,) if purpose else ()), *(name for name, given in marks.items() if given))
 
 

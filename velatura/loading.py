@@ -19,10 +19,12 @@ from velatura.family import MemoryPolicy, Model, ModelFamily, Pristine
 from velatura.settings import base_name
 from velatura.text.readers import Reader
 from velatura.weights import policy as memory
+from velatura.weights.containers import read_header
 from velatura.weights.layouts import Place, stable_diffusion
-from velatura.weights.networks import build, unused
+from velatura.weights.networks import BALLAST, build, unused
+from velatura.weights.parts import held_by
 from velatura.weights.residence import Resident, Turns
-from velatura.weights.source import Weights, held
+from velatura.weights.source import FP8_MARKS, Weights, held
 
 Places = Callable[[str, Mapping[str, Tensor], Collection[str], str], Mapping[str, Place]]
 """Where the tensors of a part lie: its name, its network's tensors, the keys in its files, their layout."""
@@ -35,7 +37,7 @@ class Networks:
     parts: dict[str, nn.Module]
     weights: dict[str, Weights]
     unused: dict[str, tuple[str, ...]]
-    """Part -> keys in its files that its network has no use for."""
+    """Part -> keys in its files that its network has no use for; "base" -> those of a file that are of no part."""
     turns: Turns | None = None
     """Which of them are in memory, where they take turns."""
 
@@ -75,7 +77,19 @@ def networks(
             residents[part] = resident
         else:
             resident.arrive()
+    left["base"] = _of_no_part(base, tuple(end for ends in passed_over.values() for end in ends))
     return Networks(parts, mapped, left, Turns(residents, parts) if residents else None)
+
+
+def _of_no_part(base: Base, passed_over: tuple[str, ...]) -> tuple[str, ...]:
+    """Keys of a base's file that stand behind the prefix of none of its parts, and are not known as ballast."""
+    if base.source.is_dir():
+        return ()
+    header = read_header(base.source)
+    prefixes = tuple(prefix for prefix, _ in held_by(header, kinds(base.variant.family)).values())
+    ends = (*passed_over, *FP8_MARKS)
+    others = (key for key in header.entries if not key.startswith(prefixes) and not key.endswith(ends))
+    return tuple(sorted(key for key in others if not BALLAST.search(key)))
 
 
 def autoencoder_places(own: Collection[str], keys: Collection[str], layout: str) -> Mapping[str, Place]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from tests import sources
 from tests.contracts.test_families import conditioned
 from velatura import randomness, tensorfile
 from velatura.bases import FAMILIES, recognise
+from velatura.errors import ModelError
 from velatura.family import Model, load_base
 from velatura.tensorfile import RawTensor
 from velatura.text.weighted import plain
@@ -55,6 +57,22 @@ def test_every_source_is_the_same_base(
         assert torch.equal(one, other)
     assert set(found.pristine) == set(loaded.pristine)
     assert all(torch.equal(found.pristine[name].float(), tensor.float()) for name, tensor in loaded.pristine.items())
+
+
+def test_a_key_of_no_part_is_noted_and_refused_only_where_the_user_is_strict(
+    loaded: Model, folder: Path, tmp_path: Path
+) -> None:
+    path = sources.as_one_file(loaded.family.name, folder, tmp_path).model
+    before = path.read_bytes()
+    for name, noted in (("surplus.weight", True), ("model_ema.decay", False), ("betas", False), ("v_pred", False)):
+        path.write_bytes(before)
+        tensors, metadata = tensorfile.read(path)
+        kept = {name: RawTensor(one.dtype, one.shape, bytes(one.data)) for name, one in tensors.items()}
+        path.write_bytes(tensorfile.to_bytes({**kept, name: tensorfile.raw(np.zeros(0, np.float32))}, metadata))
+        assert [name in note for note in load_base(path).notes] == [True] * noted
+        if noted:
+            with pytest.raises(ModelError, match=r"surplus\.weight"):
+                load_base(path, strict=True)
 
 
 def test_another_base_would_be_told_by_what_it_says(loaded: Model, folder: Path, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Published:
         if hub.offline():
             raise ModelError(f"{what} is switched off", where=path, fix=fix)
         LOGGER.warning("fetching the tokenizer of %s (%s), once, from %s", self.owner, self.size, source)
+        hub.quiet()
         try:
             return Path(huggingface_hub.hf_hub_download(repository, name, cache_dir=cache)).parent
         except Exception as error:  # whatever ails the network, what to do is the same

@@ -173,11 +173,9 @@ def _parts(folder: Path) -> dict[str, str]:
 
 def _fetch(identifier: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     cache = settings.hub_cache()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    quiet()
     with _sentences(identifier):
         told = huggingface_hub.HfApi().model_info(identifier)
         listed = [entry.rfilename for entry in told.siblings or ()]
@@ -232,6 +230,17 @@ def _is_of_the_disk(error: OSError) -> bool:
     import errno
 
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def quiet() -> None:
+    """What the library says of its tries is left out: what came of them is one sentence here. Progress stays."""
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def reason(error: Any) -> str:
