@@ -14,8 +14,10 @@ from torch import nn
 from tests import tiny
 from velatura import bases
 from velatura.adapters.layers import every_shape
+from velatura.adapters.targets import select
 from velatura.bases import FAMILIES
 from velatura.families.names import keys, layers, layers_of, told
+from velatura.families.sdxl.model import FAMILY as SDXL
 from velatura.weights.networks import build
 
 
@@ -54,6 +56,13 @@ def test_the_layers_of_a_base_follow_from_its_headers(tmp_path: Path) -> None:
     base = bases.locate(bases.described(folder))
     found = layers_of(base)
     assert found == layers("sd15", {"denoiser": tiny.UNET, "text_encoder": tiny.TEXT})
+
+
+def test_sdxls_style_and_content_are_one_transformer_each_that_does_not_meet_the_other() -> None:
+    known = [name for name, shape in layers("sdxl").items() if len(shape) > 1]
+    style, content = (set(select([one], known, presets=SDXL.targets)) for one in ("style", "content"))
+    assert len(style) == len(content) == 2 + 10 * 10 and not style & content
+    assert style | content <= set(select(["attention+mlp"], known, presets=SDXL.targets))
 
 
 def test_no_torch_is_needed() -> None:

@@ -33,6 +33,9 @@ class Sdxl(ModelFamily):
     targets: Mapping[str, tuple[str, ...]] = {
         **targets.PRESETS,
         "text": tuple(f"{part}.*.{layers}.*" for part in TOKENIZERS for layers in ("self_attn", "mlp")),
+        # the transformers that carry style and content. Source: Frenkel et al. 2024, arXiv:2403.14572 (B-LoRA)
+        "style": ("denoiser.up_blocks.0.attentions.1.*",),
+        "content": ("denoiser.up_blocks.0.attentions.0.*",),
     }
 
     def load(self, base: Base, *, policy: MemoryPolicy) -> Model:
