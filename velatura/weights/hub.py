@@ -236,7 +236,7 @@ def quiet() -> None:
     """What the library says of its tries is left out: what came of them is one sentence here. Progress stays."""
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if not sys.stderr.isatty():
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
