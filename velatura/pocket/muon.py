@@ -61,9 +61,16 @@ def orthogonalise(matrix: Tensor, *, rounds: int = 5) -> Tensor:
     return nearest
 
 
+EMBEDDINGS = ("embed", "pad_token")
+"""In the names of weights that are no matrices between hidden features."""
+
+
 def optimizers(modules: Iterable[nn.Module], *, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for hidden weights, AdamW for embeddings, norms and biases."""
-    named = [(name, weight) for module in modules for name, weight in module.named_parameters()]
-    hidden = [w for name, w in named if w.ndim >= 2 and "embedding" not in name]
-    rest = [w for name, w in named if not (w.ndim >= 2 and "embedding" not in name)]
+    hidden: list[Tensor] = []
+    rest: list[Tensor] = []
+    for module in modules:
+        for name, weight in module.named_parameters():
+            embedding = any(part in name for part in EMBEDDINGS)
+            (rest if embedding or weight.ndim < 2 else hidden).append(weight)
     return [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)]

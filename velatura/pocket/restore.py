@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from torch import Tensor
 from velatura import settings as user
 from velatura.errors import RunError
 from velatura.files import make_folder, write_text
-from velatura.pocket.architecture import build_autoencoder, build_denoiser, build_text_encoder
-from velatura.pocket.export import TOKENIZER_FILES
-from velatura.pocket.train import Settings
+from velatura.pocket import tokenizer
+from velatura.pocket.architecture import ARCHITECTURES, Part, build
+from velatura.pocket.stages import Settings, denoiser_folder, tokenizer_folder
 from velatura.weights.parts import PartFiles
 from velatura.weights.source import BaseFolder, held
 
@@ -35,26 +34,26 @@ def restore(base: Path, state: Path) -> None:
         RunError: the folder holds a training already.
         ModelError: the base is incomplete.
     """
-    if (state / "denoiser" / "newest.json").exists():
+    if any(state.glob("*/newest.json")):
         raise RunError("this folder holds a training already", where=state, fix="choose another folder")
     folder = BaseFolder(base)
-    made = json.loads((base / "velatura.json").read_text(encoding="utf-8"))
-    settings = Settings(**made["settings"])
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(base / "tokenizer" / name, make_folder(state / "tokenizer") / name)
+    told = json.loads((base / "velatura.json").read_text(encoding="utf-8"))
+    settings = Settings(**told["settings"])
+    made = ARCHITECTURES[settings.kind]
+    words = make_folder(tokenizer_folder(state, settings.kind))
+    for name in tokenizer.FILES[made.tokenizer]:
+        shutil.copyfile(base / "tokenizer" / name, words / name)
     steps = settings.vae_crops // (settings.vae_batch * settings.workers)
-    vae = _filled(build_autoencoder(), held(PartFiles(folder.files("vae"))))
+    vae = _filled(folder, made.autoencoder)
     _write(state / "autoencoder", steps, settings.vae_crops, {"model": vae, "averaged": {}})
-    trained = {
-        "denoiser": _filled(build_denoiser(), held(PartFiles(folder.files("unet")))),
-        "text_encoder": _filled(build_text_encoder(), held(PartFiles(folder.files("text_encoder")))),
-    }
-    steps = made["samples"] // (settings.batch * settings.workers)
-    _write(state / "denoiser", steps, made["samples"], {**trained, "averaged": trained})
+    trained = {"denoiser": _filled(folder, made.denoiser), "text_encoder": _filled(folder, made.text_encoder)}
+    steps = told["samples"] // (settings.batch * settings.workers)
+    _write(denoiser_folder(state, settings.kind), steps, told["samples"], {**trained, "averaged": trained})
 
 
-def _filled(network: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = network.state_dict()
+def _filled(base: BaseFolder, part: Part) -> dict[str, Tensor]:
+    weights = held(PartFiles(base.files(part.folder)))
+    state: dict[str, Tensor] = build(part).state_dict()
     return {key: weights[key].float() if key in weights else value for key, value in state.items()}
 
 

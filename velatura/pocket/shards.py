@@ -67,6 +67,11 @@ def textures(folder: Path, shard: int) -> NDArray[np.uint8]:
     return loaded
 
 
+def latents(folder: Path, shard: int) -> Path:
+    """Where the shard's pictures lie once they are encoded."""
+    return folder / f"latents-{shard:04d}.pt"
+
+
 def captions(folder: Path, shard: int) -> list[str]:
     """The shard's captions, in the order of its pictures."""
     text = (folder / f"captions-{shard:04d}.json").read_text(encoding="utf-8")
