@@ -90,23 +90,43 @@ def _places(family: str, part: str, own: Mapping[str, Any], told: Mapping[str, A
 
 def write(path: Path, family: str) -> Path:
     """The file, 2 bytes for each number: 2.1 GB for `sd15`, 6.9 GB for `sdxl`, 33.7 GB for `flux1`."""
-    places, end = {}, 0
-    for name, shape in published(family):
+    _write(path, dict(published(family)), TYPES[family])
+    if family == "flux1":
+        _pieces(path.parent / "tokenizer_2", int(settings(family)["text_encoder_2"]["vocab_size"]) - 28)
+    return path
+
+
+def write_folder(folder: Path, family: str, part: str) -> Path:
+    """One part as diffusers and transformers keep it: its settings, and its weights under their names."""
+    from velatura.weights.networks import build
+
+    told = settings(family)[part]
+    kind = importlib.import_module(f"velatura.families.{family}.configuration").CLASSES[part]
+    network: Any = build(kind, told, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (network.config.save_pretrained if part.startswith("text_encoder") else network.save_config)(folder)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if "position_ids" not in name}
+    name = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    _write(folder / f"{name}.safetensors", shapes, TYPES[family])
+    return folder
+
+
+def _write(path: Path, tensors: Mapping[str, tuple[int, ...]], kind: str) -> None:
+    places: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in tensors.items():
         size = 2 * math.prod(shape)
-        places[name] = {"dtype": TYPES[family], "shape": list(shape), "data_offsets": [end, end + size]}
+        places[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(places).encode()
     text += b" " * (-len(text) % 8)
     drawn = 0.02 * np.random.default_rng(0).standard_normal(BLOCK // 2, dtype=np.float32)
-    halves = drawn.astype(np.float16) if TYPES[family] == "F16" else (drawn.view(np.uint32) >> 16).astype(np.uint16)
+    halves = drawn.astype(np.float16) if kind == "F16" else (drawn.view(np.uint32) >> 16).astype(np.uint16)
     block = halves.tobytes()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for start in range(0, end, BLOCK):
             file.write(block[: end - start])
-    if family == "flux1":
-        _pieces(path.parent / "tokenizer_2", int(settings(family)["text_encoder_2"]["vocab_size"]) - 28)
-    return path
 
 
 def _pieces(folder: Path, count: int) -> None:

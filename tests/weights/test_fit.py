@@ -107,3 +107,13 @@ def test_only_what_is_on_the_device_at_a_time_counts() -> None:
     (warning,) = chosen(replace(card(12), free=1 * GB), CPU).warnings
     held = float(warning.split(" come to ")[1].split(" GB")[0])
     assert 8 < held <= 9.01
+
+
+def test_convolutions_are_not_quantised_and_count_in_full() -> None:
+    def held(share: float) -> float:
+        base = replace(SDXL, packable=lambda: share)
+        (warning,) = chosen(replace(card(24), free=1), CPU, base=base, quantised="int8", in_turn=False).warnings
+        return float(warning.split(" come to ")[1].split(" GB")[0])
+
+    assert held(0.5) - held(1.0) == pytest.approx(0.5 * 2.57 * (2 - 8.25 / 8), abs=0.11)
+    assert held(0.0) == 7.1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from velatura import bases
 from velatura.bases import FAMILIES, BaseFiles
 from velatura.recipe import MemorySettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from velatura.weights.policy import Choice
 
 
@@ -25,23 +26,39 @@ def chosen(files: BaseFiles, told: MemorySettings, *, task: Literal["train", "pa
     """
     from velatura.doctor.devices import devices
     from velatura.weights import policy
+    from velatura.weights.networks import build
     from velatura.weights.quantise import available
 
     base = bases.locate(files)
     configuration = importlib.import_module(f"{FAMILIES[base.variant.family]}.configuration")
     settings = configuration.read(base).parts
+
+    @functools.cache
+    def empty() -> nn.Module:
+        """The denoiser, built without memory."""
+        return build(configuration.CLASSES["denoiser"], settings["denoiser"], base.source)
+
     facts = policy.BaseFacts(
         policy.counted(base.parts),
         fp16_overflows=configuration.FP16_OVERFLOWS,
         vae_overflows=bool(settings["vae"].get("force_upcast", False)),
-        blocks=functools.partial(_blocks, configuration.CLASSES["denoiser"], settings["denoiser"], base.source),
+        blocks=lambda: _blocks(empty()),
+        packable=lambda: _packable(empty()),
     )
     return policy.choose(devices(), facts, told, task=task, quantiser=available())
 
 
-def _blocks(kind: str, settings: Any, where: Path) -> list[int]:
-    """How many numbers each block of a denoiser is; it is built for that, without memory."""
-    from velatura.weights.networks import build
+def _blocks(denoiser: nn.Module) -> list[int]:
+    """How many numbers each block is."""
     from velatura.weights.swap import blocks_of
 
-    return [sum(one.numel() for one in block.parameters()) for block in blocks_of(build(kind, settings, where))]
+    return [sum(one.numel() for one in block.parameters()) for block in blocks_of(denoiser)]
+
+
+def _packable(denoiser: nn.Module) -> float:
+    """Share of the numbers that can be quantised."""
+    from velatura.weights.quantise import planned
+
+    layers = planned(denoiser.requires_grad_(False), "int8")
+    packed = sum(one.numel() for name, one in denoiser.named_parameters() if name.removesuffix(".weight") in layers)
+    return packed / sum(one.numel() for one in denoiser.parameters())

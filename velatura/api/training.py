@@ -137,6 +137,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         if model.turns is not None:  # while the text encoders are there: what will be painted later
             painted = (*samples.jobs(recipe, pictures), *exam(recipe, pictures).jobs)
             read_all(model, painted, samples.sampling(recipe, model))
+            model.turns.need("denoiser")  # some kinds of adapter begin from its weights
         assistant.bring(model)
         with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)

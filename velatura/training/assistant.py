@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from velatura.adapters.layers import BaseLayer, find
 from velatura.adapters.merge import Applied, changes, merge
-from velatura.adapters.weights import LayerWeights
+from velatura.adapters.weights import Lora
 from velatura.errors import AdapterError
 from velatura.family import Model
 
@@ -33,10 +33,12 @@ def bring(model: Model) -> None:
         return
     known = find(model.trainable_parts)
     for name, ((change, _),) in changes(known, uses).items():
-        if not isinstance(change, LayerWeights):
+        if not isinstance(change, Lora):
             raise AdapterError(f"an assistant of this kind cannot be computed beside {name}", fix="use a plain LoRA")
         layer = known[name]
-        model.assisting.append(layer.register_forward_hook(functools.partial(_beside, *_halves(change, layer))))
+        model.assisting.append(
+            layer.register_forward_hook(functools.partial(_beside, *_halves(change.without_core(), layer)))
+        )
 
 
 def send_away(model: Model) -> None:
@@ -47,7 +49,7 @@ def send_away(model: Model) -> None:
     merge(model.trainable_parts, model.pristine, [])
 
 
-def _halves(change: LayerWeights, layer: BaseLayer) -> tuple[Tensor, Tensor]:
+def _halves(change: Lora, layer: BaseLayer) -> tuple[Tensor, Tensor]:
     """Both factors where the layer computes and in its type, the scale in the second."""
     down, up = (torch.from_numpy(half).to(layer.weight.device) for half in (change.down, change.up))
     return down.reshape(len(down), *layer.weight.shape[1:]).to(layer.weight.dtype), (change.scale * up.flatten(1)).to(

@@ -73,7 +73,8 @@ def train(
         _complete_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
         if not bool(norm.isfinite() & value.isfinite()):  # waits for the device: nothing broken may be taken over
-            where = place(model, injected, batch, min_snr=settings.min_snr)
+            with injected.step(step):
+                where = place(model, injected, batch, min_snr=settings.min_snr)
             what = f"training broke down at step {step + 1}: what is no number appears {where}"
             raise TrainingError(what, fix=_calmer(model))
         _set_rates(optimizer, settings, step)

@@ -38,6 +38,8 @@ class Sizes:
     """Bytes of each."""
     vae_item: int
     quantised: Kind | None = None
+    packable: float = 1.0
+    """Share of the denoiser's that can be quantised."""
 
     def part(self, name: str) -> float:
         """Bytes of one part."""
@@ -46,7 +48,9 @@ class Sizes:
             return count * self.vae_item
         if self.quantised is None or (name != "denoiser" and count < LARGE):
             return count * self.item
-        return count * PACKED_BYTES[self.quantised if name == "denoiser" else "int8"]
+        share = self.packable if name == "denoiser" else 1.0
+        packed = PACKED_BYTES[self.quantised if name == "denoiser" else "int8"]
+        return count * (share * packed + (1 - share) * self.item)
 
     @property
     def texts(self) -> float:
@@ -69,6 +73,10 @@ class Facts(Protocol):
     @property
     def blocks(self) -> Callable[[], Sequence[int]]:
         """How many numbers each of the denoiser's blocks is."""
+
+    @property
+    def packable(self) -> Callable[[], float]:
+        """Share of the denoiser's numbers that can be quantised."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,8 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
         reasons.append(f"weights {'stored in int8' if kind else 'not quantised'}: {_full(least, device)}{asked}")
     else:
         kind = None
-    sizes = replace(sizes, quantised=kind)
+    if kind is not None:
+        sizes = replace(sizes, quantised=kind, packable=base.packable())
 
     together = sizes.held(in_turn=False)
     in_turn = (not roomy and room is not None and together > room) if told.in_turn is None else told.in_turn

@@ -77,6 +77,8 @@ class BaseFacts:
     blocks: Callable[[], Sequence[int]] = tuple
     """How many numbers each of the denoiser's blocks is, in the order in which they are computed; asked only where
     blocks must be swapped."""
+    packable: Callable[[], float] = lambda: 1.0
+    """Share of the denoiser's numbers that can be quantised, less where there are convolutions; asked only then."""
 
     def size(self, precision: Precision, vae: Precision = "fp32") -> int:
         """Bytes of the weights in these precisions."""

@@ -1,8 +1,9 @@
 """A base's networks in memory: filled as the policy says, and where parts take turns, emptied and filled again.
 
-A network that is not there keeps its modules, so that adapters can stand beside its layers; every tensor of it is a
-stand-in of the right shape, type and device that takes no memory and reads as NaN. It is filled when it is called. So
-prompts are encoded first, by the text encoders alone; when the denoiser is called, they leave and it comes.
+A network that is not there keeps its modules, so that adapters can stand beside its layers, and its norms and biases,
+which are small and may be changed; every other tensor of it is a stand-in of the right shape, type and device that
+takes no memory and reads as NaN. It is filled when it is called. So prompts are encoded first, by the text encoders
+alone; when the denoiser is called, they leave and it comes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Resident:
     def __init__(
         self, part: str, network: nn.Module, weights: Mapping[str, Tensor], policy: MemoryPolicy, *, where: Path
     ) -> None:
-        """Nothing is filled yet.
+        """Nothing is filled yet but norms and biases.
 
         Raises:
             ModelError: weights are missing, or of another shape.
@@ -39,8 +40,12 @@ class Resident:
         network.requires_grad_(False)
         self._network, self._weights, self._device = network, weights, policy.device
         self._dtype = policy.vae_dtype if part == "vae" else policy.dtype
-        self._slots = slots(network)
-        check(self._slots, weights, part=part, where=where)
+        places = slots(network)
+        check(places, weights, part=part, where=where)
+        for name, slot in places.items():
+            if len(slot.shape) < 2:
+                slot.put(copied(weights[name], dtype=self._dtype, device=self._device))
+        self._slots = {name: slot for name, slot in places.items() if len(slot.shape) > 1}
         self._packed = _packed(part, network, policy)
         blocks = blocks_of(network) if part == "denoiser" else []
         self._waiting = blocks[len(blocks) - policy.swapped_blocks :] if policy.swapped_blocks else []
