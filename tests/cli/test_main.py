@@ -39,7 +39,7 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
-        encoding="utf-8",
+        encoding=environment.get("PYTHONIOENCODING", "utf-8"),
         env=os.environ | {"PYTHONPATH": str(ROOT), **environment},
         timeout=60,
         check=False,

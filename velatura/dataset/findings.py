@@ -10,6 +10,9 @@ Level = Literal["error", "warning", "note"]
 """An error: a picture is lost, or what is held out has been trained on, which a training refuses. A warning: the
 result will be worse, which a training says. A note is for the eye."""
 
+FILES = ("unreadable", "encoding", "file")
+"""Kinds of single files, told as "01.png is left out ..."; of the others names stand before a colon."""
+
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
@@ -23,10 +26,16 @@ class Finding:
     names: tuple[str, ...]
     """The pictures; none where it concerns the set."""
     what: str
-    """What is wrong, as a sentence without its pictures' names."""
+    """What is wrong, as a sentence without its pictures' names; of `FILES` how that sentence goes on."""
     why: str
     fix: str
     """A command, where one mends it."""
+
+    def told(self, names: str) -> str:
+        """The sentence, from its pictures as they are to be named; "" where it concerns the set."""
+        if not names:
+            return self.what
+        return f"{names} {self.what}" if self.kind in FILES else f"{names}: {self.what}"
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""

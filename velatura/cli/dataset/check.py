@@ -76,10 +76,8 @@ def _sentences(found: Survey, findings: Sequence[Finding]) -> list[str]:
     if found.dataset.left_aside:
         lines.append(f"set aside: {len(found.dataset.left_aside)}")
     for one in findings:
-        names = f"{some(one.names)}: " if one.names and len(one.names) < len(pictures) else ""
-        if one.names and not names:
-            names = "all pictures: " if len(pictures) > 1 else f"{one.names[0]}: "
-        lines.append(f"{one.level}: {names}{one.what}")
+        whole = len(one.names) >= len(pictures) > 1
+        lines.append(f"{one.level}: {one.told('all pictures' if whole else some(one.names))}")
         if one.why:
             lines.append(f"    why: {one.why}")
         if one.fix:
