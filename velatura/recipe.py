@@ -51,6 +51,9 @@ class DatasetSettings(Settings):
     """Share of the pictures kept out of training, to judge by."""
     flip: bool = False
     """Also train on mirrored pictures."""
+    regularisation: str = "reg"
+    """Folder in the dataset with pictures of the class, trained as often as the set's own to keep what the base knows;
+    `reg` is used where it is there, another must be there; none: no such pictures."""
 
 
 class AdapterSettings(Settings):
@@ -101,6 +104,10 @@ class TrainSettings(Settings):
     min_snr: float | None = Field(default=None, ge=0)
     """Gamma of the min-SNR weighting (Hang et al. 2023); 0: every noise level counts the same; "none": what suits
     the base, 5 where it predicts noise or v, 0 where it is a flow."""
+    prior_weight: float = Field(default=1.0, ge=0)
+    """What the loss of pictures of the class counts, where there are any; 0: they are left out."""
+    masked_loss: Literal["masks", "alpha", "off"] = "masks"
+    """What weighs the parts of a picture in the loss: its mask in masks/, and with `alpha` else its transparency."""
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of the samples trained without their caption."""
     seed: int = Field(default=1, ge=0)

@@ -219,7 +219,7 @@ def test_a_picture_whose_mask_does_not_fit_is_left_out(tmp_path: Path) -> None:
     assert "mask is 64 x 96 pixels and the picture 96 x 64" in str(found.problems[0])
 
 
-def test_kohyas_folders_of_unlike_repeats_are_told(tmp_path: Path) -> None:
+def test_kohyas_repeats_are_kept_where_the_folders_lie_and_told_where_they_are_lost(tmp_path: Path) -> None:
     picture(tmp_path / "10_a" / "1.png", 1)
     picture(tmp_path / "20_b" / "1.png", 2)
     picture(tmp_path / "notes" / "1.png", 3)
@@ -227,7 +227,11 @@ def test_kohyas_folders_of_unlike_repeats_are_told(tmp_path: Path) -> None:
     found = scan(tmp_path)
 
     assert [(one.name, one.captions) for one in found.pictures] == [("10_a/1.png", ("a",)), ("20_b/1.png", ("b",))]
-    assert [problem.name for problem in found.problems] == ["the folders", "notes/"]
+    assert [one.repeats for one in found.pictures] == [10, 20]
+    assert [problem.name for problem in found.problems] == ["notes/"]
+    added = add([tmp_path], tmp_path / "set")
+    assert "are to be repeated 10 or 20 times" in " ".join(map(str, added.problems))
+    assert [one.repeats for one in scan(tmp_path / "set").pictures] == [1, 1]
 
 
 def test_a_list_of_captions_never_names_a_file_outside(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def unread(readers: Sequence[Reader], recipe: Recipe, pictures: Pictures) -> Ite
     """What a base's text encoders do not read of a recipe's captions and prompts, in sentences."""
     from velatura.generation.generate import weighted
 
-    captions = [caption for one in pictures.prepared for caption in one.captions]
+    captions = [caption for one in (*pictures.prepared, *pictures.regularisation) for caption in one.captions]
     yield from text_readers.unread(readers, captions, called="caption")
     prompts = [weighted(prompt).words for prompt in recipe.samples.prompts]
     yield from text_readers.unread(readers, prompts, called="prompt")

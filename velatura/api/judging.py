@@ -48,7 +48,7 @@ def evaluate(path: Path) -> Iterator[Event]:
     for sentence in unread(model.readers, recipe, pictures):
         yield Note(sentence)
     with runs.Lock(run):
-        for event in encode(model, pictures.prepared, flip=False):
+        for event in encode(model, pictures.prepared, flip=False, masked=recipe.train.masked_loss):
             if isinstance(event, Cached):
                 yield from judge(model, recipe, pictures, event, run, project)
             else:

@@ -38,7 +38,7 @@ class Plan:
 
 def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     """Steps, epochs and buckets of a recipe, and what is unwise in it; loads no weights."""
-    from velatura.dataset.buckets import grouped, plan_epoch
+    from velatura.dataset.buckets import plan_epoch
     from velatura.training.dataset import read
     from velatura.weights.policy import written
 
@@ -48,8 +48,7 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     resolution = recipe.dataset.resolution or bases.resolution(base)
     memory = chosen(base, recipe.memory, task="train")
     pictures = read(recipe, project, resolution=resolution)
-    buckets = grouped([one.bucket for one in pictures.train])
-    per_epoch = len(plan_epoch(buckets, batch=recipe.train.batch, seed=recipe.train.seed, epoch=0))
+    per_epoch = len(plan_epoch(pictures.epoch, batch=recipe.train.batch, seed=recipe.train.seed, epoch=0))
     every = recipe.checkpoints.every
     return Plan(
         steps=recipe.train.steps,

@@ -30,6 +30,7 @@ from velatura.version import __version__
 if TYPE_CHECKING:
     from velatura.adapters.lora import Injected
     from velatura.family import Model
+    from velatura.training.data import Cached
     from velatura.training.dataset import Pictures
 
 
@@ -121,13 +122,13 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
     from velatura.generation.generate import read_all
     from velatura.training import assistant, samples
     from velatura.training.adapter import specs
-    from velatura.training.data import Batches, Cached, encode
+    from velatura.training.data import Batches, Cached
     from velatura.training.facts import adapter_writer
     from velatura.training.loop import train as train_loop
 
     with runs.Lock(run):
         cached: Cached | None = None
-        for event in encode(model, pictures.prepared, flip=recipe.dataset.flip):
+        for event in _encoded(model, recipe, pictures):
             if isinstance(event, Cached):
                 cached = event
             else:
@@ -154,6 +155,13 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
             return
         assistant.send_away(model)
         yield from judge(model, recipe, pictures, cached, run, project)
+
+
+def _encoded(model: Model, recipe: Recipe, pictures: Pictures) -> Iterator[Progress | Note | Cached]:
+    from velatura.training.data import encode
+
+    every = (*pictures.prepared, *pictures.regularisation)
+    return encode(model, every, flip=recipe.dataset.flip, masked=recipe.train.masked_loss)
 
 
 def _paint_samples(
@@ -275,4 +283,4 @@ def lines(pictures: Pictures) -> list[str]:
     """The lines of `dataset.jsonl`."""
     from velatura.dataset import prepared
 
-    return prepared.lines(pictures.prepared)
+    return prepared.lines((*pictures.prepared, *pictures.regularisation))

@@ -57,6 +57,7 @@ def add(sources: Sequence[Path | str], dataset: Path, *, workers: int | None = 1
             pool.over(partial(scan.look, deep=True), entries, count=len(entries), workers=workers),
         )
         problems += [problem for one in looked for problem in one.problems]
+        problems += _unlike_repeats(entries)
         readable = [(entry, one.picture) for entry, one in zip(entries, looked, strict=True) if one.picture]
         if not readable:
             lost = "; ".join(str(problem) for problem in problems if problem.left_out)
@@ -118,6 +119,16 @@ def _from_toml(path: Path) -> Layout:
             entries.append(replace(entry, caption_files=tuple(files), told=told, repeats=subset.repeats))
         (found.regularisation if subset.regularisation else found.entries).extend(entries)
     return found
+
+
+def _unlike_repeats(entries: Iterable[Entry]) -> list[Problem]:
+    """The plain layout has no word for how often a picture is repeated."""
+    repeats = sorted({entry.repeats for entry in entries})
+    if len(repeats) < 2:
+        return []
+    told = " or ".join(map(str, repeats))
+    what = f"are to be repeated {told} times; here every picture is trained equally often: train that folder as it is"
+    return [Problem("the pictures", what)]
 
 
 def _expanded(sources: Sequence[Path | str]) -> list[Path]:

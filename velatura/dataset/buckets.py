@@ -8,6 +8,7 @@ Every size is (width, height) in pixels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -137,16 +138,16 @@ def assign(
     return grouped(found.bucket for found in fits)
 
 
-def grouped(bucket_of_picture: Iterable[Size]) -> list[Bucket]:
-    """Buckets from each picture's bucket size, ascending by size."""
+def grouped(bucket_of_picture: Iterable[Size], repeats: Iterable[int] | None = None) -> list[Bucket]:
+    """Buckets from each picture's bucket size, ascending by size; a picture to be repeated stands in it as often."""
     pictures: dict[Size, list[int]] = defaultdict(list)
-    for index, size in enumerate(bucket_of_picture):
-        pictures[size].append(index)
+    for index, (size, times) in enumerate(zip(bucket_of_picture, repeats or itertools.repeat(1), strict=False)):
+        pictures[size] += [index] * times
     return [Bucket(size, tuple(pictures[size])) for size in sorted(pictures)]
 
 
 def plan_epoch(buckets: Sequence[Bucket], *, batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """The batches of one epoch: every picture once, in an order that is a function of the arguments.
+    """The batches of one epoch: all that the buckets hold, in an order that is a function of the arguments.
 
     The last batch of a bucket may be short. Pictures are shuffled inside their bucket and batches
     among all buckets, anew in each epoch.

@@ -1,25 +1,36 @@
-"""One hash for what a dataset says: its pictures, captions and masks, not where or under what names they lie."""
+"""One hash for what a dataset says: its pictures, captions, masks and split, not where or under what names they lie."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 from velatura.dataset.scan import Dataset, Picture
+from velatura.dataset.split import Split
 
 
 def content(picture: Picture) -> str:
-    """What a picture contributes, as one line: hashes of its file and its mask, and its captions as written."""
-    parts = [picture.sha256, picture.captions, *([picture.mask_sha256] if picture.mask_sha256 else [])]
+    """What a picture contributes, as one line: hashes of file and mask, its captions as written, its repeats."""
+    parts: list[object] = [picture.sha256, picture.captions, *([picture.mask_sha256] if picture.mask_sha256 else [])]
+    parts += [picture.repeats] if picture.repeats > 1 else []
     return json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
 
 
-def fingerprint(dataset: Dataset) -> str:
+def fingerprint(dataset: Dataset, split: Split | None = None, *, regularisation: Iterable[Picture] = ()) -> str:
     """SHA-256 (64 hexadecimal digits) over all pictures' contents, in an order of their own.
 
-    Renaming and reordering change nothing; a changed caption, and one that is added empty, do.
+    Renaming and reordering change nothing; a changed caption, one that is added empty, and another split do.
+
+    Args:
+        dataset: the pictures.
+        split: what of them is held out; None: nothing.
+        regularisation: pictures of the class that are trained beside them.
     """
-    digest = hashlib.sha256(b"velatura dataset 1\n")
-    for line in sorted(content(picture) for picture in dataset.pictures):
+    held_out = set(split.held_out) if split else set()
+    told = [("held out " if at in held_out else "") + content(one) for at, one in enumerate(dataset.pictures)]
+    told += [f"class {content(one)}" for one in regularisation]
+    digest = hashlib.sha256(b"velatura dataset 2\n")
+    for line in sorted(told):
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

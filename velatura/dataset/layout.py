@@ -65,6 +65,7 @@ class Entry:
     """Captions that stand elsewhere, in metadata.jsonl or a folder's name; read where there is no file."""
     mask: Path | None = None
     repeats: int = 1
+    """How often an epoch holds it, as kohya's folders say."""
 
 
 @dataclass
@@ -144,10 +145,6 @@ def _kohya(folder: Path, top: list[Path], named: list[tuple[Path, tuple[int, str
     if reg is not None:
         inside = [(path, words) for path in _entries(reg) if (words := kohya.folder_name(path.name))]
         layout.regularisation = _of_named(folder, inside, layout, prefix="reg/")
-    if len({entry.repeats for entry in layout.entries}) > 1:
-        told = ", ".join(f"{name_of(path)} {repeats} times" for path, (repeats, _) in named)
-        what = f"are to be repeated unlike ({told}); every picture is trained equally often"
-        layout.problems.append(Problem("the folders", what))
     for path in top:
         known = {masks_in, reg, *(one for one, _ in named)}
         if path not in known and _holds_pictures(path):

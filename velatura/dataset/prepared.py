@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from velatura.dataset.buckets import Fit, Size, fit, fit_no_upscale, predefined
+from velatura.dataset import masks
+from velatura.dataset.buckets import Bucket, Fit, Size, fit, fit_no_upscale, grouped, predefined
 from velatura.dataset.captions import with_trigger
 from velatura.dataset.fingerprint import content
 from velatura.dataset.images import Geometry, cover_resize, open_image
@@ -30,6 +31,10 @@ class Prepared:
     resized: Size
     captions: tuple[str, ...]
     held_out: bool
+    repeats: int = 1
+    """How often an epoch holds it."""
+    of_class: bool = False
+    """A picture of the class, trained beside the set to keep what the base knows (regularisation)."""
 
 
 def prepare(
@@ -69,8 +74,34 @@ def prepare(
     for index, picture in sorted(enumerate(dataset.pictures), key=lambda item: (content(item[1]), item[1].name)):
         found = fitted(picture)
         told = tuple(with_trigger(caption, trigger) for caption in picture.captions or ("",))
-        prepared.append(Prepared(picture, found.bucket, found.resized, told, index in held_out))
+        prepared.append(Prepared(picture, found.bucket, found.resized, told, index in held_out, picture.repeats))
     return tuple(prepared)
+
+
+def regularising(prepared: Iterable[Prepared], own: int) -> tuple[Prepared, ...]:
+    """Pictures of the class, as many in an epoch as of the set, which has `own`, repeats counted.
+
+    They are taken in order, each as often as it is to be repeated, until there are enough; the rest is left out. Where
+    there are too few, they are repeated once more in their order until there are enough. Source: kohya-ss/sd-scripts.
+    """
+    taken: list[Prepared] = []
+    total = 0
+    for one in prepared:
+        if total >= own:
+            break
+        taken.append(replace(one, of_class=True))
+        total += one.repeats
+    missing = max(0, own - total)
+    return tuple(
+        replace(one, repeats=one.repeats + missing // len(taken) + (place < missing % len(taken)))
+        for place, one in enumerate(taken)
+    )
+
+
+def epoch(prepared: Iterable[Prepared]) -> list[Bucket]:
+    """What an epoch holds: in each bucket the pictures, by place, as often as they are repeated."""
+    every = list(prepared)
+    return grouped((one.bucket for one in every), (one.repeats for one in every))
 
 
 def load(prepared: Prepared) -> tuple[Image.Image, Geometry]:
@@ -85,6 +116,28 @@ def load(prepared: Prepared) -> tuple[Image.Image, Geometry]:
     return cover_resize(image, *prepared.bucket, resized=prepared.resized)
 
 
+def load_mask(prepared: Prepared, told: str) -> Image.Image | None:
+    """How much each part counts, 8-bit grey, cut as the picture is; None where every part counts the same.
+
+    Args:
+        prepared: the picture.
+        told: `masks` for its mask in masks/, `alpha` for its transparency where it has no mask, `off`.
+
+    Raises:
+        DatasetError: the mask cannot be read any more, or has another shape than the picture.
+    """
+    picture = prepared.picture
+    if told == "off":
+        return None
+    if picture.mask is not None:
+        mask = masks.read(picture.mask, (picture.width, picture.height))
+    elif told == "alpha" and (alpha := masks.from_alpha(picture.path)) is not None:
+        mask = alpha
+    else:
+        return None
+    return cover_resize(mask, *prepared.bucket, resized=prepared.resized)[0]
+
+
 def lines(prepared: Iterable[Prepared]) -> list[str]:
     """One JSON object per picture for `dataset.jsonl`, without line ends."""
     return [
@@ -94,7 +147,9 @@ def lines(prepared: Iterable[Prepared]) -> list[str]:
                 "sha256": one.picture.sha256,
                 "bucket": list(one.bucket),
                 "captions": list(one.captions),
-                "split": "held out" if one.held_out else "train",
+                "split": "held out" if one.held_out else "class" if one.of_class else "train",
+                **({"mask": one.picture.mask_sha256} if one.picture.mask_sha256 else {}),
+                **({"repeats": one.repeats} if one.repeats > 1 else {}),
             },
             ensure_ascii=False,
             separators=(",", ":"),

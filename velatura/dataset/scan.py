@@ -33,6 +33,8 @@ class Picture:
     mask: Path | None = None
     """How much each part counts, black to white."""
     mask_sha256: str | None = None
+    repeats: int = 1
+    """How often an epoch holds it."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _read(entry: Entry, *, deep: bool, max_pixels: int) -> Looked:
         except DatasetError as error:
             raise DatasetError(f"its mask {layout.name_of(entry.mask)}: {error.what}", fix=error.fix) from None
         mask_sha256 = sha256_of(entry.mask)
-    picture = Picture(entry.name, path, sha256, width, height, told, entry.mask, mask_sha256)
+    picture = Picture(entry.name, path, sha256, width, height, told, entry.mask, mask_sha256, entry.repeats)
     return Looked(picture, tuple(notes))
 
 

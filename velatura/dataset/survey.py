@@ -194,7 +194,10 @@ def _with_captions(entry: Entry, looked: Looked) -> Looked:
         told = read.captions
         notes = () if read.note is None else (Problem(name, read.note),)
     values = {one.name: getattr(looked.picture, one.name) for one in fields(Picture)}
-    return Looked(Picture(**(values | {"path": entry.path, "captions": told, "mask": entry.mask})), notes)
+    return Looked(
+        Picture(**(values | {"path": entry.path, "captions": told, "mask": entry.mask, "repeats": entry.repeats})),
+        notes,
+    )
 
 
 def _key(entry: Entry) -> str:

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from velatura import randomness
-from velatura.dataset.buckets import grouped, plan_epoch
+from velatura.dataset.buckets import plan_epoch
 from velatura.dataset.images import Geometry as Origin
-from velatura.dataset.prepared import Prepared, load
+from velatura.dataset.prepared import Prepared, epoch, load, load_mask
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation.generate import breakdown, check_text
@@ -37,6 +38,8 @@ class Sample:
     texts: tuple[TextConditioning, ...]
     """One for each of its captions."""
     geometry: Origin
+    mask_HW: Tensor | None = None
+    """How much each latent counts in the loss, 0 to 1; None: all the same."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Cached:
     empty: TextConditioning
     """The empty caption: what a dropped caption becomes."""
     mirrored: tuple[Tensor, ...] | None
-    """Latents of the mirrored training pictures, where the recipe asks for them."""
+    """Latents of the mirrored training pictures, then of those of the class, where the recipe asks for them."""
+    of_class: tuple[Sample, ...] = ()
+    """Pictures of the class, trained beside the set (regularisation)."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,22 @@ class Batch:
     sigma_B: Tensor
     """float64 on the CPU."""
     conditioning: Conditioning
+    weight_B: Tensor | None = None
+    """What each sample's loss counts; None: 1."""
+    mask_B1HW: Tensor | None = None
+    """What each latent counts; None: 1."""
 
 
-def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterator[Progress | Note | Cached]:
+def encode(
+    model: Model, prepared: Sequence[Prepared], *, flip: bool, masked: str = "off"
+) -> Iterator[Progress | Note | Cached]:
     """Encode pictures and captions; yields progress and notes, and last the cached dataset.
+
+    Args:
+        model: what encodes them.
+        prepared: the pictures, those of the class last.
+        flip: also mirrored.
+        masked: what weighs their parts, as `train.masked_loss` says.
 
     Raises:
         DatasetError: a picture cannot be read any more.
@@ -82,14 +99,19 @@ def encode(model: Model, prepared: Sequence[Prepared], *, flip: bool) -> Iterato
             for caption in one.captions:
                 if caption not in known:
                     known[caption] = _told(model, caption)
-            samples.append(Sample(one, latents_CHW, tuple(known[caption] for caption in one.captions), origin))
+            mask_HW = latent_mask(one, masked, latents_CHW)
+            if mask_HW is not None and not mask_HW.any():
+                yield Note(f"{one.picture.name}: its mask is black all over, so nothing is learnt from it")
+            texts = tuple(known[caption] for caption in one.captions)
+            samples.append(Sample(one, latents_CHW, texts, origin, mask_HW))
             if flip and not one.held_out:
                 mirrored.append(_latents(model, one, pixels_CHW.flip(-1)))
             yield Progress("encoding pictures", number + 1, len(prepared))
         empty = _told(model, "")
-    train = tuple(sample for sample in samples if not sample.prepared.held_out)
+    train = tuple(one for one in samples if not (one.prepared.held_out or one.prepared.of_class))
+    of_class = tuple(sample for sample in samples if sample.prepared.of_class)
     held_out = tuple(sample for sample in samples if sample.prepared.held_out)
-    yield Cached(train, held_out, empty, tuple(mirrored) if flip else None)
+    yield Cached(train, held_out, empty, tuple(mirrored) if flip else None, of_class)
 
 
 @torch.no_grad()
@@ -106,6 +128,15 @@ def _latents(model: Model, one: Prepared, pixels_CHW: Tensor) -> Tensor:
         what = f"the latents of {one.picture.name}"
         raise breakdown(model, what, "memory.vae_precision", model.policy.vae_dtype)
     return found_CHW
+
+
+def latent_mask(one: Prepared, told: str, latents_CHW: Tensor) -> Tensor | None:
+    """The mask's mean over the pixels of each latent, (H, W); None where every part counts the same."""
+    mask = load_mask(one, told)
+    if mask is None:
+        return None
+    grey_HW = torch.from_numpy(np.array(mask, dtype=np.float32)) / 255
+    return F.interpolate(grey_HW[None, None], size=latents_CHW.shape[-2:], mode="area")[0, 0]
 
 
 def _told(model: Model, caption: str) -> TextConditioning:
@@ -137,6 +168,14 @@ def _mirrored(one: Sample) -> Origin:
     return replace(one.geometry, crop_top_left=(top, one.prepared.resized[0] - left - width))
 
 
+def stack_masks(masks: Sequence[Tensor | None], like_CHW: Tensor) -> Tensor | None:
+    """The masks of a batch, (B, 1, H, W), ones where a picture has none; None where none has."""
+    if all(mask is None for mask in masks):
+        return None
+    whole_HW = torch.ones(like_CHW.shape[-2:])
+    return torch.stack([whole_HW if mask is None else mask for mask in masks])[:, None]
+
+
 class Batches:
     """The batch of any step."""
 
@@ -147,12 +186,13 @@ class Batches:
             encode_texts: captions are encoded for each batch, by the text encoders as they are then.
         """
         self.model, self.cached, self.settings, self.encode_texts = model, cached, settings, encode_texts
-        self.buckets = grouped([sample.prepared.bucket for sample in cached.train])
+        self.samples = (*cached.train, *cached.of_class)
+        self.buckets = epoch(sample.prepared for sample in self.samples)
         self.per_epoch = len(plan_epoch(self.buckets, batch=settings.batch, seed=settings.seed, epoch=0))
         self._order: tuple[int, list[tuple[int, ...]]] = (-1, [])
 
     def pictures(self, step: int) -> tuple[int, ...]:
-        """Indices into the training samples of step `step`, counted from 0."""
+        """Indices into the samples of step `step`, counted from 0: those of the set, then those of the class."""
         epoch, place = divmod(step, self.per_epoch)
         if self._order[0] != epoch:
             planned = plan_epoch(self.buckets, batch=self.settings.batch, seed=self.settings.seed, epoch=epoch)
@@ -162,13 +202,14 @@ class Batches:
     def at(self, step: int) -> Batch:
         """The batch of step `step`."""
         chosen, seed, device = self.pictures(step), self.settings.seed, self.model.policy.device
-        clean, texts, captions, noise, origins = [], [], [], [], []
+        clean, texts, captions, noise, origins, masks = [], [], [], [], [], []
         for place, index in enumerate(chosen):
             draw = randomness.generator(seed, "sample", step, place)
-            sample = self.cached.train[index]
+            sample = self.samples[index]
             mirror = self.cached.mirrored is not None and draw.random() < 0.5
             clean.append(self.cached.mirrored[index] if mirror and self.cached.mirrored else sample.latents_CHW)
             origins.append(_mirrored(sample) if mirror else sample.geometry)
+            masks.append(sample.mask_HW.flip(-1) if mirror and sample.mask_HW is not None else sample.mask_HW)
             dropped = draw.random() < self.settings.caption_dropout
             which = int(draw.integers(len(sample.texts)))
             texts.append(self.cached.empty if dropped else sample.texts[which])
@@ -183,7 +224,16 @@ class Batches:
             torch.stack(noise).to(device),
             self._sigmas(step, len(chosen), *clean[0].shape[-2:]),
             conditioned(self.model, text, origins),
+            self._weights(chosen),
+            stack_masks(masks, clean[0]),
         )
+
+    def _weights(self, chosen: Sequence[int]) -> Tensor | None:
+        """Pictures of the class count as told."""
+        if not self.cached.of_class:
+            return None
+        prior = self.settings.prior_weight
+        return torch.tensor([prior if self.samples[index].prepared.of_class else 1.0 for index in chosen])
 
     def _sigmas(self, step: int, count: int, height: int, width: int) -> Tensor:
         """One noise level from each of `count` equal slices, in an order drawn anew: less spread than free draws."""

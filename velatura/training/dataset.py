@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from velatura.dataset import layout
+from velatura.dataset.buckets import Bucket
 from velatura.dataset.checks import of_split
 from velatura.dataset.duplicates import near_duplicates
 from velatura.dataset.fingerprint import fingerprint
 from velatura.dataset.journal import unfinished
-from velatura.dataset.prepared import Prepared, prepare
+from velatura.dataset.prepared import Prepared, epoch, prepare, regularising
 from velatura.dataset.scan import Dataset, scan
 from velatura.dataset.split import Split, hold_out
 from velatura.errors import DatasetError
-from velatura.recipe import Recipe
+from velatura.recipe import DatasetSettings, Recipe
 
 SMALL = 15
 """With so few pictures each one held out is missed; the run says so and offers to train again on all."""
@@ -28,6 +31,10 @@ class Pictures:
     dataset: Dataset
     prepared: tuple[Prepared, ...]
     fingerprint: str
+    regularisation: tuple[Prepared, ...] = ()
+    """Pictures of the class, trained beside the set."""
+    remarks: tuple[str, ...] = ()
+    """What the recipe's settings come to with these pictures."""
 
     @property
     def train(self) -> tuple[Prepared, ...]:
@@ -40,6 +47,11 @@ class Pictures:
         return tuple(one for one in self.prepared if one.held_out)
 
     @property
+    def epoch(self) -> list[Bucket]:
+        """What one epoch holds, places counted through the training pictures and then those of the class."""
+        return epoch((*self.train, *self.regularisation))
+
+    @property
     def buckets(self) -> dict[tuple[int, int], int]:
         """Bucket -> number of training pictures."""
         return dict(Counter(one.bucket for one in self.train))
@@ -47,7 +59,7 @@ class Pictures:
     @property
     def notes(self) -> list[str]:
         """What the user should know before training."""
-        notes = [f"{problem.name}: {problem.what}" for problem in self.dataset.problems]
+        notes = [*(f"{problem.name}: {problem.what}" for problem in self.dataset.problems), *self.remarks]
         without = [one.picture.name for one in self.prepared if one.picture.captions is None]
         if without:
             shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
@@ -84,16 +96,57 @@ def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 
     split = hold_out(dataset, share=recipe.dataset.hold_out, seed=recipe.train.seed, groups=groups)
     refuse_leaks(dataset, split, groups)
     step = min(64, latent_factor * 4 if resolution < 256 else latent_factor * 8)
-    prepared = prepare(
-        dataset,
-        area=(resolution, resolution),
-        step=step,
-        minimum=max(step, resolution // 2),
-        maximum=resolution * 2,
-        trigger=recipe.dataset.trigger or None,
-        split=split,
+    fitted = partial(
+        prepare, area=(resolution, resolution), step=step, minimum=max(step, resolution // 2), maximum=resolution * 2
     )
-    return Pictures(dataset, prepared, fingerprint(dataset))
+    prepared = fitted(dataset, trigger=recipe.dataset.trigger or None, split=split)
+    class_folder = _class_folder(recipe, path)
+    found = fitted(scan(class_folder)) if class_folder is not None else ()
+    own = sum(one.repeats for one in prepared if not one.held_out)
+    beside = regularising(found, own)
+    remarks = [*_of_class(recipe, found, beside), *_of_masks(recipe, prepared)]
+    marked = fingerprint(dataset, split, regularisation=[one.picture for one in beside])
+    return Pictures(_without(dataset, class_folder), prepared, marked, beside, tuple(remarks))
+
+
+def _class_folder(recipe: Recipe, dataset: Path) -> Path | None:
+    """Where the pictures of the class are; None where there are none, or they count nothing."""
+    told = recipe.dataset.regularisation
+    if not told or not recipe.train.prior_weight:
+        return None
+    folder = dataset / told
+    usual = DatasetSettings.model_fields["regularisation"].default
+    return folder if told != usual or (folder.is_dir() and layout.find(folder).entries) else None
+
+
+def _without(dataset: Dataset, class_folder: Path | None) -> Dataset:
+    """The dataset, its problems without the one that a folder in it is not read that is read."""
+    if class_folder is None:
+        return dataset
+    problems = tuple(one for one in dataset.problems if one.name != f"{class_folder.name}/")
+    return replace(dataset, problems=problems)
+
+
+def _of_class(recipe: Recipe, found: Sequence[Prepared], beside: Sequence[Prepared]) -> list[str]:
+    if not beside:
+        return []
+    folder = recipe.dataset.regularisation
+    told = f"{len(beside)} pictures of the class from {folder} are trained beside the set, in each epoch"
+    told += f" {sum(one.repeats for one in beside)} times in all; their loss counts {recipe.train.prior_weight:g}"
+    notes = [f"{told}; {len(found) - len(beside)} more are not needed" if len(found) > len(beside) else told]
+    silent = [one.picture.name for one in beside if not any(one.captions)]
+    if silent:
+        notes.append(f"{len(silent)} pictures of the class have no caption: {', '.join(silent[:3])}")
+    return notes
+
+
+def _of_masks(recipe: Recipe, prepared: Sequence[Prepared]) -> list[str]:
+    masked = sum(one.picture.mask is not None for one in prepared)
+    if not masked:
+        return []
+    if recipe.train.masked_loss == "off":
+        return [f"{masked} pictures have masks, which train.masked_loss = off leaves aside"]
+    return [f"the parts of {masked} pictures count in the loss as their masks say"]
 
 
 def refuse_leaks(dataset: Dataset, split: Split, groups: Sequence[Sequence[int]]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from velatura import randomness
 from velatura.family import Model, stack_prompts
 from velatura.generation.generate import breakdown
-from velatura.training.data import Batch, Sample, conditioned
+from velatura.training.data import Batch, Sample, conditioned, stack_masks
 from velatura.training.losses import errors
 
 
@@ -38,7 +38,9 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
         noise = torch.stack([randomness.normal(shape, 0, "held-out", name, k) for k in range(strata)])
         text = stack_prompts([sample.texts[0]] * strata, sample.texts[0]).to(device)
         clean = sample.latents_CHW.expand(strata, *shape)
-        batch = Batch(clean.to(device), noise.to(device), sigma_K, conditioned(model, text, [sample.geometry] * strata))
+        told = conditioned(model, text, [sample.geometry] * strata)
+        mask = stack_masks([sample.mask_HW] * strata, sample.latents_CHW)
+        batch = Batch(clean.to(device), noise.to(device), sigma_K, told, mask_B1HW=mask)
         rows.append(errors(model, batch).cpu().double().numpy())
         if not np.isfinite(rows[-1]).all():
             what = f"the held-out loss of {sample.prepared.picture.name}"
