@@ -14,6 +14,7 @@ def test_every_step_of_the_workshop_has_its_command() -> None:
 
     group = typer.main.get_command(cli.app).commands["dataset"]  # type: ignore[attr-defined]
     wanted = "add export check list pick keep reject undecide clean resize crop flip rename mask buckets split rights"
+    wanted += " regularise"
 
     assert set(f"{wanted} undo redo history".split()) <= set(group.commands)
 

@@ -90,6 +90,14 @@ def with_trigger(caption: str, trigger: str | None) -> str:
     return f"{trigger}, {caption}" if caption.strip() else trigger
 
 
+def with_class(caption: str, trigger: str, words: str) -> str:
+    """The caption with the words of the class in the trigger's place, said once where the caption says them too."""
+    stands = rf"(?<!\w){re.escape(trigger.strip())}(?!\w)"
+    doubled = rf"{stands},?\s+(?={re.escape(words)}(?!\w))"
+    shorter = re.sub(doubled, "", caption, flags=re.IGNORECASE)
+    return re.sub(stands, lambda _: words, shorter, flags=re.IGNORECASE)
+
+
 def _wide_encodings(data: bytes) -> tuple[str, ...]:
     """UTF-16 without a mark: the zero bytes of its spaces and Latin letters all lie on one side."""
     if len(data) % 2 == 0 and 0 not in data[0::2]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from velatura.cli.dataset import check, choosing, edits, moving, pictures, plan, rights
+from velatura.cli.dataset import check, choosing, edits, moving, pictures, plan, regularise, rights
 
 app = typer.Typer(name="dataset", no_args_is_help=True, help="Look after pictures and captions.")
 app.command()(moving.add)
@@ -23,6 +23,7 @@ app.command()(pictures.rename)
 app.command()(pictures.mask)
 app.command()(plan.buckets)
 app.command()(plan.split)
+app.command()(regularise.regularise)
 app.command()(rights.rights)
 app.command()(edits.undo)
 app.command()(edits.redo)
