@@ -32,7 +32,7 @@ from random_bases import PREFIXES, write
 IN_BF16 = ("device=cpu", "precision=bf16", "vae_precision=bf16", "checkpointing=true")
 POLICIES = {
     "sd15": IN_BF16,
-    "sdxl": IN_BF16,
+    "sdxl": (*IN_BF16, "in_turn=true"),
     # fp32 where it is computed, which takes no memory of blocks that rest in 8 bits
     "flux1": ("device=cpu", "precision=fp32", "in_turn=true", "quantised=int8", "swapped_blocks=57"),
 }
