@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.paintings import clouds
 from velatura.dataset import journal
 from velatura.dataset.adding import add
-from velatura.dataset.exporting import KINDS, export
+from velatura.dataset.exporting import KINDS, export, left_out
+from velatura.dataset.rights import Record, Rights, load
 from velatura.dataset.scan import scan
 from velatura.errors import DatasetError, FileProblem
+from velatura.files import make_folder
 
 CAPTIONS = {1: "a red boat", 2: "größer als 山", 3: None}
 Told = dict[str, tuple[str, ...] | None]
@@ -122,6 +125,27 @@ def test_what_is_exported_reads_as_it_was(kind: str, tmp_path: Path) -> None:
     assert [one.sha256 for one in again.pictures] == [one.sha256 for one in source.pictures]
     last = {"kohya": ("mara woman",), "toml": ("mara woman",), "imagefolder": ("",)}.get(kind)
     assert [one.captions for one in again.pictures] == [("a red boat",), ("größer als 山",), last]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rights_go_along_and_what_cannot_is_said(kind: str, tmp_path: Path) -> None:
+    folder = plain(tmp_path / "source")
+    Image.new("L", (96, 64), 128).save(make_folder(folder / "masks") / "01.png")
+    picture(folder / "reg" / "r.png", 9)
+    known = Record(Rights(author="Mara"), {"02.png": Rights(source="drawn"), "gone.png": Rights(source="lost")})
+    (folder / "rights.toml").write_text(known.to_toml(), encoding="utf-8")
+    source = scan(folder)
+    target = tmp_path / ("out.zip" if kind == "civitai" else "out")
+
+    export(source, target, kind, words="mara woman", repeats=4)  # type: ignore[arg-type]
+    said = " ".join(left_out(source, kind))  # type: ignore[arg-type]
+
+    assert "class in reg/" in said
+    assert ("masks of 1" in said) == ("rights" in said) == (kind == "civitai")
+    if kind != "civitai":
+        found, names = load(target), [one.name for one in scan(target).pictures]
+        assert [found.of(name) for name in names] == [known.of(f"0{number}.png") for number in (1, 2, 3)]
+        assert len(found.pictures) == 1
 
 
 def test_a_zip_for_civitai_is_the_same_every_time_and_says_nothing_of_this_machine(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from velatura.dataset import archives, layout, masks
+from velatura.dataset import archives, layout, masks, rights
 from velatura.dataset.names import free_name, legal_name
 from velatura.dataset.scan import Dataset, Picture
 from velatura.errors import DatasetError, FileProblem
@@ -64,14 +64,29 @@ def export(dataset: Dataset, target: Path, kind: Kind, *, words: str = "", repea
             _civitai(items, beside / "zip")
             whole = beside / "zip"
         else:
-            _WRITERS[kind](items, make_folder(beside / "set"), words, repeats)
-            whole = beside / "set"
+            whole = make_folder(beside / "set")
+            _WRITERS[kind](items, whole, words, repeats)
+            _rights(dataset, items, whole, f"{repeats}_{legal_name(words)}/" if kind == "kohya" else "")
         with disk_problems(target):
             whole.rename(target)
             sync_folder(target.absolute().parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return len(items)
+
+
+def left_out(dataset: Dataset, kind: Kind) -> list[str]:
+    """What a layout has no place for, in sentences."""
+    said = []
+    masked = sum(one.mask is not None for one in dataset.pictures)
+    if kind == "civitai":
+        if masked:
+            said.append(f"the masks of {masked} pictures are left out: Civitai's trainer takes none")
+        if rights.load(dataset.folder) != rights.Record():
+            said.append("what is known of rights is left out: Civitai takes pictures and captions only, tell it there")
+    if layout.find(dataset.folder).regularisation:
+        said.append("pictures of the class in reg/ are not exported")
+    return said
 
 
 def _items(dataset: Dataset) -> list[Item]:
@@ -150,6 +165,19 @@ _WRITERS: dict[str, Callable[[list[Item], Path, str, int], None]] = {
 def _caption(item: Item, folder: Path) -> None:
     if (text := item.caption) is not None:
         _write(folder / f"{item.stem}.txt", text)
+
+
+def _rights(dataset: Dataset, items: list[Item], folder: Path, prefix: str) -> None:
+    """What is known of the pictures that are exported, under their new names."""
+    known = rights.load(dataset.folder)
+    mine = {
+        f"{prefix}{item.stem}{item.suffix}": known.pictures[item.picture.name]
+        for item in items
+        if item.picture.name in known.pictures
+    }
+    record = rights.Record(known.all, mine)
+    if record != rights.Record():
+        _write(folder / rights.FILE, record.to_toml())
 
 
 def _masks(items: list[Item], folder: Path) -> None:

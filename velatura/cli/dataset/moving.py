@@ -62,12 +62,17 @@ def export(
 ) -> None:
     """Copy the chosen pictures out, in the layout that another program reads."""
     from velatura.dataset.exporting import export as write
+    from velatura.dataset.exporting import left_out
     from velatura.dataset.scan import scan
 
     found = scan(dataset_in(folder))
     count = write(found, target, layout.value, words=words, repeats=repeats)
+    said = left_out(found, layout.value)
     if as_json:
-        output.emit({"pictures": count, "target": output.shown(target), "problems": as_list(found.problems)})
+        told = {"pictures": count, "target": output.shown(target), "problems": as_list(found.problems)}
+        output.emit(told | {"left_out": said})
         return
     tell(problem for problem in found.problems if problem.left_out)
+    for sentence in said:
+        output.tell(f"note: {sentence}")
     output.say(f"{counted(count, 'picture')} written to {output.shown(target)}")
