@@ -93,3 +93,21 @@ def test_rights_are_noted_and_gaps_exit_with_1(velatura: Velatura, tmp_path: Pat
     done = velatura("dataset", "rights", "set", "--source", "drawn for this", "--licence", "CC0")
 
     assert done.code == 0 and "drawn for this" in done.out
+
+
+def test_captions_are_edited_with_a_dry_run_and_taken_back(velatura: Velatura, tmp_path: Path) -> None:
+    paint(tmp_path / "set", 3)
+
+    shown = velatura("dataset", "edit", "set", "--add", "sea, boat", "--trigger", "mara", "--dry-run")
+    assert "  - sky 0\n  + mara, sky 0, sea, boat\n" in shown.out and "would change: 3 of 3" in shown.out
+    assert (tmp_path / "set" / "IMG_0.txt").read_text() == "sky 0"
+    assert velatura("dataset", "edit", "set", "--where", 'caption:"sky 1"', "--rename", "sky 1", "dusk").code == 0
+    assert (tmp_path / "set" / "IMG_1.txt").read_text() == "dusk\n"
+    assert "rename sky 1 to dusk" in velatura("dataset", "history", "set").out
+    assert velatura("dataset", "undo", "set").code == 0
+    assert (tmp_path / "set" / "IMG_1.txt").read_text() == "sky 1"
+    told = velatura("dataset", "stats", "set", "--where", "tokens:>1", "--json").json[0]
+    assert told["frequencies"]["sky"] == 3 and len(told["names"]) == 3
+    assert velatura("dataset", "edit", "set").code == 2
+    wrong = velatura("dataset", "edit", "set", "--where", "tga:x", "--add", "y")
+    assert wrong.code == 2 and "did you mean tag" in wrong.err

@@ -117,6 +117,12 @@ def token_counter(files: BaseFiles) -> tuple[Callable[[str], int] | None, int | 
     return None, None
 
 
+def counting(folder: Path) -> Callable[[str], int]:
+    """Tokens as the base of a dataset's project counts them, or as CLIP does where there is no project or base."""
+    project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
+    return _told(project).told.count_tokens or clip_tokens()
+
+
 def clip_tokens() -> Callable[[str], int]:
     """CLIP's own count of tokens."""
     from velatura.text import clip_tokens as clip

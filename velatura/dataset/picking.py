@@ -5,16 +5,15 @@ A pick is a proposal in an order of its own: the first ten of forty are themselv
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from velatura.dataset import alike, checks, choice
+from velatura.dataset import alike, checks, choice, filters
 from velatura.dataset.survey import Surveyed
-from velatura.errors import DatasetError, nearest
+from velatura.errors import DatasetError
 
 KEYS = (
     "width", "height", "pixels", "shape", "bytes", "sharpness", "noise", "brightness", "contrast", "saturation",
@@ -24,8 +23,6 @@ KEYS = (
 
 FRAMINGS = ("close", "half", "whole")
 """How much of the picture has detail, and so roughly how near the subject is: it fills it, half of it, less."""
-
-_TERM = re.compile(r"^(\w+)\s*(<=|>=|!=|=|<|>|~)\s*(.+)$")
 
 
 @dataclass(frozen=True)
@@ -64,20 +61,28 @@ def framing(one: Surveyed) -> str:
 
 
 def matching(pictures: Sequence[Surveyed], terms: Sequence[str], made: choice.Choice) -> list[Surveyed]:
-    """The pictures for which every term holds: `width>=1024`, `sharpness>0.5`, `status=undecided`, `name~portrait`.
+    """The pictures for which every filter holds: `width>=1024`, `status=undecided and not tag:hat`.
 
     A value that is not measured holds for no term but `!=`.
 
     Raises:
-        DatasetError: a term that cannot be read, naming the nearest key.
+        DatasetError: a filter that cannot be read, naming the nearest key.
     """
-    tests = [_term(text) for text in terms]
+    tests = [filters.parse(text, (*KEYS, "tag", "caption", "tags", "letters")) for text in terms]
 
     def holds(one: Surveyed) -> bool:
         status = made.status(one.picture.name)
-        return all(_holds(value(one, key, status), sign, wanted) for key, sign, wanted in tests)
+        sayings = one.picture.captions or ("",)
+        return all(
+            any(test(lambda key, said=said: _looked_up(one, key, status, said)) for said in sayings)  # type: ignore[misc]
+            for test in tests
+        )
 
     return [one for one in pictures if holds(one)]
+
+
+def _looked_up(one: Surveyed, key: str, status: str, said: str) -> filters.Value:
+    return value(one, key, status) if key in KEYS else filters.of_caption(said, key)
 
 
 def diverse(pictures: Sequence[Surveyed], count: int, *, kept: Sequence[str] = ()) -> Pick:
@@ -150,37 +155,3 @@ def _quality(one: Surveyed) -> float:
 
 def _lacking(found: int, count: int) -> tuple[str, ...]:
     return () if found >= count else (f"{count - found} pictures: there are no more than {found}",)
-
-
-def _term(text: str) -> tuple[str, str, str]:
-    found = _TERM.match(text.strip())
-    if not found:
-        raise DatasetError(
-            f"{text!r} is not a filter", fix='write "width>=1024", "status=undecided" or "name~portrait"'
-        )
-    key, sign, wanted = found[1], found[2], found[3].strip()
-    if key not in KEYS:
-        close = nearest(key, list(KEYS))
-        raise DatasetError(f"there is no value {key}", fix=f"did you mean {close}?" if close else ", ".join(KEYS))
-    return key, sign, wanted
-
-
-def _holds(found: float | str | None, sign: str, wanted: str) -> bool:
-    if sign == "~":
-        return wanted.casefold() in str(found or "").casefold()
-    if found is None:
-        return sign == "!="
-    if isinstance(found, str):
-        return (found == wanted) if sign == "=" else (found != wanted) if sign == "!=" else False
-    try:
-        number = float(wanted)
-    except ValueError:
-        raise DatasetError(f"{wanted!r} is not a number", fix="write a number behind the sign") from None
-    return {
-        "<": found < number,
-        "<=": found <= number,
-        ">": found > number,
-        ">=": found >= number,
-        "=": found == number,
-        "!=": found != number,
-    }[sign]

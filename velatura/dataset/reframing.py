@@ -14,7 +14,7 @@ from typing import Literal
 
 from PIL import Image
 
-from velatura.dataset import choice, faces, images, layout, masks, pool, rights, saliency
+from velatura.dataset import authors, choice, faces, images, layout, masks, pool, rights, saliency
 from velatura.dataset.buckets import Size
 from velatura.dataset.colour import WHITE
 from velatura.dataset.framing import Frame, Target, frame
@@ -141,6 +141,9 @@ def follow(dataset: Path, renamed: dict[str, str], changes: Edit) -> None:
     made = choice.load(dataset)
     if made.decided and made.renamed(renamed) != made:
         changes.write_text(choice.FILE, made.renamed(renamed).to_json())
+    written = authors.load(dataset)
+    if written.noted and written.renamed(renamed) != written:
+        changes.write_text(authors.FILE, written.renamed(renamed).to_json())
     record = rights.load(dataset)
     if record.pictures and record.renamed(renamed) != record:
         changes.write_text(rights.FILE, record.renamed(renamed).to_toml())

@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from velatura.dataset.findings import Finding, argument
 from velatura.dataset.scan import Picture
@@ -88,6 +89,9 @@ _SYNONYMS = (
     ("street", "road"),
 )
 
+EARLY = 12
+"""Letters before a trigger that stands first."""
+
 _SEVERAL = 3
 """Captions in which two wordings must stand before they are told."""
 
@@ -99,10 +103,57 @@ def is_tags(captions: Sequence[str]) -> bool:
     return len(listed) > len(captions) / 2 and sum(len(words) <= 3 for words in parts) > 0.7 * len(parts)
 
 
+def split_tags(caption: str) -> list[str]:
+    """Tags of a caption as they are written, empty ones aside."""
+    return [tag for part in caption.split(",") if (tag := part.strip())]
+
+
 def tags_of(caption: str) -> list[str]:
-    """Tags of a caption, as they are compared: lower case, underscores as spaces, weights aside."""
-    cleaned = (re.sub(r"^[\s(\[{]+|[\s)\]}]+$|:\d*\.?\d+\)*$", "", part) for part in caption.split(","))
-    return [" ".join(part.lower().replace("_", " ").split()) for part in cleaned if part.strip()]
+    """Tags of a caption, as they are compared."""
+    return [key for part in caption.split(",") if (key := tag_key(part))]
+
+
+@lru_cache(maxsize=1 << 16)
+def tag_key(tag: str) -> str:
+    """A tag as it is compared: lower case, underscores as spaces, `(weights:1.2)` and escaping backslashes aside.
+
+    Parentheses that are part of a tag stay, as in `jeanne (alter)`, and so do faces such as `:3`.
+    """
+    text = tag.strip()
+    while (inner := _weighted(text)) is not None:
+        text = inner
+    text = text.replace("\\(", "(").replace("\\)", ")").lower()
+    return " ".join(text.replace("_", " ").split()) if _WORD.search(text) else text
+
+
+_WORD = re.compile(r"[^\W\d_]{2}")
+"""Two letters in a row; a tag without them is a face such as `^_^`, and its underscores are its mouth."""
+_WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+$")
+
+
+def _weighted(text: str) -> str | None:
+    """What stands in brackets that raise or lower a weight; None where there are none."""
+    plain = re.sub(r"\\.", "xx", text)
+    opened, closed = sum(map(plain.count, "([{")), sum(map(plain.count, ")]}"))
+    if not (opened or closed) or not _WORD.search(text):
+        return None
+    if opened > closed and plain[0] in "([{":  # the first of several tags that share a weight
+        return text[1:].strip()
+    if closed > opened and plain[-1] in ")]}":
+        return _WEIGHT.sub("", text[:-1].strip()).strip()
+    if plain[0] + plain[-1] not in ("()", "[]", "{}") or not _encloses(plain):
+        return None
+    return _WEIGHT.sub("", text[1:-1].strip()).strip()
+
+
+def _encloses(text: str) -> bool:
+    """Whether the first bracket is closed by the last."""
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign in "([{") - (sign in ")]}")
+        if depth == 0:
+            return place == len(text) - 1
+    return False
 
 
 def has_trigger(caption: str, trigger: str) -> bool:
@@ -154,17 +205,18 @@ def _trigger(pictures: Sequence[Picture], told: Told, kind: str, folder: str) ->
     if lacking and having:
         what = f"the trigger {trigger} stands in some captions and not in these"
         why = "training puts it in front where it is missing, so it stands in two places"
-        fix = f"velatura dataset edit {folder}, or leave it out everywhere"
+        fix = f"velatura dataset edit {folder} --trigger {argument([trigger])}, or leave it out everywhere"
         findings.append(Finding("trigger missing", "warning", lacking, what, why, fix))
     late = tuple(
         one.name
         for one in having
-        if not all((found := pattern.search(text)) and found.start() <= 12 for text in one.captions or ())
+        if not all((found := pattern.search(text)) and found.start() <= EARLY for text in one.captions or ())
     )
     if late:
         what = f"the trigger {trigger} does not stand first"
         why = "words at the beginning weigh more, and shuffling keeps only the first"
-        findings.append(Finding("trigger late", "warning", late, what, why, f"velatura dataset edit {folder}"))
+        fix = f"velatura dataset edit {folder} --trigger {argument([trigger])}"
+        findings.append(Finding("trigger late", "warning", late, what, why, fix))
     words = re.findall(r"\w+", trigger.lower())
     common = [word for word in words if word in COMMON_WORDS]
     if words and len(common) == len(words):
@@ -195,7 +247,7 @@ def _length(pictures: Sequence[Picture], told: Told, folder: str) -> list[Findin
         return []
     what = f"longer than the {limit} tokens that the base reads at once; the longest has {max(long.values())}"
     why = "what comes after is cut off, or weighs little"
-    fix = f"shorten them: velatura dataset edit {folder} {argument(list(long))}"
+    fix = f'shorten them: velatura dataset stats {folder} --where "tokens:>{limit}" lists them'
     return [Finding("long caption", "warning", tuple(long), what, why, fix)]
 
 
@@ -204,15 +256,9 @@ def _words(pictures: Sequence[Picture], told: Told, kind: str, folder: str) -> l
     if len(texts) < 2:
         return []
     tagged = is_tags(list(texts.values()))
-    units = {
-        name: set(tags_of(text) if tagged else re.findall(r"[\w'-]+", text.lower())) for name, text in texts.items()
-    }
-    where: dict[str, list[str]] = defaultdict(list)
-    for name, said in units.items():
-        for word in said:
-            where[word].append(name)
+    where = words_of(texts)
     own = set(tags_of(told.trigger)) | set(re.findall(r"\w+", told.trigger.lower()))
-    findings = [*_leftovers(texts, folder), *_two_wordings(where, folder)]
+    findings = [*_leftovers(texts, folder), *_wordings(where, folder)]
     if tagged and len(texts) >= 5:
         findings += _on_all(where, len(texts), own, kind, folder)
     taken = LOOK.get(kind, frozenset())
@@ -222,7 +268,9 @@ def _words(pictures: Sequence[Picture], told: Told, kind: str, folder: str) -> l
         what = f"name what the trigger of a {kind} should take in: {words}"
         why = "what a caption names is left out of the trigger, and has to be prompted each time"
         names = tuple(dict.fromkeys(name for listed in named.values() for name in listed))
-        findings.append(Finding("named", "note", names, what, why, f"velatura dataset edit {folder}: remove {words}"))
+        findings.append(
+            Finding("named", "note", names, what, why, f'velatura dataset edit {folder} --remove "{words}"')
+        )
     return findings
 
 
@@ -237,12 +285,30 @@ def _leftovers(texts: dict[str, str], folder: str) -> list[Finding]:
     words = ", ".join(sorted(found))
     names = tuple(dict.fromkeys(name for listed in found.values() for name in listed))
     why = "they say nothing of what is shown, and are learnt as part of it"
-    fix = f"velatura dataset edit {folder}: remove {words}"
+    fix = f'velatura dataset edit {folder} --remove "{words}"'
     return [Finding("leftovers", "warning", names, f"tags left from boards and taggers: {words}", why, fix)]
 
 
-def _two_wordings(where: dict[str, list[str]], folder: str) -> list[Finding]:
-    """Spellings and near-synonyms of which both are in use."""
+@dataclass(frozen=True)
+class TwoWordings:
+    """One thing under two names."""
+
+    words: tuple[str, str]
+    rarer: str
+    how: str
+
+    @property
+    def kept(self) -> str:
+        """The name that is the more common."""
+        return self.words[self.words[0] == self.rarer]
+
+
+def two_wordings(where: Mapping[str, Collection[str]]) -> list[TwoWordings]:
+    """Spellings and near-synonyms of which both are in use, never in one caption.
+
+    Args:
+        where: the pictures of each tag or word.
+    """
     pairs: list[tuple[str, str, str]] = []
     for group in _SYNONYMS:
         used = [word for word in group if word in where]
@@ -255,17 +321,34 @@ def _two_wordings(where: dict[str, list[str]], folder: str) -> list[Finding]:
     for words in by_start.values():
         for index, word in enumerate(words):
             for other in words[index + 1 :]:
-                if _variant(word, other) and len(where[word]) + len(where[other]) >= _SEVERAL:
+                if len(where[word]) + len(where[other]) >= _SEVERAL and _variant(word, other):
                     pairs.append((word, other, "differ in spelling alone"))
-    told = [(one, other, how) for one, other, how in pairs if not set(where[one]) & set(where[other])]
+    found = []
+    for one, other, how in pairs:
+        if set(where[one]).isdisjoint(where[other]):
+            rarer = min((one, other), key=lambda word: len(where[word]))
+            found.append(TwoWordings((one, other), rarer, how))
+    return found
+
+
+def words_of(captions: Mapping[str, str]) -> dict[str, list[str]]:
+    """Which pictures say each tag, or each word where captions are sentences."""
+    tagged = is_tags(list(captions.values()))
+    where: dict[str, list[str]] = defaultdict(list)
+    for name, text in captions.items():
+        for word in set(tags_of(text) if tagged else re.findall(r"[\w'-]+", text.lower())):
+            where[word].append(name)
+    return where
+
+
+def _wordings(where: Mapping[str, Collection[str]], folder: str) -> list[Finding]:
     findings = []
-    for one, other, how in told[:10]:
-        rarer = min((one, other), key=lambda word: len(where[word]))
-        kept = other if rarer == one else one
-        what = f"{one} ({len(where[one])}) and {other} ({len(where[other])}) {how}"
+    for one in two_wordings(where)[:10]:
+        both = " and ".join(f"{word} ({len(where[word])})" for word in one.words)
+        what = f"{both} {one.how}"
         why = "one thing under two names is learnt half as well under each"
-        fix = f"velatura dataset edit {folder}: replace {rarer} by {kept}"
-        findings.append(Finding("wording", "note", tuple(where[rarer]), what, why, fix))
+        fix = f"velatura dataset edit {folder} --rename {argument([one.rarer])} {argument([one.kept])}"
+        findings.append(Finding("wording", "note", tuple(where[one.rarer]), what, why, fix))
     return findings
 
 
@@ -294,7 +377,7 @@ def _on_all(where: dict[str, list[str]], count: int, own: Iterable[str], kind: s
         kind, "what is meant"
     )
     fix = f"remove them where they are part of {meant}, so that the trigger takes them in; else add pictures without"
-    return [Finding("on all", "note", (), what, why, f"{fix}; velatura dataset edit {folder}")]
+    return [Finding("on all", "note", (), what, why, f'{fix}; velatura dataset edit {folder} --remove "{words}"')]
 
 
 def frequencies(pictures: Sequence[Picture]) -> Counter[str]:

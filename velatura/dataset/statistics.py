@@ -1,0 +1,80 @@
+"""Captions in numbers: how often each tag stands, which stand together, how long captions are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from velatura.dataset.captioned import Captioned
+from velatura.dataset.wording import words_of
+
+LENGTHS = (25, 50, 75, 150, 225)
+"""Tokens at which lengths are told apart; CLIP reads 75 at once."""
+
+_PAIRED = 60
+"""Of so many tags, the most common ones, pairs are counted."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """Two tags, and of the pictures that have the rarer one, the share that has both."""
+
+    tags: tuple[str, str]
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the captions of a set come to."""
+
+    pictures: int
+    captioned: int
+    captions: int
+    frequencies: Counter[str]
+    """Pictures that say each tag, or each word where captions are sentences."""
+    together: tuple[Together, ...]
+    """Tags that keep company, the most faithful first; they are learnt as one."""
+    lengths: dict[str, int]
+    """Captions of each length in tokens."""
+    longest: int
+
+
+def statistics(found: Sequence[Captioned], *, count: Callable[[str], int]) -> Statistics:
+    """The numbers of captions.
+
+    Args:
+        found: the captions.
+        count: tokens of a text, as the base cuts it.
+    """
+    texts = {one.name: " , ".join(one.captions) for one in found if one.captions and any(one.captions)}
+    where = words_of(texts)
+    counts = Counter({word: len(names) for word, names in where.items()})
+    measured = [count(text) for one in found for text in one.captions or ()]
+    return Statistics(
+        pictures=len(found),
+        captioned=sum(one.captions is not None for one in found),
+        captions=len(measured),
+        frequencies=counts,
+        together=_together({word: set(where[word]) for word, _ in counts.most_common(_PAIRED)}, len(texts)),
+        lengths=_lengths(measured),
+        longest=max(measured, default=0),
+    )
+
+
+def _together(where: dict[str, set[str]], pictures: int) -> tuple[Together, ...]:
+    found = []
+    for one, other in combinations(where, 2):
+        both = len(where[one] & where[other])
+        rarer = min(len(where[one]), len(where[other]))
+        # Tags on every picture stand with everything, which says nothing.
+        if both >= 2 and max(len(where[one]), len(where[other])) < pictures:
+            found.append(Together((one, other), both, both / rarer))
+    return tuple(sorted(found, key=lambda pair: (-pair.share, -pair.count, pair.tags)))
+
+
+def _lengths(measured: Iterable[int]) -> dict[str, int]:
+    counts = Counter(next((f"up to {most}" for most in LENGTHS if length <= most), "longer") for length in measured)
+    return {name: counts[name] for name in (*(f"up to {most}" for most in LENGTHS), "longer") if counts[name]}
