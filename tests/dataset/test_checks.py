@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
+from tests.paintings import clouds
 from velatura.dataset import alike, rights, survey, wording
 from velatura.dataset.checks import Wanted, check
 from velatura.dataset.findings import Finding
-from velatura.dataset.measures import measure
+from velatura.dataset.measures import measure, writing
 from velatura.dataset.scan import Picture
 from velatura.dataset.sheet import html_sheet, png_sheet
 from velatura.dataset.survey import Surveying
@@ -109,6 +110,37 @@ def test_a_spoilt_picture_is_found_and_no_other(
     assert kinds(found(folder)).get(kind) == ("spoilt.png",)
 
 
+@pytest.mark.parametrize("ink", ["white", "black"])
+@pytest.mark.parametrize("height", [28, 40, 60])
+def test_a_signature_on_a_photograph_is_found_where_it_stands(ink: str, height: int) -> None:
+    stream = generator(1, "grain")
+    photograph = clouds(2, (1600, 1200)).filter(ImageFilter.GaussianBlur(3))
+    grain = stream.normal(0, 4, (1200, 1600, 1))
+    photograph = Image.fromarray((np.asarray(photograph) + grain).clip(0, 255).astype(np.uint8))
+    assert writing(photograph) is None
+
+    left, top = 1600 - 6 * height - 30, 1200 - height - 30
+    ImageDraw.Draw(photograph).text((left, top), "Jane Doe", ink, ImageFont.load_default(height))
+
+    found = writing(photograph)
+    assert found is not None
+    assert found[0] * 1600 >= left - 40 and found[1] * 1200 >= top - 40
+
+
+def fence(draw: ImageDraw.ImageDraw, row: int) -> None:
+    """Pickets before a meadow: strokes in a line, but no ground of theirs."""
+    for x in range(300, 700, 16):
+        draw.rectangle((x, row, x + 9, row + 24), (90, 60, 40))
+        draw.rectangle((x + 10, row, x + 15, row + 24), (240, 230, 220))
+
+
+def test_strokes_in_a_line_that_stand_on_no_ground_are_no_writing() -> None:
+    drawing = Image.new("RGB", (1024, 768), (150, 190, 220))
+    fence(ImageDraw.Draw(drawing), 500)
+
+    assert writing(drawing) is None
+
+
 def test_blocks_of_jpeg_are_found_even_in_a_png(folder: Path) -> None:
     scene(77).save(folder / "low.jpg", quality=8)
     with Image.open(folder / "low.jpg") as low:
@@ -123,6 +155,32 @@ def test_what_is_out_of_focus_on_purpose_is_no_fault() -> None:
 
     assert measure(picture, native=True).sharpness > 0.5  # type: ignore[operator]
     assert measure(scene(3).filter(ImageFilter.GaussianBlur(2)), native=True).sharpness < 0.42  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("share", [0.38, 0.43, 0.5, 0.61, 0.69, 0.76, 0.84, 0.91])
+def test_a_part_of_any_size_is_found(tmp_path: Path, share: float) -> None:
+    missed = []
+    for seed in range(6):
+        whole, other = scene(seed, (640, 480)), scene(seed + 50, (640, 480))
+        width, height = int(640 * share), int(480 * share)
+        left, top = int((640 - width) * seed / 5), int((480 - height) * (5 - seed) / 5)
+        part = whole.crop((left, top, left + width, top + height)).resize((640, 480))
+        small = [
+            np.asarray(one.convert("L").resize((72, 54), Image.Resampling.BOX), np.float32)
+            for one in (part, whole, other)
+        ]
+        missed += [] if alike._is_part(small[0], small[1]) else [seed]
+        assert not alike._is_part(small[0], small[2])
+    assert not missed
+
+
+def test_a_part_with_bars_around_it_is_found(folder: Path) -> None:
+    part = scene(5).crop((60, 40, 380, 290)).resize((480, 375))
+    framed = Image.new("RGB", (480, 495), (3, 3, 3))
+    framed.paste(part, (0, 60))
+    framed.save(folder / "screenshot.png")
+
+    assert [one.names for one in found(folder) if one.kind == "crop"] == [("screenshot.png", "s05.png")]
 
 
 def test_copies_are_grouped_and_the_best_is_kept(folder: Path) -> None:

@@ -10,11 +10,22 @@ import pytest
 import scipy.fft
 from PIL import Image, ImageEnhance, ImageOps
 
+from tests.paintings import clouds
 from velatura.dataset.duplicates import groups, near_duplicates, phash
 from velatura.dataset.images import open_image
 from velatura.dataset.scan import scan
 
 Paint = Callable[..., Path]
+
+
+def test_a_copy_with_bars_around_it_is_one(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        clouds(seed, (480, 320)).save(tmp_path / f"{name}.png")
+    framed = Image.new("RGB", (480, 440), "white")
+    framed.paste(clouds(2, (480, 320)), (0, 60))
+    framed.save(tmp_path / "screenshot.png")
+
+    assert near_duplicates(scan(tmp_path).pictures) == ((1, 3),)
 
 
 def test_the_bits_are_the_signs_of_the_lowest_cosine_frequencies(paint: Paint) -> None:

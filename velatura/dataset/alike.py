@@ -22,6 +22,10 @@ CROP_SIDE = 72
 """Pixels of the longer side at which crops are looked for."""
 CROP_LIKENESS = 0.93
 """Correlation from which a picture is taken for a part of another."""
+CROP_CLOSE = 0.6
+"""Correlation from which sizes in between are looked at: one that is off by a few hundredths blurs all detail."""
+CROP_SHARES = (0.95, 0.88, 0.8, 0.72, 0.65, 0.58, 0.52, 0.46, 0.4, 0.34)
+"""Sizes of a part as shares of the whole."""
 CROP_MOST = 400
 """More pictures are not compared in pairs."""
 CROP_PALETTE = 0.35
@@ -68,7 +72,7 @@ def crops(
     if not 1 < len(pictures) <= CROP_MOST:
         return []
     overlap = palette_overlap(palettes(measures))
-    small = [_small(picture) for picture in pictures]
+    small = [_small(picture, one.borders) for picture, one in zip(pictures, measures, strict=True)]
     found = []
     for whole in range(len(pictures)):
         others = [
@@ -132,8 +136,18 @@ def diversity(measures: Sequence[Measures]) -> Diversity:
     )
 
 
-def _small(picture: Picture) -> NDArray[np.float32]:
+def _small(picture: Picture, bars: tuple[float, float, float, float]) -> NDArray[np.float32]:
+    """The picture without bars at its edges, in grey and small."""
     image = images.open_image(picture.path, at_least=2 * CROP_SIDE).convert("L")
+    left, top, right, bottom = bars
+    image = image.crop(
+        (
+            round(left * image.width),
+            round(top * image.height),
+            round((1 - right) * image.width),
+            round((1 - bottom) * image.height),
+        )
+    )
     scale = CROP_SIDE / max(image.size)
     size = max(8, round(image.width * scale)), max(8, round(image.height * scale))
     return np.asarray(image.resize(size, Image.Resampling.BOX), dtype=np.float32)
@@ -141,19 +155,25 @@ def _small(picture: Picture) -> NDArray[np.float32]:
 
 def _is_part(part: NDArray[np.float32], whole: NDArray[np.float32]) -> bool:
     """Whether some scaled version of the one correlates with a place in the other."""
-    for share in (0.95, 0.88, 0.8, 0.72, 0.65, 0.58, 0.52, 0.46, 0.4):
-        scale = share * min(whole.shape[0] / part.shape[0], whole.shape[1] / part.shape[1])
-        rows, columns = round(part.shape[0] * scale), round(part.shape[1] * scale)
-        if min(rows, columns) < 10:
-            continue
-        template = np.asarray(
-            Image.fromarray(part).resize(
-                (columns, rows), Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-            )
-        )
-        if _correlation(template, whole) > CROP_LIKENESS:
+    best, share = 0.0, 0.0
+    for at in CROP_SHARES:
+        best, share = max((best, share), (_likeness(part, whole, at), at))
+        if best > CROP_LIKENESS:
             return True
-    return False
+    if best < CROP_CLOSE:
+        return False
+    between = (share + hundredths / 100 for hundredths in (-1, 1, -2, 2, -3, 3, -4, 4))
+    return any(_likeness(part, whole, at) > CROP_LIKENESS for at in between)
+
+
+def _likeness(part: NDArray[np.float32], whole: NDArray[np.float32], share: float) -> float:
+    """How well the part, as large as a share of the whole, correlates with the best place in it."""
+    scale = share * min(whole.shape[0] / part.shape[0], whole.shape[1] / part.shape[1])
+    rows, columns = round(part.shape[0] * scale), round(part.shape[1] * scale)
+    if min(rows, columns) < 10:
+        return 0.0
+    resampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    return _correlation(np.asarray(Image.fromarray(part).resize((columns, rows), resampling)), whole)
 
 
 def _correlation(template: NDArray[np.float32], whole: NDArray[np.float32]) -> float:

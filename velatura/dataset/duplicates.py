@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from velatura.dataset import borders
 from velatura.dataset.images import open_image
 from velatura.dataset.scan import Picture
 
@@ -21,6 +22,8 @@ DISTANCE = 8
 """Bits in which near-duplicates may differ; unrelated pictures differ in about 32 of 64."""
 
 _SIDE = 32
+_SEEN = 512
+"""Pixels of a side that are decoded, enough to see bars."""
 _FREQUENCIES = np.cos(np.pi / _SIDE * np.outer(np.arange(8), np.arange(_SIDE) + 0.5))
 
 
@@ -41,10 +44,17 @@ def near_duplicates(pictures: Iterable[Picture], *, distance: int = DISTANCE) ->
     """
     upright, mirrored = [], []
     for picture in pictures:
-        image = open_image(picture.path, at_least=2 * _SIDE)
+        image = without_bars(open_image(picture.path, at_least=_SEEN))
         upright.append(phash(image))
         mirrored.append(phash(ImageOps.mirror(image)))
     return groups(upright, mirrored, distance=distance)
+
+
+def without_bars(image: Image.Image) -> Image.Image:
+    """The picture inside bars of one colour: a screenshot is a copy, whatever stands around it."""
+    shown = image if max(image.size) <= 2 * _SEEN else image.reduce(max(image.size) // _SEEN)
+    left, top, right, bottom = borders.find(np.asarray(shown.convert("L"), dtype=np.float32))
+    return shown.crop((left, top, shown.width - right, shown.height - bottom))
 
 
 def groups(upright: Sequence[int], mirrored: Sequence[int], *, distance: int = DISTANCE) -> tuple[tuple[int, ...], ...]:

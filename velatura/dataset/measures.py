@@ -26,8 +26,12 @@ _FEW_DETAIL = 1.2
 _GRAIN = 4.0
 """Greys by which neighbours differ through noise and rounding alone."""
 
-_STROKE = 24
-"""Greys by which a stroke of writing stands out from what is beside it."""
+_STROKES = ((24, 0.45), (14, 0.6))
+"""Greys by which strokes of writing stand out from what is beside them, plainly or faintly, and the share of the line
+that has to be of the ground it stands on: of a drawn thing's edge less is."""
+
+_SAME_GROUND = 14
+"""Greys by which the ground may differ from what is above and below the line."""
 
 Grey = NDArray[np.float32]
 
@@ -191,9 +195,14 @@ def writing(image: Image.Image) -> tuple[float, float, float, float] | None:
         return None
     small = image.convert("L").resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)
     grey = np.asarray(small, dtype=np.float32)
+    found = (_line_of_writing(grey, stroke, ground) for stroke, ground in _STROKES)
+    return next((box for box in found if box is not None), None)
+
+
+def _line_of_writing(grey: Grey, stroke: int, ground: float) -> tuple[float, float, float, float] | None:
     rows, columns = grey.shape[0] // 8, grey.shape[1] // 8
-    across = np.abs(np.diff(grey, axis=1, append=grey[:, -1:])) > _STROKE
-    down = np.abs(np.diff(grey, axis=0, append=grey[-1:])) > _STROKE
+    across = np.abs(np.diff(grey, axis=1, append=grey[:, -1:])) > stroke
+    down = np.abs(np.diff(grey, axis=0, append=grey[-1:])) > stroke
     dense = [edges[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8).mean((1, 3)) for edges in (across, down)]
     strokes = (dense[0] > 0.08) & (dense[1] > 0.04)
     busy = (dense[0] > 0.04) | (dense[1] > 0.04)
@@ -212,12 +221,24 @@ def writing(image: Image.Image) -> tuple[float, float, float, float] | None:
                 if not ring.any():
                     continue
                 calm = 1 - busy[top:bottom, left:right][ring].mean()
-                if inside > 0.8 and calm > 0.85 and (best is None or end - start > best[2] - best[0]):
+                longer = best is None or end - start > best[2] - best[0]
+                if inside > 0.8 and calm > 0.85 and longer and _ground(grey, start, row, end, row + high) >= ground:
                     best = start, row, end, row + high
     if best is None:
         return None
     left, top, right, bottom = best
     return left / columns, top / rows, right / columns, bottom / rows
+
+
+def _ground(grey: Grey, left: int, top: int, right: int, bottom: int) -> float:
+    """How much of a strip, in cells of 8 pixels, has the colour of what is above and below it."""
+    strip = grey[8 * top : 8 * bottom, 8 * left : 8 * right]
+    around = np.concatenate([grey[max(0, 8 * top - 12) : 8 * top - 4], grey[8 * bottom + 4 : 8 * bottom + 12]])
+    if not len(around):
+        return 0.0
+    # the ground may change along the strip, as a sky does
+    ground = [np.median(around[:, max(0, x - 16) : x + 24]) for x in range(8 * left, 8 * right, 8)]
+    return float((np.abs(strip - np.repeat(ground, 8)) < _SAME_GROUND).mean())
 
 
 def _runs(line: NDArray[np.bool_]) -> list[tuple[int, int]]:
