@@ -33,6 +33,7 @@ from velatura.recipe import Recipe
 RECIPE = "recipe.toml"
 DATASET = "dataset"
 
+
 @dataclass(frozen=True)
 class Created:
     """A new project, and what was met on the way to it."""
