@@ -111,3 +111,17 @@ def test_captions_are_edited_with_a_dry_run_and_taken_back(velatura: Velatura, t
     assert velatura("dataset", "edit", "set").code == 2
     wrong = velatura("dataset", "edit", "set", "--where", "tga:x", "--add", "y")
     assert wrong.code == 2 and "did you mean tag" in wrong.err
+
+
+def test_pictures_are_captioned_from_a_template_and_a_persons_words_stay(velatura: Velatura, tmp_path: Path) -> None:
+    paint(tmp_path / "set", 3)
+    (tmp_path / "set" / "IMG_0.txt").unlink()
+    told = ("dataset", "caption", "set", "--template", "ink drawing, {caption}")
+
+    assert velatura(*told, "--try", "IMG_1").out == "ink drawing, sky 1\n"
+    done = velatura(*told)
+    assert done.code == 0 and done.out == "1 caption written\n" and "kept" in done.err
+    assert (tmp_path / "set" / "IMG_0.txt").read_text() == "ink drawing\n"
+    assert velatura(*told, "--replace-own", "--json").json[0]["written"] == ["IMG_0.png", "IMG_1.png", "IMG_2.png"]
+    wrong = velatura("dataset", "tag", "set", "--model", "nowhere")
+    assert wrong.code == 2 and "no such tagger" in wrong.err

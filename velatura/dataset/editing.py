@@ -145,13 +145,13 @@ def add(tags: Iterable[str], *, place: str = "last", trigger: str = "") -> Opera
 
 def remove(tags: Iterable[str]) -> Operation:
     """Take tags away."""
-    gone = _tests(tag for one in tags for tag in split_tags(one))
+    gone = tests_of(tag for one in tags for tag in split_tags(one))
     return _on_tags(lambda listed: [tag for tag in listed if not gone(tag_key(tag))])
 
 
 def rename(old: str, new: str) -> Operation:
     """Whole tags for another, which is there once afterwards; nothing for `new` removes them."""
-    fits = _tests([old])
+    fits = tests_of([old])
     new_keys = {tag_key(new)}
 
     def change(listed: list[str]) -> list[str]:
@@ -301,7 +301,7 @@ def _word_for_word(old: str, new: str) -> Operation:
     return lambda text: pattern.sub(lambda _: new, text)
 
 
-def _tests(tags: Iterable[str]) -> Callable[[str], bool]:
+def tests_of(tags: Iterable[str]) -> Callable[[str], bool]:
     """Whether a tag is one of these, wildcards read."""
     keys = [tag_key(tag) for tag in tags]
     plain = {key.replace("\\*", "*").replace("\\?", "?") for key in keys if not re.search(r"(?<!\\)[*?]", key)}

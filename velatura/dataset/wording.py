@@ -128,6 +128,18 @@ def tag_key(tag: str) -> str:
 
 _WORD = re.compile(r"[^\W\d_]{2}")
 """Two letters in a row; a tag without them is a face such as `^_^`, and its underscores are its mouth."""
+
+
+def has_words(tag: str) -> bool:
+    """Whether a tag is made of words; faces such as `^_^` are not."""
+    return _WORD.search(tag) is not None
+
+
+def synonyms(word: str) -> tuple[str, ...]:
+    """Words that mean the same, the word itself among them."""
+    return next((group for group in _SYNONYMS if word in group), (word,))
+
+
 _WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+$")
 
 
@@ -184,7 +196,7 @@ def _missing(pictures: Sequence[Picture], told: Told, folder: str) -> list[Findi
         every = len(missing) == len(pictures)
         what = "without a caption" if not every else "no picture has a caption"
         why = f"{alone}, and everything in them goes into it"
-        fix = f"write NAME.txt beside each, or velatura dataset caption {folder}"
+        fix = f"write NAME.txt beside each, or velatura dataset tag {folder}"
         findings.append(Finding("no caption", "warning", missing, what, why, fix))
     if empty:
         why = "an empty caption says that nothing is to be said; a forgotten one says the same"

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from velatura.cli.dataset import captions, check, choosing, edits, moving, pictures, plan, regularise, rights
+from velatura.cli.dataset import (
+    captioning,
+    captions,
+    check,
+    choosing,
+    edits,
+    moving,
+    pictures,
+    plan,
+    regularise,
+    rights,
+)
 
 app = typer.Typer(name="dataset", no_args_is_help=True, help="Look after pictures and captions.")
 app.command()(moving.add)
@@ -21,6 +32,8 @@ app.command()(pictures.crop)
 app.command()(pictures.flip)
 app.command()(pictures.rename)
 app.command()(pictures.mask)
+app.command()(captioning.tag)
+app.command()(captioning.caption)
 app.command()(captions.edit)
 app.command()(captions.stats)
 app.command()(plan.buckets)

@@ -1,0 +1,1 @@
+"""Captions by tools: taggers and templates behind one protocol, written so that a person's own words stay."""
