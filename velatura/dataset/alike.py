@@ -30,6 +30,8 @@ CROP_MOST = 400
 """More pictures are not compared in pairs."""
 CROP_PALETTE = 0.35
 """Pictures whose palettes overlap less are not compared."""
+CROP_NEAREST = 16
+"""Each picture is compared with so many others, those whose colours are most like its own."""
 
 Vectors = NDArray[np.float32]
 
@@ -75,10 +77,11 @@ def crops(
     small = [_small(picture, one.borders) for picture, one in zip(pictures, measures, strict=True)]
     found = []
     for whole in range(len(pictures)):
+        near = [int(part) for part in np.argsort(-overlap[:, whole], kind="stable") if part != whole]
         others = [
             part
-            for part in range(len(pictures))
-            if part != whole and overlap[part, whole] > CROP_PALETTE and frozenset((part, whole)) not in but
+            for part in near[:CROP_NEAREST]
+            if overlap[part, whole] > CROP_PALETTE and frozenset((part, whole)) not in but
         ]
         if others and small[whole].std() > 4:
             found += [(part, whole) for part in others if small[part].std() > 4 and _is_part(small[part], small[whole])]
