@@ -280,7 +280,7 @@ def _files(entries: Iterable[Path], folder: Path, layout: Layout) -> list[Path]:
     A link may not lead out of the dataset: what it points to would be read, packed and sent along.
     """
     root = folder.resolve()
-    inside: dict[Path, bool] = {}  # resolving a folder once, and only links one by one, is half of the time
+    inside: dict[Path, bool] = {}  # a folder is resolved once, and only links one by one
     files = []
     for path in entries:
         parent = path.parent
