@@ -171,7 +171,7 @@ def test_problems_of_a_dataset_exit_with_1(velatura: Velatura, pictures: Path) -
     assert answer.code == 1
     for sentence in (
         "error: d.png is left out",
-        "warning: b.caption: is not UTF-8",
+        "warning: b.caption is not UTF-8",
         "warning: a.png, c.png: the same file",
     ):
         assert sentence in answer.out
