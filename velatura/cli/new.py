@@ -46,7 +46,8 @@ def new(
         output.tell(f"note: {problem}")
     folder = output.shown(created.folder)
     if created.pictures:
-        output.say(f"{folder} is ready with {created.pictures} pictures.")
+        count = "one picture" if created.pictures == 1 else f"{created.pictures} pictures"
+        output.say(f"{folder} is ready with {count}.")
     else:
         output.say(f"{folder} is ready; put your pictures into {folder}/{project.DATASET}.")
     output.say(f"Next: look into {folder}/{project.RECIPE}, then run `velatura train {folder}`.")
