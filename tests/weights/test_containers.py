@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import sparse
 from velatura import settings, tensorfile
 from velatura.doctor import machine
 from velatura.errors import FileProblem, MissingExtra, ModelError, VelaturaError
@@ -326,3 +328,15 @@ def test_what_pytorch_writes_is_not_compressed(tmp_path: Path) -> None:
     torch.save(WEIGHTS, buffer := io.BytesIO())
     with zipfile.ZipFile(buffer) as archive:
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs files with holes, and Linux's way of counting memory")
+def test_a_file_larger_than_the_machine_s_memory_is_mapped(tmp_path: Path) -> None:
+    total = (machine.memory() or (1 << 34, 0))[0]
+    rows = total // (1 << 21) + 1
+    path = sparse.write(tmp_path / "large.safetensors", {"a": ("F32", (rows, 1 << 20)), "b": ("BF16", (2, 3))})
+    assert path.stat().st_size > 2 * total
+    found = containers.tensors(path)
+    assert found["a"].shape == (rows, 1 << 20)
+    assert float(found["a"][-1, -1]) == 0.0
+    assert found["b"].dtype == torch.bfloat16
