@@ -143,7 +143,7 @@ def _recipe(folder: Path, images: Path | None, style: str, trigger: str, seed: i
         told |= {
             "train": {**train, "caption_dropout": 0.0},
             "dataset": {"trigger": trigger},
-            "samples": {**SETTINGS["samples"], "cfg_scale": 2.0},
+            "samples": {**SETTINGS["samples"], "cfg_scale": 1.5},
         }
     recipe = build(told)
     write_text(path, to_toml(recipe, comments=True))
