@@ -14,15 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from velatura.adapters.kinds import Full
-from velatura.adapters.layers import AdaptedLayer, BaseLayer, changeable, find
+from velatura.adapters.layers import AdaptedLayer, BaseLayer, InPlace, changeable, find
 from velatura.adapters.lora import parents
 from velatura.adapters.merge import Applied, changes
 from velatura.adapters.weights import Change, Lora
@@ -91,13 +89,8 @@ class BesideLayer(AdaptedLayer):
         return added * share_B.to(added).view(-1, *[1] * (added.dim() - 1))
 
 
-class Beside:
-    """Adapters beside a model's layers, until `eject`. As a context manager it ejects at the end."""
-
-    def __init__(self, layers: dict[str, BesideLayer], places: dict[str, tuple[nn.Module, str]]) -> None:
-        """For `beside`: layers that are in place already, and where each hangs (parent, child's name)."""
-        self.layers = layers
-        self._places = places
+class Beside(InPlace[BesideLayer]):
+    """Adapters beside a model's layers, until `eject`."""
 
     @contextmanager
     def strengths(self, shares: Mapping[str, Tensor]) -> Iterator[None]:
@@ -120,22 +113,6 @@ class Beside:
         finally:
             for layer in self.layers.values():
                 layer.share_B = {}
-
-    def eject(self) -> None:
-        """Put the base's own layers back: the same objects, never written to. Harmless when done twice."""
-        for name, (parent, child) in self._places.items():
-            setattr(parent, child, self.layers[name].base)
-        self._places = {}
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Eject, whatever happened."""
-        self.eject()
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from types import TracebackType
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -27,6 +28,34 @@ class AdaptedLayer(nn.Module):
     def bias(self) -> Tensor | None:
         """The base layer's own."""
         return self.base.bias
+
+
+Layer = TypeVar("Layer", bound=AdaptedLayer)
+
+
+class InPlace(Generic[Layer]):
+    """Layers that stand in the places of a model's own, until `eject`. As a context manager it ejects at the end."""
+
+    def __init__(self, layers: dict[str, Layer], places: dict[str, tuple[nn.Module, str]]) -> None:
+        """For layers that are in place already, and where each hangs (parent, child's name)."""
+        self.layers = layers
+        self._places = places
+
+    def eject(self) -> None:
+        """Put the base's own layers back: the same objects, never written to. Harmless when done twice."""
+        for name, (parent, child) in self._places.items():
+            setattr(parent, child, self.layers[name].base)
+        self._places = {}
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Eject, whatever happened."""
+        self.eject()
 
 
 class Found(NamedTuple):

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import nn
 
-from velatura.adapters.layers import AdaptedLayer, find
+from velatura.adapters.layers import AdaptedLayer, InPlace, find
 from velatura.adapters.trainable import LoraLayer as LoraLayer
 from velatura.adapters.trainable import TrainedLayer, made
 from velatura.adapters.weights import Change, layer_name
@@ -34,13 +32,12 @@ class LayerSpec:
     """Of a LoKr, the largest side of its small matrix; None: the nearest to a square."""
 
 
-class Injected:
-    """The adapted layers of a model, until `eject`. As a context manager it ejects at the end."""
+class Injected(InPlace[TrainedLayer]):
+    """The adapted layers of a model in training, until `eject`."""
 
     def __init__(self, layers: dict[str, TrainedLayer], places: dict[str, tuple[nn.Module, str]], seed: int) -> None:
-        """For `inject`: layers that are in place already, and where each hangs (parent, child's name)."""
-        self.layers = layers
-        self._places = places
+        """As `InPlace`; `seed` is that of the adapters' draws."""
+        super().__init__(layers, places)
         self._seed = seed
         self._strength = 1.0
 
@@ -105,22 +102,6 @@ class Injected:
         finally:
             for name, (parent, child) in self._places.items():
                 setattr(parent, child, self.layers[name])
-
-    def eject(self) -> None:
-        """Put the base's own layers back: the same objects, never written to. Harmless when done twice."""
-        for name, (parent, child) in self._places.items():
-            setattr(parent, child, self.layers[name].base)
-        self._places = {}
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Eject, whatever happened."""
-        self.eject()
 
 
 def inject(parts: Mapping[str, nn.Module], layers: Sequence[LayerSpec], *, seed: int) -> Injected:
