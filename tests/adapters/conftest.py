@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from velatura import randomness
 from velatura.adapters import layers, targets
 from velatura.adapters.lora import LayerSpec
-from velatura.adapters.weights import LayerWeights
+from velatura.adapters.weights import Lora
 
 Parts = dict[str, nn.Module]
 Run = Callable[[Mapping[str, nn.Module]], Tensor]
@@ -99,10 +99,10 @@ def specs() -> Callable[..., list[LayerSpec]]:
 
 
 @pytest.fixture
-def drawn() -> Callable[..., dict[str, LayerWeights]]:
+def drawn() -> Callable[..., dict[str, Lora]]:
     """An adapter with nothing zero in it."""
 
-    def make(parts: Parts, chosen: Sequence[str] = ("all", "text"), seed: int = 0) -> dict[str, LayerWeights]:
+    def make(parts: Parts, chosen: Sequence[str] = ("all", "text"), seed: int = 0) -> dict[str, Lora]:
         shapes = layers.shapes(parts)
         made = {}
         for name in targets.select(chosen, shapes):
@@ -110,7 +110,7 @@ def drawn() -> Callable[..., dict[str, LayerWeights]]:
             down = 0.3 * randomness.generator(seed, "down", name).standard_normal((3, *rest), dtype=np.float32)
             up_shape = (out, 3, 1, 1) if len(rest) > 1 else (out, 3)
             up = 0.3 * randomness.generator(seed, "up", name).standard_normal(up_shape, dtype=np.float32)
-            made[name] = LayerWeights(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
+            made[name] = Lora(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
         return made
 
     return make

@@ -15,11 +15,11 @@ from velatura.adapters.layers import every_shape, find, weight
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.switch import Switch, active
-from velatura.adapters.weights import Change, LayerWeights, Lora
+from velatura.adapters.weights import Change, Lora
 from velatura.errors import AdapterError
 
 Parts = dict[str, nn.Module]
-Drawn = Callable[..., dict[str, LayerWeights]]
+Drawn = Callable[..., dict[str, Lora]]
 Run = Callable[[Mapping[str, nn.Module]], Tensor]
 Distance = Callable[[Tensor, Tensor], float]
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from velatura import tensorfile
 from velatura.adapters import formats, layers, lora
 from velatura.adapters.lora import LayerSpec
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Lora
 from velatura.errors import AdapterError
 from velatura.families.sd15.keys import KEYS as SD15
 
 Parts = dict[str, nn.Module]
 Specs = Callable[..., list[LayerSpec]]
-Drawn = Callable[..., dict[str, LayerWeights]]
+Drawn = Callable[..., dict[str, Lora]]
 Run = Callable[[Mapping[str, nn.Module]], Tensor]
 Distance = Callable[[Tensor, Tensor], float]
 
@@ -35,13 +35,13 @@ PROJ = "denoiser.down_blocks.0.attentions.0.proj_in"
 SHAPES = {Q: (6, 5), OUT: (6, 6), TEXT: (4, 4), CONV: (3, 2, 3, 3), PROJ: (5, 6, 1, 1)}
 
 
-def _adapter(rank: int = 2, alpha: float = 3.0) -> dict[str, LayerWeights]:
+def _adapter(rank: int = 2, alpha: float = 3.0) -> dict[str, Lora]:
     made = {}
     for index, (name, (out, *rest)) in enumerate(SHAPES.items()):
         drawn = np.random.default_rng(index)
         down = drawn.standard_normal((rank, *rest), dtype=np.float32)
         up = drawn.standard_normal((out, rank, *[1] * (len(rest) - 1)), dtype=np.float32)
-        made[name] = LayerWeights(down, up, alpha)
+        made[name] = Lora(down, up, alpha)
     return made
 
 
@@ -50,7 +50,7 @@ def _read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str] | None = N
     return formats.from_tensors(raw, metadata or {}, keys=SD15, layers=SHAPES, where="a.safetensors")
 
 
-def _kohya(adapter: dict[str, LayerWeights]) -> dict[str, np.ndarray]:
+def _kohya(adapter: dict[str, Lora]) -> dict[str, np.ndarray]:
     made = {}
     for name, layer in adapter.items():
         stem = SD15.kohya(name)
@@ -59,7 +59,7 @@ def _kohya(adapter: dict[str, LayerWeights]) -> dict[str, np.ndarray]:
     return made
 
 
-def _equal(a: Mapping[str, LayerWeights], b: Mapping[str, LayerWeights]) -> bool:
+def _equal(a: Mapping[str, Lora], b: Mapping[str, Lora]) -> bool:
     return list(a) == list(b) and all(np.array_equal(a[n].delta(), b[n].delta()) for n in a)
 
 
@@ -91,11 +91,11 @@ def test_two_processes_write_the_same_bytes() -> None:
     program = (
         "import sys, numpy as np\n"
         "from velatura.adapters import formats, metadata\nfrom velatura.families.sd15.keys import KEYS\n"
-        "from velatura.adapters.weights import AdapterFile, LayerWeights\n"
+        "from velatura.adapters.weights import AdapterFile, Lora\n"
         "names = {'denoiser.b.to_q', 'denoiser.a.to_q', 'text_encoder.text_model.encoder.layers.0.mlp.fc1'}\n"
         "draw = np.random.default_rng(1).standard_normal((2, 9), dtype=np.float32)\n"
         "facts = {key: key.upper() for key in {'ss_b', 'ss_a', 'modelspec.title', 'ss_ü'}}\n"
-        "adapter = AdapterFile({name: LayerWeights(draw, draw.T, 1.0) for name in names}, facts)\n"
+        "adapter = AdapterFile({name: Lora(draw, draw.T, 1.0) for name in names}, facts)\n"
         "sys.stdout.buffer.write(formats.to_bytes(adapter, keys=KEYS))\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -178,7 +178,7 @@ def test_a_file_that_diffusers_saved_gives_the_same_prediction(
         ours = run(parts)
     assert distance(ours, theirs) <= TOLERANCE
     assert distance(theirs, before) >= 100 * TOLERANCE
-    unscaled = {name: LayerWeights(layer.down, layer.up, layer.rank) for name, layer in adapter.layers.items()}
+    unscaled = {name: Lora(layer.down, layer.up, layer.rank) for name, layer in adapter.layers.items()}
     with lora.inject(parts, specs, seed=0) as injected:
         injected.load(unscaled)
         assert distance(run(parts), theirs) >= 100 * TOLERANCE

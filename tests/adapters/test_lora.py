@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from velatura.adapters import layers, lora
 from velatura.adapters.lora import LayerSpec
-from velatura.adapters.weights import LayerWeights
+from velatura.adapters.weights import Lora
 from velatura.errors import AdapterError
 
 Parts = dict[str, nn.Module]
 Specs = Callable[..., list[LayerSpec]]
-Drawn = Callable[..., dict[str, LayerWeights]]
+Drawn = Callable[..., dict[str, Lora]]
 Run = Callable[[Mapping[str, nn.Module]], Tensor]
 Distance = Callable[[Tensor, Tensor], float]
 

@@ -13,7 +13,7 @@ import pytest
 from velatura import tensorfile
 from velatura.adapters import formats, metadata
 from velatura.adapters.metadata import TrainingFacts
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Lora
 from velatura.families.sd15.keys import KEYS as SD15
 
 FACTS = TrainingFacts(
@@ -129,7 +129,7 @@ def test_hashes_are_those_that_kohya_computes(size: int, tmp_path: Path) -> None
     down = drawn.standard_normal((4, size)).astype(np.float32)
     up = drawn.standard_normal((size, 4)).astype(np.float32)
     shapes = {f"denoiser.mid_block.attentions.{index}.proj_in": (size, size) for index in range(60)}
-    adapter = AdapterFile({name: LayerWeights(down, up, 2.0) for name in shapes}, metadata.build(FACTS))
+    adapter = AdapterFile({name: Lora(down, up, 2.0) for name in shapes}, metadata.build(FACTS))
     path = tmp_path / "a.safetensors"
     path.write_bytes(formats.to_bytes(adapter, keys=SD15, precision="F16"))
 

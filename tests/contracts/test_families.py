@@ -18,7 +18,7 @@ from velatura.adapters import formats, targets
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Lora
 from velatura.bases import FAMILIES, BaseFiles, recognise, resolution
 from velatura.errors import AdapterError, ModelError, PromptError
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, family, load_base, stack_prompts
@@ -77,7 +77,7 @@ def predict(model: Model, latents_BCHW: Tensor, conditioning: Conditioning, sigm
         )
 
 
-def adapter(model: Model, presets: list[str]) -> dict[str, LayerWeights]:
+def adapter(model: Model, presets: list[str]) -> dict[str, Lora]:
     """Nothing zero in it, alpha unlike the rank; presets that the family lacks are passed over."""
     known = shapes(model.trainable_parts)
     made = {}
@@ -87,7 +87,7 @@ def adapter(model: Model, presets: list[str]) -> dict[str, LayerWeights]:
         draw = randomness.generator(3, "adapter", name)
         down = 0.3 * draw.standard_normal((3, *rest), dtype=np.float32)
         up = 0.3 * draw.standard_normal((out, 3, 1, 1) if len(rest) > 1 else (out, 3), dtype=np.float32)
-        made[name] = LayerWeights(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
+        made[name] = Lora(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
     return made
 
 
@@ -348,7 +348,7 @@ def test_every_layer_has_its_own_key_in_a_file_and_is_found_again(loaded: Model,
 
 def test_an_adapter_of_another_size_of_base_is_refused_and_nothing_is_written(loaded: Model) -> None:
     name, weights = next(iter(adapter(loaded, ["attention"]).items()))
-    wider = LayerWeights(np.zeros((3, weights.down.shape[1] + 1), np.float32), weights.up, 2.0)
+    wider = Lora(np.zeros((3, weights.down.shape[1] + 1), np.float32), weights.up, 2.0)
     before = find(loaded.trainable_parts)[name].weight.clone()
     with pytest.raises(AdapterError):
         merge(loaded.trainable_parts, loaded.pristine, [Applied({name: wider}, 1.0, 1.0)])

@@ -18,7 +18,7 @@ from velatura import randomness
 from velatura import run as runs
 from velatura.adapters import formats
 from velatura.adapters.merge import Applied
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Lora
 from velatura.api.inputs import read_pictures
 from velatura.api.training import lines, provenance, resolved
 from velatura.errors import RunError
@@ -52,14 +52,14 @@ class Judged:
             data = formats.to_bytes(AdapterFile(self.layers(step, strength)), keys=model.family.keys)
             self.run.publish(step, {"adapter.safetensors": data})
 
-    def layers(self, step: int, strength: float) -> dict[str, LayerWeights]:
+    def layers(self, step: int, strength: float) -> dict[str, Lora]:
         made = {}
         for spec in specs(self.recipe, self.model):
             out, *rest = dict(self.model.pristine)[f"{spec.name}.weight"].shape
             draw = randomness.generator(step, spec.name)
             down = (0.3 * draw.standard_normal((2, *rest))).astype(np.float32)
             up = (strength * draw.standard_normal((out, 2, 1, 1) if len(rest) > 1 else (out, 2))).astype(np.float32)
-            made[spec.name] = LayerWeights(down, up, 2.0)
+            made[spec.name] = Lora(down, up, 2.0)
         return made
 
     def evaluate(self) -> Results:

@@ -21,7 +21,7 @@ from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.targets import select
-from velatura.adapters.weights import AdapterFile, LayerWeights, part_of
+from velatura.adapters.weights import AdapterFile, Lora, part_of
 from velatura.diffusion import samplers, schedules
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError
@@ -410,7 +410,7 @@ def test_presets_mean_what_they_say(model: Model) -> None:
 def test_layers_are_written_as_diffusers_calls_them_and_read_under_every_name(model: Model) -> None:
     layers = shapes(model.trainable_parts)
     name, text = "denoiser.transformer_blocks.1.attn.to_out.0", "text_encoder.text_model.encoder.layers.1.mlp.fc1"
-    weights = {one: LayerWeights(*drawn(*layers[one], one), alpha=1.0) for one in (name, text)}
+    weights = {one: Lora(*drawn(*layers[one], one), alpha=1.0) for one in (name, text)}
     written = formats.to_bytes(AdapterFile(weights), keys=FAMILY.keys, precision="F32")
     path = "transformer_blocks.1.attn.to_out.0"
     assert FAMILY.keys.written(name) == f"transformer.{path}"
@@ -445,8 +445,7 @@ def test_alpha_is_left_out_where_it_says_nothing(model: Model) -> None:
     names = list(layers)[10:12]
     for alphas, kept in (((2.0, 2.0), False), ((2.0, 1.0), True)):
         weights = {
-            name: LayerWeights(*drawn(*layers[name], name), alpha=alpha)
-            for name, alpha in zip(names, alphas, strict=True)
+            name: Lora(*drawn(*layers[name], name), alpha=alpha) for name, alpha in zip(names, alphas, strict=True)
         }
         assert (b".alpha" in formats.to_bytes(AdapterFile(weights), keys=FAMILY.keys)) == kept
 
@@ -513,7 +512,7 @@ def test_an_assistant_is_there_while_training_and_neither_in_samples_nor_in_the_
 ) -> None:
     name = "denoiser.transformer_blocks.0.attn.to_q"
     own = models["schnell"].pristine[f"{name}.weight"]
-    assistant = LayerWeights(*drawn(24, 24, name), alpha=1.0)
+    assistant = Lora(*drawn(24, 24, name), alpha=1.0)
     seen: dict[str, list[Tensor]] = {"training": [], "painting": []}
     predict = FAMILY.predict
 

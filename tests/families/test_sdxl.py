@@ -23,7 +23,7 @@ from velatura.adapters.layers import find, places, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.targets import select
-from velatura.adapters.weights import AdapterFile, LayerWeights, layer_name
+from velatura.adapters.weights import AdapterFile, Lora, layer_name
 from velatura.diffusion import samplers, schedules
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError
@@ -348,7 +348,7 @@ def test_every_sampler_and_schedule_walks_down_from_4519(tmp_path: Path) -> None
 # --- adapters --------------------------------------------------------------------------------
 
 
-def drawn(model: Model) -> dict[str, LayerWeights]:
+def drawn(model: Model) -> dict[str, Lora]:
     """An adapter of all three networks with nothing zero in it, alpha unlike its rank."""
     known = shapes(model.trainable_parts)
     made = {}
@@ -358,7 +358,7 @@ def drawn(model: Model) -> dict[str, LayerWeights]:
         size = 0.5 / np.sqrt(np.prod(rest))
         down = size * draw.standard_normal((3, *rest), dtype=np.float32)
         up = 0.5 * draw.standard_normal((out, 3, 1, 1) if len(rest) > 1 else (out, 3), dtype=np.float32)
-        made[name] = LayerWeights(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
+        made[name] = Lora(down.astype(np.float32), up.astype(np.float32), alpha=2.0)
     return made
 
 

@@ -21,7 +21,7 @@ from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
 from velatura.adapters.targets import select
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Lora
 from velatura.diffusion import samplers, schedules
 from velatura.diffusion.guidance import classifier_free
 from velatura.errors import AdapterError, PromptError, RecipeError
@@ -340,13 +340,13 @@ def test_the_text_encoder_is_not_trained_as_no_file_has_names_for_it(model: Mode
     assert [one.name for one in specs(told, model)] == chosen(model, "attention+mlp")
 
 
-def drawn(model: Model, names: list[str], rank: int = 3) -> dict[str, LayerWeights]:
+def drawn(model: Model, names: list[str], rank: int = 3) -> dict[str, Lora]:
     made = {}
     for name in names:
         out, into = shapes(model.trainable_parts)[name]
         draw = randomness.generator(3, "adapter", name)
         down, up = draw.standard_normal((rank, into)), draw.standard_normal((out, rank))
-        made[name] = LayerWeights(*(np.float32(0.3) * half.astype(np.float32) for half in (down, up)), alpha=2.0)
+        made[name] = Lora(*(np.float32(0.3) * half.astype(np.float32) for half in (down, up)), alpha=2.0)
     return made
 
 

@@ -23,7 +23,7 @@ from velatura.adapters import formats
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.metadata import hashes
 from velatura.adapters.targets import select
-from velatura.adapters.weights import AdapterFile, LayerWeights
+from velatura.adapters.weights import AdapterFile, Lora
 from velatura.errors import PromptError, SettingsError, VelaturaError
 from velatura.events import Done, Note, Preview
 from velatura.family import Model, load_base
@@ -50,7 +50,7 @@ def write_lora(model: Model) -> WriteLora:
                 (0.5 * draw.standard_normal(shape)).astype(np.float32)
                 for shape in ((2, *known[name][1:]), (known[name][0], 2))
             )
-            layers[name] = LayerWeights(down, up, 3.0)
+            layers[name] = Lora(down, up, 3.0)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(formats.to_bytes(AdapterFile(layers), keys=model.family.keys))
         return path

@@ -15,7 +15,7 @@ from velatura import api, randomness, tensorfile
 from velatura.adapters.layers import shapes
 from velatura.adapters.lora import inject
 from velatura.adapters.merge import Applied
-from velatura.adapters.weights import LayerWeights
+from velatura.adapters.weights import Lora
 from velatura.api import png
 from velatura.api.inputs import read_pictures
 from velatura.errors import SettingsError
@@ -66,7 +66,7 @@ def test_a_sample_made_during_training_is_what_the_file_gives_a_fresh_base(
 
 
 @pytest.fixture
-def drawn(make_project: MakeProject, model: Model) -> dict[str, LayerWeights]:
+def drawn(make_project: MakeProject, model: Model) -> dict[str, Lora]:
     recipe = load(make_project())
     with inject(model.trainable_parts, specs(recipe, model), seed=0) as injected:
         with torch.no_grad():
@@ -76,7 +76,7 @@ def drawn(make_project: MakeProject, model: Model) -> dict[str, LayerWeights]:
 
 
 def test_the_adapter_in_training_is_silent_while_its_file_paints_and_back_afterwards(
-    make_project: MakeProject, model: Model, drawn: dict[str, LayerWeights]
+    make_project: MakeProject, model: Model, drawn: dict[str, Lora]
 ) -> None:
     job, how = [Job("a boat", 1)], Sampling(64, 64, 2, sampler="Euler")
     uses = [Applied(drawn, 1.0, 1.0)]

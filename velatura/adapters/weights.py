@@ -167,10 +167,6 @@ class Lora(Change):
         return Lora(shaped, self.up.reshape(*self.up.shape[:2], 1, 1), self.alpha, None, self.bias)
 
 
-LayerWeights = Lora
-"""The kind that is trained by default, by its older name."""
-
-
 @dataclass(frozen=True)
 class AdapterFile:
     """What an adapter file holds."""
