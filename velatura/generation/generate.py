@@ -4,13 +4,17 @@ A job is one picture: its prompts, its seed. Jobs of one size and one sampling g
 denoiser together, as many at a time as the batch allows. Each picture's noise comes from its own
 seed on the CPU, as in A1111 with the RNG source "CPU", whatever the batch and the device.
 
+Painting from a picture and the second pass of a high-resolution fix are the same loop with another
+start: latents of a picture, or of the first pass, given as much noise as the first step takes away.
+
 Shape suffixes: B batch, C latent channels, H and W latent height and width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +28,10 @@ from velatura.errors import ModelError, PromptError, SettingsError
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation import prompt as grammar
+from velatura.generation import start as starts
+from velatura.generation import upscale
+from velatura.generation.start import Start
+from velatura.generation.upscale import Hires
 from velatura.text.weighted import BREAK, Embedding, WeightedText
 from velatura.weights.policy import precision
 
@@ -79,6 +87,8 @@ def generate(
     sampling: Sampling,
     *,
     batch: int = 4,
+    start: Start | None = None,
+    hires: Hires | None = None,
     embeddings: Sequence[Embedding] = (),
     adapters: Switch | None = None,
 ) -> Iterator[Progress | Note | Painted]:
@@ -87,6 +97,8 @@ def generate(
     A note says where the autoencoder had to go on in fp32.
 
     Args:
+        start: latents to begin with; none: noise alone.
+        hires: a second pass, larger, that begins with what the first has painted.
         embeddings: those whose names in the prompts mean their vectors.
         adapters: those in use, where some come or go between steps.
 
@@ -100,29 +112,131 @@ def generate(
         raise SettingsError(f"{wrong} is not a seed", fix="use a number from 0 to 18446744073709551615")
     if sampling.steps < 1 or batch < 1:
         raise SettingsError(f"{sampling.steps} steps in batches of {batch} paint nothing", fix="use 1 or more of each")
-    sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
-    factor = model.latent_factor
-    sigmas = schedule(model.objective_for(sampling.height // factor, sampling.width // factor), sampling.steps)
-    total = (len(sigmas) - 1) * -(-len(jobs) // batch)
+    passes = [_Pass.of(model, sampling, start)]
+    if hires is not None:
+        passes.append(second_pass(model, sampling, hires))
+    total = sum(len(one.sigmas) - 1 for one in passes) * -(-len(jobs) // batch)
     done = 0
-    texts = read_all(model, jobs, sampling, embeddings)
-    for start in range(0, len(jobs), batch):
-        group = jobs[start : start + batch]
-        noise = SeededNoise([job.seed for job in group], model, sampling)
-        latents = _first_latents(model, noise.next(), sampler.start(sigmas[0]))
-        denoise = _Denoise(model, group, sampling, texts, adapters)
-        for step in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise.next()):  # type: ignore[misc]
-            latents = step.x
-            done += 1
-            yield Progress("painting", done, total)
-        if not bool(latents.isfinite().all()):
-            raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
+    guided = max(passes, key=lambda one: one.sampling.cfg_scale != 1)
+    texts = read_all(model, [told for one in passes for told in one.told(jobs)], guided.sampling, embeddings)
+    for first in range(0, len(jobs), batch):
+        group = jobs[first : first + batch]
+        latents = None if start is None else start.of(first, len(group))
+        for one in passes:
+            for step in one.run(model, group, latents, texts, adapters):
+                painted = step.x
+                done += 1
+                yield Progress("painting", done, total)
+            latents = painted
+            if not bool(latents.isfinite().all()):
+                raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
         known = len(model.notes)
-        images = decode(model, latents)
+        images = decode(model, painted)
         for note in model.notes[known:]:
             yield Note(note)
         for job, image in zip(group, images, strict=True):
             yield Painted(job, image)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One walk from noisy latents to clean ones, the same for all pictures."""
+
+    sampling: Sampling
+    sampler: samplers.Sampler
+    sigmas: Sequence[float]
+    start: Start | None = None
+    """How much of the latents given is painted anew; none: there are none."""
+    hires: Hires | None = None
+    """How the latents given are brought to the size of this pass."""
+
+    @classmethod
+    def of(cls, model: Model, sampling: Sampling, start: Start | None, hires: Hires | None = None) -> _Pass:
+        """Settle the sampler and the noise levels."""
+        sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
+        factor = model.latent_factor
+        objective = model.objective_for(sampling.height // factor, sampling.width // factor)
+        if hires is not None:
+            told = hires.denoising, True
+        elif start is not None:
+            told = start.denoising, start.exact_steps
+        else:
+            return cls(sampling, sampler, schedule(objective, sampling.steps))
+        remaining = starts.levels(partial(schedule, objective), sampling.steps, denoising=told[0], exact_steps=told[1])
+        return cls(sampling, sampler, remaining, start, hires)
+
+    def told(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs with the prompts of this pass."""
+        if self.hires is None:
+            return list(jobs)
+        prompt, negative = self.hires.prompt, self.hires.negative_prompt
+        return [
+            replace(
+                job,
+                prompt=job.prompt if prompt is None else prompt,
+                negative_prompt=job.negative_prompt if negative is None else negative,
+            )
+            for job in jobs
+        ]
+
+    def run(
+        self,
+        model: Model,
+        jobs: Sequence[Job],
+        latents_BCHW: Tensor | None,
+        texts: Mapping[str, TextConditioning],
+        adapters: Switch | None,
+    ) -> Iterator[samplers.Step]:
+        """The steps of a batch, from the latents given; from noise alone where there are none."""
+        if self.hires is not None and latents_BCHW is not None:
+            latents_BCHW = enlarged(model, latents_BCHW, self.hires)
+        noise = SeededNoise([job.seed for job in jobs], model, self.sampling)
+        denoise = _Denoise(model, self.told(jobs), self.sampling, texts, adapters)
+        x = _first_latents(model, noise.next(), self.sampler, self.sigmas[0], latents_BCHW)
+        yield from self.sampler.run(denoise, x, self.sigmas, noise=lambda _, __: noise.next())
+
+
+def second_pass(model: Model, sampling: Sampling, hires: Hires) -> _Pass:
+    """The second pass of a high-resolution fix, whose size is settled by that of the first.
+
+    Raises:
+        SettingsError: an unknown upscaler, sampler or schedule, or a size or denoising that there is not.
+        PromptError: the size is not one that the base can paint.
+    """
+    upscale.check_upscaler(hires.upscaler)
+    target = upscale.target(sampling.width, sampling.height, hires, factor=model.latent_factor)
+    width, height = target.size(model.latent_factor)
+    check_size(model, width, height)
+    return _Pass.of(
+        model,
+        replace(
+            sampling,
+            width=width,
+            height=height,
+            steps=hires.steps or sampling.steps,
+            sampler=hires.sampler or sampling.sampler,
+            scheduler=hires.scheduler or sampling.scheduler,
+            cfg_scale=sampling.cfg_scale if hires.cfg_scale is None else hires.cfg_scale,
+        ),
+        None,
+        hires,
+    )
+
+
+def enlarged(model: Model, latents_BCHW: Tensor, hires: Hires) -> Tensor:
+    """What the first pass has painted, at the size of the second."""
+    factor = model.latent_factor
+    height, width = (side * factor for side in latents_BCHW.shape[-2:])
+    target = upscale.target(width, height, hires, factor=factor)
+    if hires.upscaler in upscale.LATENT_UPSCALERS:
+        larger = upscale.upscaled_latents(latents_BCHW, target.height // factor, target.width // factor, hires.upscaler)
+    else:
+        pictures = (
+            upscale.upscaled_picture(image, target.width, target.height, hires.upscaler)
+            for image in decode(model, latents_BCHW)
+        )
+        larger = torch.cat([starts.encoded(model, picture) for picture in pictures])
+    return upscale.cropped(larger, target.crop_x, target.crop_y)
 
 
 class SeededNoise:
@@ -141,9 +255,13 @@ class SeededNoise:
         return torch.stack(drawn).to(self._device)
 
 
-def _first_latents(model: Model, noise_BCHW: Tensor, sigma: float) -> Tensor:
+def _first_latents(
+    model: Model, noise_BCHW: Tensor, sampler: samplers.Sampler, sigma: float, clean_BCHW: Tensor | None
+) -> Tensor:
+    if clean_BCHW is None:
+        clean_BCHW, sigma = torch.zeros_like(noise_BCHW), sampler.start(sigma)
     sigma_B = torch.full((len(noise_BCHW),), sigma, dtype=torch.float64)
-    return model.objective.add_noise(torch.zeros_like(noise_BCHW), noise_BCHW, sigma_B)
+    return model.objective.add_noise(clean_BCHW.to(noise_BCHW), noise_BCHW, sigma_B)
 
 
 class _Denoise:

@@ -1,0 +1,154 @@
+"""What painting begins with in the place of noise alone: latents of which a share is painted anew.
+
+A1111's arithmetic. Of `steps` steps only the last int(steps * denoising) + 1 are taken, from the noise level
+where they begin; with `exact_steps`, and in the second pass of a high-resolution fix, the schedule is made so
+long that just `steps` of them remain. Denoising 1 counts as 0.999. The latents are the mean of what the
+autoencoder says, where A1111 draws from around it: the same picture gives the same latents.
+
+Shape suffixes: B batch, C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from velatura.errors import SettingsError, nearest
+from velatura.family import Model
+from velatura.generation.upscale import upscaled_latents
+
+FULL = 0.999
+"""Denoising is at most this."""
+
+RESIZE_MODES = ("stretch", "crop", "fill", "latent")
+"""How a picture of other proportions is made to fit: A1111's Just resize, Crop and resize, Resize and fill,
+Just resize (latent upscale)."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Latents to begin with, and how much of them is painted anew."""
+
+    latents_BCHW: Tensor
+    """Clean, as the denoiser knows them; one for all pictures, or one for each."""
+    denoising: float = 0.75
+    """0 to 1: how much noise they are given."""
+    exact_steps: bool = False
+    """Take as many steps as are asked for, and not that share of them."""
+
+    def of(self, first: int, count: int) -> Tensor:
+        """Those of some of the pictures."""
+        if len(self.latents_BCHW) == 1:
+            return self.latents_BCHW.expand(count, -1, -1, -1)
+        return self.latents_BCHW[first : first + count]
+
+
+def levels(
+    schedule: Callable[[int], tuple[float, ...]], steps: int, *, denoising: float, exact_steps: bool
+) -> tuple[float, ...]:
+    """The noise levels that remain of a schedule; the latents are noised to the first.
+
+    Args:
+        schedule: steps -> noise levels.
+        steps: as asked for.
+        denoising: 0 to 1.
+        exact_steps: so many steps are taken, whatever the denoising.
+
+    Raises:
+        SettingsError: the denoising is not in range, or leaves no schedule.
+    """
+    if not 0 <= denoising <= 1:
+        raise SettingsError(f"denoising {denoising:g} is not possible", fix="use a number from 0 to 1")
+    share = min(denoising, FULL)
+    if not exact_steps:
+        return schedule(steps)[steps - int(share * steps) - 1 :]
+    if share == 0:
+        raise SettingsError(
+            f"denoising 0 cannot be done in {steps} steps: nothing is painted anew", fix="use more than 0"
+        )
+    whole = int(steps / share)
+    try:
+        return schedule(whole)[whole - steps :]
+    except ValueError as error:
+        raise SettingsError(
+            f"{steps} steps at denoising {denoising:g} are the last of {whole}, more than the schedule has",
+            fix="use more denoising, fewer steps or another schedule",
+        ) from error
+
+
+def fitted(image: Image.Image, width: int, height: int, mode: str = "stretch") -> Image.Image:
+    """A picture brought to a size, by Lanczos, in A1111's arithmetic.
+
+    Args:
+        mode: of `RESIZE_MODES`. `stretch` may distort, `crop` covers the size and cuts what is over, `fill` fits
+            into it and repeats the outermost pixels; `latent` leaves the picture as it is.
+
+    Raises:
+        SettingsError: an unknown mode.
+    """
+    check_mode(mode)
+    if mode == "latent" or image.size == (width, height):
+        return image
+    if mode == "stretch":
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+    wider = width / height > image.width / image.height
+    across = wider if mode == "crop" else not wider
+    if width / height == image.width / image.height:
+        inner = width, height
+    elif across:
+        inner = width, max(1, image.height * width // image.width)
+    else:
+        inner = max(1, image.width * height // image.height), height
+    small = image if inner == image.size else image.resize(inner, Image.Resampling.LANCZOS)
+    left, top = width // 2 - inner[0] // 2, height // 2 - inner[1] // 2
+    if mode == "crop":
+        placed = Image.new("RGB", (width, height))
+        placed.paste(small, (left, top))
+        return placed
+    rows = np.clip(np.arange(height) - top, 0, inner[1] - 1)
+    columns = np.clip(np.arange(width) - left, 0, inner[0] - 1)
+    return Image.fromarray(np.ascontiguousarray(np.asarray(small)[rows][:, columns]))
+
+
+def check_mode(mode: str) -> None:
+    """Refuse what is no way of fitting a picture.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if mode not in RESIZE_MODES:
+        close = nearest(mode, list(RESIZE_MODES))
+        fix = f"did you mean {close}?" if close else f"choose from {', '.join(RESIZE_MODES)}"
+        raise SettingsError(f"there is no resize mode {mode!r}", fix=fix)
+
+
+@torch.inference_mode()
+def encoded_picture(model: Model, image: Image.Image, width: int, height: int, *, mode: str = "stretch") -> Tensor:
+    """The latents of a picture at a size, (1, C, H, W), on the model's device.
+
+    Args:
+        image: RGB; see `dataset.images.open_image` for one that is upright, in sRGB and without transparency.
+
+    Raises:
+        SettingsError: an unknown mode.
+    """
+    latents = encoded(model, fitted(image, width, height, mode))
+    if mode != "latent":
+        return latents
+    return upscaled_latents(latents, height // model.latent_factor, width // model.latent_factor, "Latent")
+
+
+@torch.inference_mode()
+def encoded(model: Model, image: Image.Image) -> Tensor:
+    """The latents of a picture as it is, (1, C, H, W); what a last latent would hold in part is cut off."""
+    step = model.latent_factor * model.patch
+    width, height = max(step, image.width // step * step), max(step, image.height // step * step)
+    if (width, height) != image.size:
+        image = fitted(image, width, height, "crop") if min(image.size) < step else image.crop((0, 0, width, height))
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return model.family.encode_images(model, pixels).to(model.policy.device)
