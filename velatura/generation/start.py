@@ -106,13 +106,24 @@ def fitted(image: Image.Image, width: int, height: int, mode: str = "stretch") -
         inner = max(1, image.width * height // image.height), height
     small = image if inner == image.size else image.resize(inner, Image.Resampling.LANCZOS)
     left, top = width // 2 - inner[0] // 2, height // 2 - inner[1] // 2
-    if mode == "crop":
-        placed = Image.new("RGB", (width, height))
-        placed.paste(small, (left, top))
-        return placed
-    rows = np.clip(np.arange(height) - top, 0, inner[1] - 1)
-    columns = np.clip(np.arange(width) - left, 0, inner[0] - 1)
-    return Image.fromarray(np.ascontiguousarray(np.asarray(small)[rows][:, columns]))
+    placed = Image.new("RGB", (width, height))
+    if mode == "fill":
+        _fill(placed, small, left, top)
+    placed.paste(small, (left, top))
+    return placed
+
+
+def _fill(canvas: Image.Image, small: Image.Image, left: int, top: int) -> None:
+    """Draw what borders on a picture out to the canvas's sides; the border is what Pillow makes of a box without area."""
+    (width, height), (inner_width, inner_height) = canvas.size, small.size
+    if inner_width < width:
+        for place, x, count in ((0, 0, left), (left + inner_width, inner_width, width - left - inner_width)):
+            if count:
+                canvas.paste(small.resize((count, height), box=(x, 0, x, height)), (place, 0))
+    if inner_height < height:
+        for place, y, count in ((0, 0, top), (top + inner_height, inner_height, height - top - inner_height)):
+            if count:
+                canvas.paste(small.resize((width, count), box=(0, y, width, y)), (0, place))
 
 
 def check_mode(mode: str) -> None:

@@ -127,14 +127,13 @@ def upscaled_picture(image: Image.Image, width: int, height: int, upscaler: str)
     resampling, lanczos = PICTURE_UPSCALERS[upscaler], Image.Resampling.LANCZOS
     scale = max(width / image.width, height / image.height)
     if scale > 1 and upscaler != "None":
-        rounded = tuple(int(side * scale // 8 * 8) for side in image.size)
+        rounded = tuple(max(8, int(side * scale // 8 * 8)) for side in image.size)
         for _ in range(3):
-            before = image.size
-            image = image.resize((int(image.width * scale), int(image.height * scale)), resampling)
-            if image.size == before or (image.width >= rounded[0] and image.height >= rounded[1]):
+            if image.width >= rounded[0] and image.height >= rounded[1]:
                 break
+            image = image.resize((int(image.width * scale), int(image.height * scale)), resampling)
         if image.size != rounded:
-            image = image.resize((max(1, rounded[0]), max(1, rounded[1])), lanczos)
+            image = image.resize((rounded[0], rounded[1]), lanczos)
     return image if image.size == (width, height) else image.resize((width, height), lanczos)
 
 
