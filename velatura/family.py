@@ -139,7 +139,7 @@ class Model:
     """Pixels per latent, in each direction."""
     patch: int = 1
     """Latents per token of the denoiser, in each direction: what a dynamic shift counts."""
-    side_step: int = 4
+    side_step: int = 1
     """Sides of a picture are multiples of this many latents."""
     latent_scale: float = 1.0
     latent_shift: float = 0.0

@@ -209,9 +209,7 @@ def test_lora_marks_are_not_words(model: Model) -> None:
     assert np.array_equal(paint(model, [Job("a boat<lora:anything:0.7>", 1)])[0], one)
 
 
-@pytest.mark.parametrize(
-    ("side", "nearest"), [(100, 96), (65, 64), (1, 32), (0, 32), (-64, 32), (112, 96 + 32), (9000, 8192)]
-)
+@pytest.mark.parametrize(("side", "nearest"), [(100, 96), (65, 64), (1, 8), (0, 8), (-64, 8), (109, 112), (9000, 8192)])
 def test_a_size_that_latents_cannot_have_is_refused_with_the_nearest(model: Model, side: int, nearest: int) -> None:
     for sampling in (replace(QUICK, width=side), replace(QUICK, height=side)):
         with pytest.raises(PromptError) as refusal:

@@ -122,8 +122,8 @@ def test_what_cannot_be_is_refused_before_anything_is_painted(model: Model) -> N
     for hires, kind, said in (
         (Hires(2.0, upscaler="Latentt"), SettingsError, "did you mean 'Latent'"),
         (Hires(2.0, upscaler="ESRGAN_4x"), SettingsError, "known are Latent"),
-        (Hires(1.3), PromptError, "the width 80 is not possible"),
-        (Hires(200.0), PromptError, "not possible"),
+        (Hires(200.0), PromptError, "the width 12800 is not possible with this base, multiples of 8 up to 8192 are"),
+        (Hires(0.01), PromptError, "the width 0 is not possible"),
         (Hires(2.0, sampler="Eulr"), SettingsError, "Euler"),
         (Hires(2.0, denoising=0.0), SettingsError, "denoising 0"),
     ):
