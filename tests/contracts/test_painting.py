@@ -21,8 +21,8 @@ from velatura.bases import FAMILIES
 from velatura.family import Model, load_base
 from velatura.generation import generate as module
 from velatura.generation.generate import Job, Sampling, generate
+from velatura.generation.hires import Hires
 from velatura.generation.start import RESIZE_MODES, Start, encoded_picture
-from velatura.generation.upscale import Hires
 
 # diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

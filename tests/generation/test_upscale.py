@@ -14,16 +14,8 @@ from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Model
 from velatura.generation.generate import Job, Painted, Sampling, generate
-from velatura.generation.upscale import (
-    LATENT_UPSCALERS,
-    UPSCALERS,
-    Hires,
-    Target,
-    cropped,
-    target,
-    upscaled_latents,
-    upscaled_picture,
-)
+from velatura.generation.hires import LATENT_UPSCALERS, PICTURE_UPSCALERS, UPSCALERS, Hires, Target, target
+from velatura.generation.upscale import INTERPOLATIONS, RESAMPLINGS, cropped, upscaled_latents, upscaled_picture
 
 QUICK = Sampling(64, 96, steps=4, cfg_scale=3.0, sampler="Euler", scheduler="Uniform")
 JOB = Job("a boat", 1, "a cat")
@@ -62,7 +54,8 @@ def test_no_size_is_no_second_pass(hires: Hires) -> None:
 def test_latents_are_enlarged_as_torch_does_and_cropped_to_the_left_first() -> None:
     latents = randomness.normal((2, 4, 5, 7), 0, "latents")
     made = {name: upscaled_latents(latents, 9, 12, name) for name in LATENT_UPSCALERS}
-    for name, told in LATENT_UPSCALERS.items():
+    assert (tuple(INTERPOLATIONS), tuple(RESAMPLINGS)) == (LATENT_UPSCALERS, PICTURE_UPSCALERS)
+    for name, told in INTERPOLATIONS.items():
         expected = torch.nn.functional.interpolate(latents, size=(9, 12), **told)
         assert torch.equal(made[name], expected)
     plain = [made["Latent"], made["Latent (bicubic)"], made["Latent (nearest)"], made["Latent (nearest-exact)"]]

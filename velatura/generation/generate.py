@@ -27,11 +27,12 @@ from velatura.diffusion.guidance import classifier_free
 from velatura.errors import ModelError, PromptError, SettingsError
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
+from velatura.generation import hires as second
 from velatura.generation import prompt as grammar
 from velatura.generation import start as starts
 from velatura.generation import upscale
+from velatura.generation.hires import Hires
 from velatura.generation.start import Start
-from velatura.generation.upscale import Hires
 from velatura.text.weighted import BREAK, Embedding, WeightedText
 from velatura.weights.policy import precision
 
@@ -203,8 +204,8 @@ def second_pass(model: Model, sampling: Sampling, hires: Hires) -> _Pass:
         SettingsError: an unknown upscaler, sampler or schedule, or a size or denoising that there is not.
         PromptError: the size is not one that the base can paint.
     """
-    upscale.check_upscaler(hires.upscaler)
-    target = upscale.target(sampling.width, sampling.height, hires, factor=model.latent_factor)
+    second.check_upscaler(hires.upscaler)
+    target = second.target(sampling.width, sampling.height, hires, factor=model.latent_factor)
     width, height = target.size(model.latent_factor)
     check_size(model, width, height)
     return _Pass.of(
@@ -227,8 +228,8 @@ def enlarged(model: Model, latents_BCHW: Tensor, hires: Hires) -> Tensor:
     """What the first pass has painted, at the size of the second."""
     factor = model.latent_factor
     height, width = (side * factor for side in latents_BCHW.shape[-2:])
-    target = upscale.target(width, height, hires, factor=factor)
-    if hires.upscaler in upscale.LATENT_UPSCALERS:
+    target = second.target(width, height, hires, factor=factor)
+    if hires.upscaler in second.LATENT_UPSCALERS:
         larger = upscale.upscaled_latents(latents_BCHW, target.height // factor, target.width // factor, hires.upscaler)
     else:
         pictures = (

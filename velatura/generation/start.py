@@ -114,7 +114,7 @@ def fitted(image: Image.Image, width: int, height: int, mode: str = "stretch") -
 
 
 def _fill(canvas: Image.Image, small: Image.Image, left: int, top: int) -> None:
-    """Draw what borders on a picture out to the canvas's sides; the border is what Pillow makes of a box without area."""
+    """Draw a picture's borders out to the canvas's sides; a border is what Pillow makes of a box without area."""
     (width, height), (inner_width, inner_height) = canvas.size, small.size
     if inner_width < width:
         for place, x, count in ((0, 0, left), (left + inner_width, inner_width, width - left - inner_width)):
