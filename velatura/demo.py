@@ -139,11 +139,11 @@ def _recipe(folder: Path, images: Path | None, style: str, trigger: str, seed: i
     told = {**SETTINGS, "name": name, "train": train}
     if images is not None:
         # A set of one's own is seldom told picture by picture. Without captions the trigger is all it says, and what
-        # dropped captions teach the other side of guidance, guidance takes away again; so none are, and less of it.
+        # the LoRA changes of every picture alike, guidance would take away again; so it acts less on the negative side.
         told |= {
             "train": {**train, "caption_dropout": 0.0},
             "dataset": {"trigger": trigger},
-            "samples": {**SETTINGS["samples"], "cfg_scale": 1.5},
+            "samples": {**SETTINGS["samples"], "negative_strength": 0.6},
         }
     recipe = build(told)
     write_text(path, to_toml(recipe, comments=True))
@@ -231,17 +231,24 @@ def _paint(model: Model, jobs: Sequence[Any], lora: UsedLora, recipe: Recipe) ->
     how = sampling(recipe, model)
     loras = [lora] if lora.applied.denoiser_strength else []
     files = []
-    with merged(model, [one.applied for one in loras]):
-        for event in generate(model, jobs, how, batch=4):
+    used = [one.applied for one in loras]
+    with merged(model, used, apart=how.apart) as adapters:
+        for event in generate(model, jobs, how, batch=4, adapters=adapters):
             if isinstance(event, Painted):
                 files.append(api.png(event.image, *infotext_of(model, event.job, how, loras, batch=4)))
     return files
 
 
 def _next_steps(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
-    place = folder.name
+    place, how = folder.name, recipe.samples
+    prompt = f"{recipe.dataset.trigger}, " if recipe.dataset.trigger else ""
+    as_here = f" --cfg {how.cfg_scale:g} --negative-strength {how.negative_strength:g}"
     return [
-        (f'velatura generate "a red boat at night <lora:{recipe.name}:0.8>" --project {place} -n 4', "paint with it"),
+        (
+            f'velatura generate "{prompt}a red boat at night <lora:{recipe.name}:0.8>" --project {place} -n 4'
+            + (as_here if how.negative_strength != 1 else ""),
+            "paint with it",
+        ),
         (f"velatura train {place} --set train.steps=400", "train longer"),
         ("velatura demo my-style --images FOLDER", "the same with your own pictures"),
         ("velatura new my-style --images FOLDER", "a project of your own, every setting explained"),

@@ -151,6 +151,9 @@ class SampleSettings(Settings):
     """Classifier-free guidance; "none": what suits the base, 5 for most."""
     guidance: float | None = Field(default=None, ge=0)
     """Guidance told to bases into which it is distilled (FLUX.1-dev); "none": 3.5."""
+    negative_strength: float = Field(default=1.0, ge=0, le=1)
+    """What the adapter's strength is multiplied by on the negative side of guidance; below 1 the pictures show more of
+    it, which helps where the captions say little."""
     sampler: str = ""
     """Name of the sampler, as A1111 writes it; empty: what suits the base, DPM++ 2M for most."""
     scheduler: str = ""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import tensorfile
 from velatura.adapters import formats
-from velatura.adapters.layers import shapes
+from velatura.adapters.kinds import Full
+from velatura.adapters.layers import every_shape, shapes
+from velatura.adapters.merge import Applied
 from velatura.adapters.targets import select
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.errors import AdapterError
@@ -67,12 +72,66 @@ def test_steps_and_blocks_change_the_picture_and_their_ends_mean_all_and_nothing
     assert painted(model, "a boat", project) == plain
 
 
+def clean_latents(
+    model: Model, job: Job, sampling: Sampling, project: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+) -> Tensor:
+    """What one step of Euler comes to: the clean latents as guidance has them."""
+    seen: list[Tensor] = []
+    decode = type(model.family).decode_latents
+
+    def watched(self: Any, model: Model, latents_BCHW: Tensor) -> Tensor:
+        seen.append(latents_BCHW.clone())
+        return decode(self, model, latents_BCHW)
+
+    loras = used_loras(model, job.prompt, [], project)
+    with monkeypatch.context() as watching, merged(model, [one.applied for one in loras], apart=apart) as adapters:
+        watching.setattr(type(model.family), "decode_latents", watched)
+        list(generate(model, [job], sampling, adapters=adapters))
+    return seen[0]
+
+
+def test_without_loras_on_its_negative_side_guidance_leads_away_from_the_base(
+    model: Model, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a prompt as its own negative nothing but the LoRA is between the two sides."""
+    one = Sampling(64, 64, steps=1, cfg_scale=1.0, sampler="Euler", scheduler="Uniform")
+    bare, marked = "a boat", "a boat <lora:ink:0:1>"
+    base = clean_latents(model, Job(bare, 3), one, project, monkeypatch, apart=False)
+    whole = clean_latents(model, Job(marked, 3), one, project, monkeypatch, apart=False)
+    for share in (0.0, 0.25):
+        told = replace(one, cfg_scale=3.0, negative_strength=share)
+        guided = clean_latents(model, Job(marked, 3, bare), told, project, monkeypatch, apart=True)
+        if share == 0:
+            tolerance = 1e-4 * max(1.0, float(whole.square().mean().sqrt()))
+            assert (guided - (base + 3 * (whole - base))).abs().max() <= tolerance
+            assert (guided - whole).abs().max() > 100 * tolerance
+            most = guided
+        else:
+            assert (guided - whole).norm() < (most - whole).norm()
+
+
+def test_sides_of_their_own_strength_are_refused_where_they_cannot_be(model: Model, project: Path) -> None:
+    told = replace(SAMPLING, cfg_scale=3.0, negative_strength=0.5)
+    (lora,) = used_loras(model, "<lora:ink>", [], project)
+    with merged(model, [lora.applied]) as adapters, pytest.raises(AdapterError, match="beside the layers"):
+        list(generate(model, [Job("a boat", 3)], told, adapters=adapters))
+    name, shape = next((name, shape) for name, shape in every_shape(model.trainable_parts).items() if len(shape) == 1)
+    norm = Applied({name: Full(np.ones(shape, np.float32))}, 1.0, 1.0)
+    with pytest.raises(AdapterError, match="negative_strength"), merged(model, [norm], apart=True):
+        pass
+
+
 def test_the_record_says_blocks_and_steps(model: Model, project: Path) -> None:
     prompt = "a boat <lora:ink:0.5:lbw=OUTALL:start=2>"
     loras = used_loras(model, prompt, [], project)
     infotext, record = infotext_of(model, Job(prompt, 3), SAMPLING, loras, batch=1)
     assert "<lora:ink:0.5:lbw=OUTALL:start=2>" in infotext
     assert record["loras"][0]["blocks"] == "OUTALL" and record["loras"][0]["start"] == 2
+    assert "on negative" not in infotext and record["adapters"] == "merged"
+
+    told = replace(SAMPLING, cfg_scale=3.0, negative_strength=0.5)
+    infotext, record = infotext_of(model, Job(prompt, 3), told, loras, batch=1)
+    assert "LoRA strength on negative: 0.5" in infotext and record["adapters"] == "beside the layers"
 
 
 def test_a_file_that_fits_in_part_is_taken_in_part_where_that_is_asked(model: Model, project: Path) -> None:

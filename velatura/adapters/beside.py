@@ -92,6 +92,12 @@ class BesideLayer(AdaptedLayer):
 class Beside(InPlace[BesideLayer]):
     """Adapters beside a model's layers, until `eject`."""
 
+    @property
+    def names(self) -> set[str]:
+        """The adapters in use."""
+        factors = {adapter for layer in self.layers.values() for adapter, *_ in layer.factors}
+        return factors | {adapter for layer in self.layers.values() for adapter, _ in layer.differences}
+
     @contextmanager
     def strengths(self, shares: Mapping[str, Tensor]) -> Iterator[None]:
         """Strengths of their own for the samples of a batch.
@@ -103,8 +109,7 @@ class Beside(InPlace[BesideLayer]):
             AdapterError: no adapter has that name; or, from the model's forward, a layer that takes the samples
                 together.
         """
-        known = {adapter for layer in self.layers.values() for adapter, *_ in (*layer.factors, *layer.differences)}
-        if unknown := sorted(set(shares) - known):
+        if unknown := sorted(set(shares) - self.names):
             raise AdapterError(f"no adapter beside the layers is called {unknown[0]}")
         for layer in self.layers.values():
             layer.share_B = dict(shares)

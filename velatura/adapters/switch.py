@@ -7,12 +7,17 @@ encoders are read once, before the first step, so the steps of an adapter are th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from velatura.adapters.merge import Applied
+from torch import Tensor
 
-Put = Callable[[Sequence[Applied]], object]
-"""Makes a model have these adapters and no others."""
+from velatura.adapters.beside import Beside
+from velatura.adapters.merge import Applied
+from velatura.errors import AdapterError
+
+Put = Callable[[Sequence[Applied]], Beside | None]
+"""Makes a model have these adapters and no others; where they stand beside its layers, says how."""
 
 
 class Switch:
@@ -23,14 +28,29 @@ class Switch:
         self._uses = list(uses)
         self._put = put
         self._now = active(self._uses, 1)
-        self._put(self._now)
+        self._standing = self._put(self._now)
 
     def at(self, step: int) -> None:
         """Have what belongs to a sampling step, counted from 1."""
         told = active(self._uses, step)
         if told != self._now:
-            self._put(told)
+            self._standing = self._put(told)
             self._now = told
+
+    def shared(self, share_B: Tensor) -> AbstractContextManager[None]:
+        """Every adapter's strength times each sample's share, (B,), for one call of the denoiser.
+
+        Raises:
+            AdapterError: the adapters are merged into the weights, which all samples have in common.
+        """
+        if not self._uses:
+            return nullcontext()
+        if self._standing is None:
+            raise AdapterError(
+                "LoRAs that are merged into the weights have one strength for all pictures and both sides of guidance",
+                fix="put them beside the layers",
+            )
+        return self._standing.strengths(dict.fromkeys(self._standing.names, share_B))
 
 
 def active(uses: Sequence[Applied], step: int) -> list[Applied]:

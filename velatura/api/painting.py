@@ -42,6 +42,8 @@ class GenerateRequest:
     """This, and what follows: None for what suits the base."""
     cfg: float | None = None
     guidance: float | None = None
+    negative_strength: float = 1.0
+    """What strengths of LoRAs are multiplied by on the negative side of guidance."""
     sampler: str | None = None
     scheduler: str | None = None
     width: int | None = None
@@ -104,12 +106,14 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
         request.sampler or model.defaults.sampler,
         request.scheduler or model.defaults.scheduler,
         model.defaults.guidance if request.guidance is None else request.guidance,
+        request.negative_strength,
     )
     seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
     jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
     folder = make_folder(request.out or (project or Path.cwd()) / "images")
     images, names = [], []
-    with merged(model, [lora.applied for lora in loras]) as adapters:
+    used = [lora.applied for lora in loras]
+    with merged(model, used, apart=sampling.apart) as adapters:
         for event in paint(model, jobs, sampling, batch=request.batch, embeddings=named.embeddings, adapters=adapters):
             if isinstance(event, Painted):
                 infotext, record = infotext_of(

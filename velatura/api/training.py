@@ -183,8 +183,10 @@ def _paint_samples(
         return
     adapter = samples.read_adapter(model, checkpoint.adapter)
     named = samples.embeddings(model, recipe, pictures, run.path.parent.parent)
-    with samples.merged(model, [Applied(adapter.layers, 1.0, 1.0)], injected):
-        images = samples.paint(model, what, samples.sampling(recipe, model), embeddings=named.embeddings)
+    how = samples.sampling(recipe, model)
+    used = [Applied(adapter.layers, 1.0, 1.0)]
+    with samples.merged(model, used, injected, apart=how.apart) as adapters:
+        images = samples.paint(model, what, how, embeddings=named.embeddings, adapters=adapters)
     write_bytes(path, png(contact_sheet(images, columns=min(4, len(images)))))
     preview = Preview(checkpoint.step, path.relative_to(run.path).as_posix())
     run.append(preview)

@@ -49,6 +49,14 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Guidance of bases into which it is distilled (FLUX.1-dev); none: 3.5.")
     ] = None,
+    negative_strength: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="What LoRAs' strength is multiplied by on the negative side; below 1 shows them more.",
+        ),
+    ] = 1.0,
     sampler: Annotated[
         str | None, typer.Option(help="Sampler, by its name in A1111; none: DPM++ 2M, or what suits the base.")
     ] = None,
@@ -116,6 +124,7 @@ def generate(
         steps=steps,
         cfg=cfg,
         guidance=guidance,
+        negative_strength=negative_strength,
         sampler=sampler,
         scheduler=scheduler,
         width=width,

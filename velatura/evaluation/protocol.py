@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from velatura.adapters.merge import Applied
+from velatura.adapters.switch import Switch
 from velatura.dataset import prepared as prepared_pictures
 from velatura.errors import RunError
 from velatura.evaluation.copies import CopyCheck, Detector, Nearest, calibrate, copy_check
@@ -113,13 +114,14 @@ def evaluate(
     if not checkpoints:
         raise RunError("this run has no checkpoint yet", where=run.path.name, fix="train it first")
     asked = exam(recipe, pictures)
+    how = painting.sampling(recipe, model)
     total = (1 + len(checkpoints)) * len(asked.jobs)
     done = 0
 
-    def painted(name: str) -> Iterator[Progress | list[Picture]]:
+    def painted(name: str, adapters: Switch | None = None) -> Iterator[Progress | list[Picture]]:
         nonlocal done
         images: list[Picture] = []
-        for event in generate(model, asked.jobs, painting.sampling(recipe, model), batch=8):
+        for event in generate(model, asked.jobs, how, batch=8, adapters=adapters):
             if isinstance(event, Painted):
                 write_bytes(_folder(run, name) / f"{len(images):02d}.png", _png(event.image))
                 images.append(np.asarray(event.image))
@@ -139,10 +141,11 @@ def evaluate(
     measured = []
     for checkpoint in checkpoints:
         adapter = painting.read_adapter(model, checkpoint.adapter)
-        with painting.merged(model, [Applied(adapter.layers, 1.0, 1.0)]):
+        used = [Applied(adapter.layers, 1.0, 1.0)]
+        with painting.merged(model, used, apart=how.apart) as adapters:
             losses = _cells(model, recipe, cached, anew=changes_text(adapter.layers))
             images = []
-            for event in painted(checkpoint.path.name):
+            for event in painted(checkpoint.path.name, adapters):
                 if isinstance(event, Progress):
                     yield event
                 else:
@@ -300,6 +303,7 @@ def _samples(asked: Exam, name: str) -> list[Sample]:
 
 def _settings(model: Model, recipe: Recipe, pictures: Pictures) -> dict[str, str]:
     told, adapter, how = recipe.train, recipe.adapter, recipe.samples
+    negative = "" if how.negative_strength == 1 else f", negative strength {how.negative_strength:g}"
     return {
         "Base": f"{model.name} ({model.hash[:10]})",
         "Pictures": f"{len(pictures.train)} trained on, {len(pictures.held_out)} held out",
@@ -307,7 +311,7 @@ def _settings(model: Model, recipe: Recipe, pictures: Pictures) -> dict[str, str
         "Adapter": f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}, {', '.join(adapter.targets)}",
         "Training": f"{told.steps} steps of {told.batch}, learning rate {told.learning_rate:g}, {told.schedule}",
         "Seed": str(told.seed),
-        "Judged with": f"{how.sampler}, {how.sampling_steps} steps, CFG {how.cfg_scale:g}",
+        "Judged with": f"{how.sampler}, {how.sampling_steps} steps, CFG {how.cfg_scale:g}{negative}",
         "Dataset fingerprint": pictures.fingerprint[:16],
     }
 

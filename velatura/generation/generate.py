@@ -13,6 +13,7 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -54,6 +55,14 @@ class Sampling:
     scheduler: str = "Karras"
     guidance: float = 3.5
     """Told to bases into which guidance is distilled; others do not see it."""
+    negative_strength: float = 1.0
+    """What the strengths of LoRAs on the denoiser are multiplied by on the negative side of guidance. Below 1 guidance
+    leads away from what the base would do of itself, and so brings out what the LoRAs add."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether LoRAs differ in strength between the two sides of guidance."""
+        return self.cfg_scale != 1 and self.negative_strength != 1
 
 
 @dataclass(frozen=True)
@@ -282,6 +291,10 @@ class _Denoise:
     ) -> None:
         self.adapters = adapters
         self.model, self.cfg_scale = model, sampling.cfg_scale
+        self.share_B: Tensor | None = None
+        if sampling.apart:
+            negative_B = torch.full((len(jobs),), sampling.negative_strength)
+            self.share_B = torch.cat([torch.ones(len(jobs)), negative_B])
         told = [texts[job.prompt] for job in jobs]
         if sampling.cfg_scale != 1:
             told += [_negative(model, job.negative_prompt, texts) for job in jobs]
@@ -303,8 +316,15 @@ class _Denoise:
         found = torch.empty_like(x)
         for rows, conditioning in self.groups:
             sigma_B = torch.full((len(rows),), sigma, dtype=torch.float64)
-            found[rows] = self.model.family.predict(self.model, x[rows], sigma_B, conditioning)
+            with self._strengths(rows):
+                found[rows] = self.model.family.predict(self.model, x[rows], sigma_B, conditioning)
         return found
+
+    def _strengths(self, rows: Sequence[int]) -> AbstractContextManager[None]:
+        """LoRAs as strong as each row is to have them."""
+        if self.adapters is None or self.share_B is None:
+            return nullcontext()
+        return self.adapters.shared(self.share_B[list(rows)])
 
 
 def _negative(model: Model, text: str, texts: Mapping[str, TextConditioning]) -> TextConditioning:

@@ -147,12 +147,14 @@ def infotext_of(
     beside = [lora for lora in loras if lora.asked is None]
     told = words + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
     bracketed = any(mark in told + job.negative_prompt for mark in "([")
+    apart = bool(loras) and sampling.apart
     settings = {
         "Steps": sampling.steps,
         "Sampler": sampling.sampler,
         "Schedule type": sampling.scheduler,
         "CFG scale": f"{sampling.cfg_scale:g}",
         "Distilled CFG Scale": f"{sampling.guidance:g}" if model.guidance == "distilled" else None,
+        "LoRA strength on negative": f"{sampling.negative_strength:g}" if apart else None,
         "Seed": job.seed,
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": model.hash[:10],
@@ -171,6 +173,7 @@ def infotext_of(
         "steps": sampling.steps,
         "cfg_scale": sampling.cfg_scale,
         "guidance": sampling.guidance if model.guidance == "distilled" else None,
+        "negative_strength": sampling.negative_strength,
         "sampler": sampling.sampler,
         "scheduler": sampling.scheduler,
         "width": sampling.width,
@@ -190,7 +193,7 @@ def infotext_of(
             for lora in loras
         ],
         "embeddings": [{"name": one.name, "sha256": one.hash} for one in embeddings],
-        "adapters": "merged" if model.policy.merges else "beside the layers",
+        "adapters": "merged" if model.policy.merges and not apart else "beside the layers",
         "batch": batch,
         "device": model.policy.device,
         "dtype": str(model.policy.dtype).removeprefix("torch."),

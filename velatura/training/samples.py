@@ -20,7 +20,7 @@ from velatura.adapters.merge import Applied, merge
 from velatura.adapters.switch import Switch
 from velatura.adapters.weights import AdapterFile
 from velatura.diffusion.samplers import resolve
-from velatura.errors import PromptError
+from velatura.errors import AdapterError, PromptError
 from velatura.family import Model
 from velatura.generation.generate import Job, Painted, Sampling, generate, nearest_side
 from velatura.generation.prompt import literal, parse
@@ -42,14 +42,30 @@ def read_adapter(model: Model, path: Path) -> AdapterFile:
 
 
 @contextmanager
-def merged(model: Model, uses: Sequence[Applied], injected: Injected | None = None) -> Iterator[Switch]:
+def merged(
+    model: Model, uses: Sequence[Applied], injected: Injected | None = None, *, apart: bool = False
+) -> Iterator[Switch]:
     """The model with adapters in it, and the adapter in training silent; afterwards as before.
 
     They are merged into its weights, or stand beside its layers where the policy says so. What is yielded lets them
     come and go between sampling steps.
+
+    Args:
+        model: in which they are.
+        uses: the adapters.
+        injected: the adapter in training.
+        apart: they stand beside the layers in any case, so that samples may have strengths of their own.
+
+    Raises:
+        AdapterError: one does not fit; or is to stand apart, and changes norms or biases, which samples share.
     """
     training = injected is not None
-    if not model.policy.merges:
+    if apart and (shared := small(model.trainable_parts, uses)):
+        raise AdapterError(
+            f"{shared[0].name or 'the LoRA'} changes norms or biases, which both sides of guidance share",
+            fix="leave negative_strength at 1",
+        )
+    if apart or not model.policy.merges:
         with nullcontext() if injected is None else injected.set_aside():
             assistant.send_away(model)
             standing = _Standing(model)
@@ -76,12 +92,13 @@ class _Standing:
     def __init__(self, model: Model) -> None:
         self._model, self._now = model, Beside({}, {})
 
-    def put(self, uses: Sequence[Applied]) -> None:
+    def put(self, uses: Sequence[Applied]) -> Beside:
         parts, pristine = self._model.trainable_parts, self._model.pristine
         self._now.eject()
         with torch.inference_mode(False):
             merge(parts, pristine, small(parts, uses))
             self._now = beside(parts, uses, pristine)
+        return self._now
 
 
 def _merge(model: Model, uses: Sequence[Applied]) -> None:
@@ -143,12 +160,19 @@ def sampling(recipe: Recipe, model: Model) -> Sampling:
         told.sampler or own.sampler,
         told.scheduler or own.scheduler,
         told.guidance or own.guidance,
+        told.negative_strength,
     )
 
 
 def paint(
-    model: Model, what: Sequence[Job], how: Sampling, *, batch: int = 4, embeddings: Sequence[Embedding] = ()
+    model: Model,
+    what: Sequence[Job],
+    how: Sampling,
+    *,
+    batch: int = 4,
+    embeddings: Sequence[Embedding] = (),
+    adapters: Switch | None = None,
 ) -> list[Image.Image]:
     """The jobs' pictures, in order."""
-    events = generate(model, what, how, batch=batch, embeddings=embeddings)
+    events = generate(model, what, how, batch=batch, embeddings=embeddings, adapters=adapters)
     return [event.image for event in events if isinstance(event, Painted)]
