@@ -242,13 +242,12 @@ def _paint(model: Model, jobs: Sequence[Any], lora: UsedLora, recipe: Recipe) ->
 def _next_steps(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
     place, how = folder.name, recipe.samples
     prompt = f"{recipe.dataset.trigger}, " if recipe.dataset.trigger else ""
-    as_here = f" --cfg {how.cfg_scale:g} --negative-strength {how.negative_strength:g}"
+    paint = f'velatura generate "{prompt}a red boat at night <lora:{recipe.name}:0.8>" --project {place} -n 4'
+    if how.negative_strength != 1:
+        paint += f" --negative-strength {how.negative_strength:g}"
+        paint += f" --cfg {how.cfg_scale:g}" if how.cfg_scale is not None else ""
     return [
-        (
-            f'velatura generate "{prompt}a red boat at night <lora:{recipe.name}:0.8>" --project {place} -n 4'
-            + (as_here if how.negative_strength != 1 else ""),
-            "paint with it",
-        ),
+        (paint, "paint with it"),
         (f"velatura train {place} --set train.steps=400", "train longer"),
         ("velatura demo my-style --images FOLDER", "the same with your own pictures"),
         ("velatura new my-style --images FOLDER", "a project of your own, every setting explained"),
