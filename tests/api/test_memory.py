@@ -18,7 +18,7 @@ from velatura.doctor import devices
 from velatura.errors import ModelError, RecipeError, SettingsError, TrainingError
 from velatura.events import Note
 from velatura.family import MemoryPolicy, Model
-from velatura.generation import infotext
+from velatura.generation import carriers
 from velatura.generation.contact import contact_sheet
 from velatura.recipe import MemorySettings
 from velatura.run import runs_of
@@ -92,7 +92,7 @@ def test_a_run_in_bf16_writes_its_policy_down_and_goes_on_with_it_and_previews_w
     )
     list(api.generate(request))
     (painted,) = (tmp_path / "own").glob("*.png")
-    record: Any = infotext.read(painted).record
+    record: Any = carriers.read(painted).record
     assert (record["dtype"], record["adapters"]) == ("bfloat16", "beside the layers")
     with Image.open(painted) as ours, Image.open(run.path / "samples" / f"step-{last.step:06d}.png") as preview:
         assert np.array_equal(np.asarray(contact_sheet([ours], columns=1)), np.asarray(preview))
@@ -218,7 +218,7 @@ def test_a_run_on_a_quantised_and_swapped_base_ends_judged_and_paints_what_its_p
     )
     list(api.generate(request))
     (painted,) = (tmp_path / "own").glob("*.png")
-    record: Any = infotext.read(painted).record
+    record: Any = carriers.read(painted).record
     assert (record["quantised"], record["adapters"]) == ("int8", "beside the layers")
     with Image.open(painted) as ours, Image.open(run.path / "samples" / f"step-{last.step:06d}.png") as preview:
         assert np.array_equal(np.asarray(contact_sheet([ours], columns=1)), np.asarray(preview))

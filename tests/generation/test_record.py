@@ -27,7 +27,7 @@ from velatura.adapters.weights import AdapterFile, Lora
 from velatura.errors import PromptError, SettingsError, VelaturaError
 from velatura.events import Done, Note, Preview
 from velatura.family import Model, load_base
-from velatura.generation import infotext
+from velatura.generation import carriers, infotext
 from velatura.generation.generate import Job, Sampling
 from velatura.generation.record import infotext_of, used_embeddings, used_loras
 from velatura.text import clip
@@ -86,13 +86,13 @@ def pixels(path: Path) -> NDArray[np.float32]:
 
 
 def told(path: Path) -> infotext.Infotext:
-    found = infotext.read(path).infotext
+    found = carriers.read(path).infotext
     assert found is not None
     return found
 
 
 def record(path: Path) -> dict[str, Any]:
-    return dict(infotext.read(path).record or {})
+    return dict(carriers.read(path).record or {})
 
 
 # --- LoRAs -----------------------------------------------------------------------------------

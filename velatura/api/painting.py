@@ -131,22 +131,16 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     yield Done(len(images), {"folder": str(folder), "files": names, "seed": seed})
 
 
-def free_name(folder: Path, stem: str) -> str:
+def free_name(folder: Path, stem: str, ending: str = "png") -> str:
     """A file name that is not taken: a user's picture is never overwritten."""
     number = 1
-    while (folder / (name := f"{stem}.png" if number == 1 else f"{stem}-{number}.png")).exists():
+    while (folder / (name := f"{stem}.{ending}" if number == 1 else f"{stem}-{number}.{ending}")).exists():
         number += 1
     return name
 
 
 def png(image: Any, infotext: str = "", record: dict[str, Any] | None = None) -> bytes:
     """A picture as PNG; with what made it, where that is given."""
-    import io
+    from velatura.generation.carriers import to_bytes
 
-    from velatura.generation.infotext import png_bytes
-
-    if record is not None:
-        return png_bytes(image, infotext, record)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+    return to_bytes(image, infotext, record)
