@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from velatura import demo, recipe
+from velatura import demo, recipe, shipped
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,15 +19,10 @@ def test_the_reference_is_what_the_program_says(page: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
-def test_a_shipped_recipe_loads(path: Path) -> None:
-    assert recipe.load(path).train.steps > 0
-
-
 def test_the_pocket_recipe_is_the_demos() -> None:
-    shipped = recipe.load(ROOT / "recipes" / "pocket-style.toml")
+    found = shipped.find("pocket-style").recipe
 
-    assert shipped == recipe.build({**demo.SETTINGS, "name": shipped.name})
+    assert found == recipe.build({**demo.SETTINGS, "name": found.name})
 
 
 def test_every_command_of_the_readme_is_there() -> None:

@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoints": {"every": 60},
     "samples": {"count": 4, "cfg_scale": 4.0},
 }
-"""What the demo trains with; `recipes/pocket-style.toml` is the same."""
+"""What the demo trains with; `velatura/recipes/pocket-style.toml` is the same."""
 
 
 @dataclass(frozen=True)

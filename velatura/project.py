@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,13 @@ class Created:
     """Of the pictures copied; those that cannot be read were left where they are."""
 
 
-def create(folder: Path, *, recipe: Recipe, brief: Brief, images: Path | None = None) -> Created:
+def create(
+    folder: Path, *, recipe: Recipe, brief: Brief, images: Path | None = None, about: Sequence[str] = ()
+) -> Created:
     """Make a project; the pictures and captions are copied in, and the originals stay as they are.
+
+    Args:
+        about: paragraphs that stand above the recipe as comments.
 
     Raises:
         FileProblem: something is there already, or the disk refuses.
@@ -63,12 +69,17 @@ def create(folder: Path, *, recipe: Recipe, brief: Brief, images: Path | None = 
             added = add([images], beside / DATASET)
             forget(beside / DATASET)  # a new project has nothing to undo
         write_text(beside / BRIEF, schema.to_toml(brief, comments=True))
-        write_text(beside / RECIPE, recipes.to_toml(recipe, comments=True))
+        write_text(beside / RECIPE, _comments(about) + recipes.to_toml(recipe, comments=True))
         with disk_problems(folder):
             if folder.exists():
                 folder.rmdir()
             beside.rename(folder)
     return Created(folder, len(added.names), added.problems)
+
+
+def _comments(paragraphs: Sequence[str]) -> str:
+    lines = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs).splitlines()
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n" * bool(lines)
 
 
 def add_pictures(images: Path, dataset: Path) -> int:

@@ -417,3 +417,62 @@ def test_doctor_shows_its_findings_and_exits_by_them(velatura: Velatura, monkeyp
     told = velatura("doctor", "--json")
     assert told.code == 1
     assert told.json[0][-1] == {"subject": "disk", "says": "full", "state": "wrong", "fix": "free some space"}
+
+
+# velatura recipe
+
+
+def test_shipped_recipes_are_listed_and_shown(velatura: Velatura) -> None:
+    listed = velatura("recipe", "list")
+    assert listed.code == 0
+    assert {line.split()[0] for line in listed.out.splitlines()[1:]} >= {"sd15-person", "sdxl-style", "flux1-style"}
+
+    shown = velatura("recipe", "show", "z-image-style").out
+    assert "nine drawings" in shown and "steps = 1000" in shown
+    assert "did you mean flux1-style?" in velatura("recipe", "show", "flux-style").err
+
+
+def test_a_project_begins_with_a_shipped_recipe(velatura: Velatura, tmp_path: Path, pictures: Path) -> None:
+    assert velatura("new", "hand", "--recipe", "pocket-style", "--images", pictures, "--trigger", "hand").code == 0
+    made = recipe.load(tmp_path / "hand")
+    assert (made.name, made.dataset.trigger, made.train.steps, made.base.model) == ("hand", "hand", 240, "pocket")
+    assert (tmp_path / "hand" / "recipe.toml").read_text(encoding="utf-8").startswith("# A style of 10 to 40 pictures")
+
+    wrong = velatura("new", "mara", "--recipe", "sdxl-style", "--base", "pocket")
+    assert wrong.code == 2 and "is for bases of sdxl, and pocket is one of sd15" in wrong.err
+    assert not (tmp_path / "mara").exists()
+
+    assert velatura("new", "mara", "--recipe", "z-image-style").code == 0
+    assert recipe.load(tmp_path / "mara").base.model == "Tongyi-MAI/Z-Image"
+
+
+def test_a_recipe_is_checked_and_its_schema_printed(velatura: Velatura, tmp_path: Path) -> None:
+    velatura("new", "ink", "--trigger", "inkstyle")
+
+    answer = velatura("recipe", "check", "ink")
+    assert answer.code == 0 and 'dataset.trigger = "inkstyle"' in answer.out
+    (tmp_path / "ink" / "recipe.toml").write_text("[train]\nstep = 3\n", encoding="utf-8")
+    assert "did you mean train.steps?" in velatura("recipe", "check", "ink").err
+    (schema,) = velatura("recipe", "schema").json
+    assert "train" in schema["properties"]
+
+
+def test_a_recipe_of_another_trainer_is_carried_over_with_an_account(velatura: Velatura, tmp_path: Path) -> None:
+    script = tmp_path / "train.bat"
+    script.write_bytes(
+        b"accelerate launch sdxl_train_network.py ^\r\n --network_dim 8 --learning_rate 1e-4 --color_aug --xformers\r\n"
+    )
+
+    printed = velatura("recipe", "import", script)
+    assert printed.code == 0 and "rank = 8" in printed.out and "color_aug = true" in printed.err
+
+    answer = velatura("recipe", "import", script, "-o", "recipe.toml")
+    assert answer.code == 0
+    assert "From kohya-ss/sd-scripts: 2 settings carried over, 2 not." in answer.out
+    written = (tmp_path / "recipe.toml").read_text(encoding="utf-8")
+    assert written.startswith("# From train.bat, a file of kohya-ss/sd-scripts.") and "color_aug = true" in written
+    assert recipe.load(tmp_path / "recipe.toml").adapter.rank == 8
+    assert "there is something here already" in velatura("recipe", "import", script, "-o", "recipe.toml").err
+
+    (told,) = velatura("recipe", "import", script, "--json").json
+    assert {one["key"] for one in told["left"]} == {"color_aug", "xformers"}

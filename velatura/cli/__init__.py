@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from velatura.cli import bases, dataset, demo, doctor, evaluate, generate, lora, new, output, plan, runs, train
+from velatura.cli import bases, dataset, demo, doctor, evaluate, generate, lora, new, output, plan, recipe, runs, train
 from velatura.cli.output import Interrupted
 from velatura.errors import VelaturaError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(new.new)
 app.add_typer(dataset.app)
+app.add_typer(recipe.app)
 app.command()(plan.plan)
 app.command()(train.train)
 app.command()(evaluate.evaluate)

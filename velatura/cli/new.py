@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from velatura.cli import output
 from velatura.cli.options import Json
 
+if TYPE_CHECKING:
+    from velatura.shipped import Shipped
+
 
 def new(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to make; its last part names the LoRA.")],
     base: Annotated[
-        str, typer.Option(help="Base model: a name, a checkpoint file, a diffusers folder, or an id on Hugging Face.")
-    ] = "pocket",
+        str,
+        typer.Option(
+            help="Base model: a name, a checkpoint file, a diffusers folder, or an id on Hugging Face; none: the"
+            " recipe's own, pocket without one."
+        ),
+    ] = "",
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="Begin with a recipe of `velatura recipe list`.")] = "",
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of pictures to copy in, with their captions if there are any."),
@@ -25,9 +33,10 @@ def new(
 ) -> None:
     """Make a project folder, with copies of your pictures.
 
-    It holds a brief, a recipe with every setting explained, and the dataset. Originals stay as they are.
+    It holds a brief, a recipe with every setting explained, and the dataset. Originals stay as they are. `velatura
+    recipe list` names recipes for people, styles and drawings to begin with.
     """
-    from velatura import project
+    from velatura import project, shipped
     from velatura import recipe as recipes
     from velatura.brief import Brief
     from velatura.errors import RecipeError
@@ -36,8 +45,16 @@ def new(
     legal = project.legal_name(title)
     if legal != title:
         raise RecipeError(f"'{title}' cannot be a name on every system", fix=f"take {legal or 'letters and digits'}")
-    tree = {"name": title, "base": _base(base), "dataset": {"path": project.DATASET, "trigger": trigger}}
-    created = project.create(name, recipe=recipes.build(tree), brief=Brief(name=title, trigger=trigger), images=images)
+    start = shipped.find(recipe) if recipe else None
+    tree = start.tree if start else {}
+    if base or "base" not in tree:
+        tree["base"] = tree.get("base", {}) | _base(base or "pocket", start)
+    tree["name"] = title
+    tree["dataset"] = tree.get("dataset", {}) | {"path": project.DATASET, "trigger": trigger}
+    about = start.comments if start else ()
+    created = project.create(
+        name, recipe=recipes.build(tree), brief=Brief(name=title, trigger=trigger), images=images, about=about
+    )
     if as_json:
         problems = [{"name": problem.name, "what": problem.what} for problem in created.problems]
         output.emit({"folder": output.shown(created.folder), "pictures": created.pictures, "problems": problems})
@@ -53,18 +70,25 @@ def new(
     output.say(f"Next: look into {folder}/{project.RECIPE}, then run `velatura train {folder}`.")
 
 
-def _base(name: str) -> dict[str, str]:
+def _base(name: str, start: Shipped | None) -> dict[str, str]:
     """What the recipe says of the base: its name or path, and its hash where it is here and whole.
 
     The bases that come with the program go by their names alone.
+
+    Raises:
+        RecipeError: the recipe that the project begins with is for bases of another family.
     """
     from velatura import bases, inventory, settings
+    from velatura.errors import RecipeError
     from velatura.weights import hub
 
     direct = settings.base_at(name)
     if direct is None and hub.is_id(name) and hub.whole(name) is None:
         return {"model": name}
     files = bases.find(name)
+    if start is not None and start.family and (family := bases.recognise(files).family) != start.family:
+        what = f"the recipe {start.name} is for bases of {start.family}, and {name} is one of {family}"
+        raise RecipeError(what, fix="take another recipe or base")
     if files.model == settings.BUILT_IN_BASES.get(name):
         return {"model": name}
     whole = not inventory.examine(files).missing

@@ -65,6 +65,12 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def value(told: object) -> str:
+    """A value as a person reads it in one line, cut where it is long."""
+    text = json.dumps(told, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def shown(path: Path) -> str:
     """A path as a person reads it: from here where that is shorter, else from the user's folder."""
     path = Path(path)
