@@ -24,7 +24,8 @@ def test_an_empty_recipe_is_every_default() -> None:
 
 
 def test_what_is_written_is_what_was_told(tmp_path: Path) -> None:
-    told = recipe.build({"name": "ink", "train": {"steps": 7, "min_snr": "none"}, "samples": {"prompts": ["a, b"]}})
+    samples = {"prompts": ["a, b"]}
+    told = recipe.build({"name": "ink", "train": {"steps": 7}, "objective": {"min_snr": "none"}, "samples": samples})
 
     for comments in (False, True):
         (tmp_path / "recipe.toml").write_text(recipe.to_toml(told, comments=comments), encoding="utf-8")
@@ -63,7 +64,7 @@ def test_a_recipe_cannot_be_changed() -> None:
         (" train.steps = 120 ", "train", "steps", 120),
         ("train.learning_rate=2e-4", "train", "learning_rate", 2e-4),
         ("train.schedule=constant", "train", "schedule", "constant"),
-        ("train.min_snr=none", "train", "min_snr", None),
+        ("objective.min_snr=none", "objective", "min_snr", None),
         ("dataset.flip=true", "dataset", "flip", True),
         ("dataset.trigger=inkwash style", "dataset", "trigger", "inkwash style"),
         ("dataset.trigger='quoted'", "dataset", "trigger", "quoted"),
@@ -130,3 +131,39 @@ def test_a_missing_recipe_is_one_sentence(tmp_path: Path) -> None:
 def test_known_keys_are_those_that_an_override_takes() -> None:
     assert recipe.known_keys() == schema.known_keys(Recipe)
     assert {"name", "train.steps", "samples.cfg_scale"} <= set(recipe.known_keys())
+
+
+def test_a_recipe_of_the_first_version_is_read_as_it_was_meant() -> None:
+    old = {"version": 1, "train": {"min_snr": 3.0, "masked_loss": "alpha", "caption_dropout": 0.3, "prior_weight": 0.5}}
+
+    told = recipe.build(old)
+
+    assert (told.version, told.objective.min_snr, told.objective.masked_loss) == (2, 3.0, "alpha")
+    assert (told.dataset.caption_dropout, told.dataset.prior_weight) == (0.3, 0.5)
+    assert recipe.build({"train": old["train"]}) == told, "a recipe without a version is of the first"
+    assert old["train"] == {"min_snr": 3.0, "masked_loss": "alpha", "caption_dropout": 0.3, "prior_weight": 0.5}
+
+
+def test_an_old_name_in_a_new_recipe_is_an_error_that_names_the_new_one() -> None:
+    with pytest.raises(RecipeError, match=r"unknown setting train\.min_snr; did you mean objective\.min_snr"):
+        recipe.build({"version": 2}, ["train.min_snr=5"])
+    with pytest.raises(RecipeError, match=r"unknown setting train\.min_snr"):
+        recipe.build({"train": {"min_snr": 1.0}, "objective": {"min_snr": 2.0}})
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("objective.huber_c=0.2", "huber_c has no effect without loss = huber"),
+        ("objective.logit_mean=1", "logit_mean has no effect without timesteps = logit_normal"),
+        ("objective.noise_offset_random=true", "noise_offset_random has no effect without noise_offset"),
+        ("objective.input_perturbation_random=true", "has no effect without input_perturbation"),
+        ("objective.min_timestep=900", r"min_timestep \(900\) must be less than max_timestep \(800\)"),
+        ("objective.shift=0", "objective.shift: input should be greater than 0"),
+    ],
+)
+def test_a_setting_of_the_objective_that_would_do_nothing_is_refused(override: str, sentence: str) -> None:
+    told = {"version": 2, "objective": {"max_timestep": 800 if "min_timestep" in override else 1000}}
+
+    with pytest.raises(RecipeError, match=sentence):
+        recipe.build(told, [override])

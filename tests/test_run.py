@@ -408,7 +408,7 @@ def test_a_trainer_waits_for_a_moment_while_somebody_looks(run: Run, monkeypatch
 
 
 def test_the_newest_run_that_was_told_the_same_is_found(tmp_path: Path) -> None:
-    recipe, other = build({"train": {"min_snr": "none"}}), build({"train": {"steps": 7}})
+    recipe, other = build({"objective": {"min_snr": "none"}}), build({"train": {"steps": 7}})
     made = {"dataset_fingerprint": "f", "base_hash": "b"}
     runs.create(tmp_path, recipe, provenance=made, dataset_lines=[])
     newest = runs.create(tmp_path, recipe, provenance=made, dataset_lines=[])

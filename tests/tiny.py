@@ -153,6 +153,12 @@ def model(base: Path) -> Model:
     return load_base(base)
 
 
+def at(batches: Any, step: int) -> Any:
+    """The batch of a step that has one micro-batch."""
+    (batch,) = batches.of(step)
+    return batch
+
+
 SETTINGS = (
     "adapter.rank=3",
     "adapter.alpha=2",

@@ -47,9 +47,9 @@ SETTINGS: dict[str, Any] = {
         "batch": 6,
         "learning_rate": 2e-3,
         "warmup": 10,
-        "caption_dropout": 0.1,
         "threads": 1,
     },
+    "dataset": {"caption_dropout": 0.1},
     "checkpoints": {"every": 60},
     "samples": {"count": 4, "cfg_scale": 4.0},
 }
@@ -141,8 +141,7 @@ def _recipe(folder: Path, images: Path | None, style: str, trigger: str, seed: i
         # A set of one's own is seldom told picture by picture. Without captions the trigger is all it says, and what
         # the LoRA changes of every picture alike, guidance would take away again; so it acts less on the negative side.
         told |= {
-            "train": {**train, "caption_dropout": 0.0},
-            "dataset": {"trigger": trigger},
+            "dataset": {"trigger": trigger, "caption_dropout": 0.0},
             "samples": {**SETTINGS["samples"], "negative_strength": 0.6},
         }
     recipe = build(told)

@@ -81,7 +81,7 @@ def build(kind: type[Kind], tree: dict[str, Any], *, where: object = None) -> Ki
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"] if not _of_union(str(part)))
         if first["type"] == "extra_forbidden":
             close = _nearest_key(key, kind, is_group=isinstance(first["input"], dict))
             fix = f"did you mean {close}?" if close else "`velatura new` writes every setting, explained"
@@ -139,6 +139,11 @@ def _toml_value(value: Any) -> str:
         return repr(value)
     # JSON strings are TOML basic strings but for DEL, which TOML wants escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _of_union(part: str) -> bool:
+    """Whether a part of a place names one of the kinds that a value may have, not a setting."""
+    return part in ("float", "int", "str") or part.startswith(("constrained-", "literal["))
 
 
 def _explain(key: str, first: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from velatura.generation import carriers
 from velatura.generation.contact import contact_sheet
 from velatura.recipe import MemorySettings
 from velatura.run import runs_of
-from velatura.training.data import Batches
+from velatura.training.data import Batch, Batches
 from velatura.weights import quantise, residence
 
 TOLD = ("train.steps=2", "checkpoints.every=1", "adapter.targets=['attention']", "samples.prompts=['a red boat']")
@@ -110,13 +111,10 @@ def test_a_run_in_bf16_writes_its_policy_down_and_goes_on_with_it_and_previews_w
 def test_what_is_no_number_stops_the_run_with_step_place_and_what_to_change(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str, says: str
 ) -> None:
-    draw = Batches.at
+    draw = Batches.of
 
-    def spoilt(self: Batches, step: int) -> Any:
-        batch = draw(self, step)
-        if step < 2:
-            return batch
-        layer: Any = self.model.parts["denoiser"].up_blocks[0].resnets[0].conv1
+    def spoil(model: Model, batch: Batch) -> None:
+        layer: Any = model.parts["denoiser"].up_blocks[0].resnets[0].conv1
         if breaks == "latents":
             batch.clean_BCHW[:] = float("inf")
         elif breaks == "texts":
@@ -125,9 +123,14 @@ def test_what_is_no_number_stops_the_run_with_step_place_and_what_to_change(
             layer.weight.data.fill_(float("inf"))
         else:
             layer.register_full_backward_hook(lambda _, given, __: (given[0] * float("nan"),))
-        return batch
 
-    monkeypatch.setattr(Batches, "at", spoilt)
+    def spoilt(self: Batches, step: int) -> Iterator[Batch]:
+        for batch in draw(self, step):
+            if step == 2:
+                spoil(self.model, batch)
+            yield batch
+
+    monkeypatch.setattr(Batches, "of", spoilt)
     project = tiny.project(tmp_path, base, *TOLD, "train.steps=4", "memory.precision=bf16")
     with pytest.raises(TrainingError, match=rf"at step 3: what is no number appears {says}; set memory.precision to"):
         list(api.train(project))

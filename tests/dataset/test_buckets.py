@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from velatura.dataset.buckets import Bucket, assign, cover_size, fit, fit_no_upscale, plan_epoch, predefined
+from velatura.dataset.buckets import Bucket, assign, cover_size, fit, fit_no_upscale, grouped, plan_steps, predefined
 from velatura.errors import DatasetError
 
 KOHYA_1024 = predefined((1024, 1024), step=64, minimum=256, maximum=2048)
@@ -97,6 +97,11 @@ def test_buckets_hold_every_picture_once() -> None:
     assert [bucket.size for bucket in buckets] == sorted(bucket.size for bucket in buckets)
 
 
+def plan_epoch(buckets: list[Bucket], *, batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """The batches of an epoch in which each is a step of its own."""
+    return [one for (one,) in plan_steps(buckets, batch=batch, seed=seed, epoch=epoch)]
+
+
 BUCKETS = [Bucket((512, 512), tuple(range(7))), Bucket((448, 576), (7, 8)), Bucket((576, 448), (9,))]
 
 
@@ -142,3 +147,49 @@ def test_buckets_are_not_visited_one_after_the_other() -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         plan_epoch(BUCKETS, batch=0, seed=0, epoch=0)
+
+
+LEDGERS = [(batch, accumulation, world) for batch in (1, 2, 3, 8) for accumulation in (1, 2, 5) for world in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "world"), LEDGERS)
+def test_every_picture_is_seen_as_often_as_it_is_repeated_in_each_epoch_over_all_processes(
+    batch: int, accumulation: int, world: int
+) -> None:
+    repeats = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+    sizes = [((512, 512), (448, 576), (576, 448), (640, 384))[index % 4] for index in range(len(repeats))]
+    buckets = grouped(sizes, repeats)
+    for epoch in range(3):
+        steps = plan_steps(buckets, batch=batch, accumulation=accumulation * world, seed=7, epoch=epoch)
+        seen: Counter[int] = Counter()
+        for rank in range(world):
+            for step in steps:
+                for part in step[rank::world]:
+                    assert 1 <= len(part) <= batch
+                    assert len({sizes[index] for index in part}) == 1
+                    seen.update(part)
+        assert seen == Counter(dict(enumerate(repeats)))
+        assert all(len(step) <= accumulation * world for step in steps)
+
+
+def test_accumulation_takes_the_steps_of_one_large_batch() -> None:
+    bucket = [Bucket((64, 64), tuple(range(11)))]
+
+    for epoch in range(3):
+        large = plan_steps(bucket, batch=4, seed=3, epoch=epoch)
+        parts = plan_steps(bucket, batch=2, accumulation=2, seed=3, epoch=epoch)
+        assert [sum(step, ()) for step in parts] == [one for (one,) in large]
+        assert any(len(step) == 2 for step in parts)
+
+
+def test_the_last_group_of_an_epoch_is_trained_on_however_small() -> None:
+    steps = plan_steps([Bucket((64, 64), (0, 1, 2))], batch=1, accumulation=4, seed=0, epoch=0)
+
+    assert [sorted(sum(step, ())) for step in steps] == [[0, 1, 2]]
+
+
+def test_what_is_left_of_several_buckets_shares_a_step() -> None:
+    ten = [Bucket((64 + 8 * number, 64), (2 * number, 2 * number + 1)) for number in range(10)]
+
+    assert len(plan_steps(ten, batch=1, accumulation=4, seed=0, epoch=0)) == 5
+    assert len(plan_steps(ten, batch=4, seed=0, epoch=0)) == 10

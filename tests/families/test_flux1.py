@@ -310,7 +310,7 @@ def test_two_training_steps_have_the_gradients_of_peft_on_the_same_network(model
         optimizers = [torch.optim.AdamW(chosen.values(), lr=2e-2) for chosen in (mine, their)]
         for step in range(2):
             batch = batch_of(model, step)
-            loss(model, batch, min_snr=None).backward()
+            loss(model, batch).backward()
             sigma_B = batch.sigma_B.float()
             mixed = batch.clean_BCHW + sigma_B.view(2, 1, 1, 1) * (batch.noise_BCHW - batch.clean_BCHW)
             predicted = reference(
@@ -344,7 +344,7 @@ def trained(model: Model, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
         for step in range(3):
             batch = batch_of(model, step)
             told = model.conditioned(FAMILY.encode_prompts(model, [plain(PROMPT), plain(NEGATIVE)]))
-            loss(model, Batch(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B, told), min_snr=None).backward()
+            loss(model, Batch(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B, told)).backward()
             optimizer.step()
             optimizer.zero_grad()
         data = formats.to_bytes(AdapterFile(injected.weights()), keys=FAMILY.keys)

@@ -31,6 +31,7 @@ from velatura.diffusion.guidance import classifier_free
 from velatura.errors import ModelError
 from velatura.families.sd15.model import FAMILY
 from velatura.family import Conditioning, Model, TextConditioning, load_base, stack_prompts
+from velatura.recipe import ObjectiveSettings
 from velatura.text.weighted import WeightedText, plain
 from velatura.training.data import Batch
 from velatura.training.losses import loss
@@ -224,7 +225,7 @@ def trained(model: Model, tmp_path: Path) -> Iterator[Path]:
         for step in range(4):
             clean, noise = (randomness.normal((2, 4, 8, 12), step, kind) for kind in ("clean", "noise"))
             batch = Batch(clean, noise, torch.tensor([0.7, 5.0], dtype=torch.float64), Conditioning(text))
-            loss(model, batch, min_snr=5.0).backward()
+            loss(model, batch, ObjectiveSettings(min_snr=5.0)).backward()
             optimizer.step()
             optimizer.zero_grad()
         data = formats.to_bytes(AdapterFile(injected.weights()), keys=model.family.keys)

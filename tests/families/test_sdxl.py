@@ -31,6 +31,7 @@ from velatura.families.sdxl.keys import KEYS
 from velatura.families.sdxl.model import FAMILY, sizes
 from velatura.family import Conditioning, Geometry, MemoryPolicy, Model, load_base, stack_prompts
 from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.recipe import ObjectiveSettings
 from velatura.text.weighted import WeightedText, plain
 from velatura.training.data import Batch
 from velatura.training.losses import loss
@@ -541,9 +542,8 @@ def gradients(model: Model, named: dict[str, Any], *, told: bool = True) -> list
         text = FAMILY.encode_prompts(model, [plain(PROMPT), plain("a house, " * 30)])
         clean, noise = (randomness.normal((2, 4, 8, 12), step, kind) for kind in ("clean", "noise"))
         conditioning = Conditioning(text, geometry(2) if told else None)
-        loss(
-            model, Batch(clean, noise, torch.tensor([0.7, 5.0], dtype=torch.float64), conditioning), min_snr=5.0
-        ).backward()
+        batch = Batch(clean, noise, torch.tensor([0.7, 5.0], dtype=torch.float64), conditioning)
+        loss(model, batch, ObjectiveSettings(min_snr=5.0)).backward()
         reached = {name: parameter for name, parameter in named.items() if parameter.grad is not None}
         found.append({name: parameter.grad.clone() for name, parameter in reached.items()})
         with torch.no_grad():

@@ -392,7 +392,7 @@ def test_two_steps_of_training_have_the_gradients_of_peft(model: Model, base: Pa
         for step in range(2):
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            loss(model, batch_of(model, step), min_snr=None).backward()
+            loss(model, batch_of(model, step)).backward()
             their_loss(batch_of(model, step)).backward()
             for name, parameter in our.items():
                 assert parameter.grad is not None
@@ -411,7 +411,7 @@ def trained(model: Model, tmp_path: Path) -> Iterator[Path]:
     with inject(model.trainable_parts, [LayerSpec(name, 4, 2.0) for name in chosen(model, "all")], seed=1) as injected:
         optimizer = torch.optim.AdamW(injected.parameters(), lr=2e-2)
         for step in range(3):
-            loss(model, batch_of(model, step), min_snr=None).backward()
+            loss(model, batch_of(model, step)).backward()
             optimizer.step()
             optimizer.zero_grad()
         data = formats.to_bytes(AdapterFile(injected.weights()), keys=KEYS)

@@ -415,7 +415,7 @@ def test_a_lora_is_trained_on_a_folder_and_on_files_and_painted_with(base: Path,
         project = tiny.project(tmp_path / source.stem, source, "train.steps=2", "checkpoints.every=2", pictures=5)
         notes = [event.text for event in api.train(project) if isinstance(event, Note)]
         assert any("distilled to paint in few steps" in note for note in notes) == (source == single)
-        assert runs.runs_of(project)[-1].recipe.train.min_snr == 0  # a flow's noise levels count alike
+        assert runs.runs_of(project)[-1].recipe.objective.min_snr == 0  # a flow's noise levels count alike
         (lora,) = (project / "loras").glob("*.safetensors")
         assert any(name.startswith("diffusion_model.layers.1.") for name in tensorfile.read(lora)[0])
         request = api.GenerateRequest(

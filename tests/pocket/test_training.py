@@ -25,6 +25,7 @@ from velatura.pocket.architecture import ARCHITECTURES, KINDS, Kind, Part
 from velatura.pocket.latents import text_reader
 from velatura.pocket.stages import Settings, denoiser_folder, newest_weights
 from velatura.pocket.train import train
+from velatura.recipe import ObjectiveSettings
 from velatura.training.data import Batch
 from velatura.training.losses import loss
 
@@ -181,7 +182,7 @@ def family_loss(model: Model, latents: Tensor, noise: Tensor, level_B: np.ndarra
     sigma_B = model.objective.training_sigma(torch.from_numpy(level_B))
     min_snr = None if model.objective.kind == "flow" else TINY.min_snr
     with torch.no_grad():
-        return float(loss(model, Batch(latents, noise, sigma_B, told), min_snr=min_snr))
+        return float(loss(model, Batch(latents, noise, sigma_B, told), ObjectiveSettings(min_snr=min_snr)))
 
 
 # --- the base --------------------------------------------------------------------------------

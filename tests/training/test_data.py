@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from tests import tiny
+from tests.tiny import at
 from velatura.api.inputs import read_pictures
 from velatura.family import Model
-from velatura.recipe import Recipe, TrainSettings, load
+from velatura.recipe import Recipe, build, load
 from velatura.text.weighted import plain
 from velatura.training.data import Batch, Batches, Cached, encode
 from velatura.training.dataset import Pictures
@@ -33,8 +34,9 @@ def encoded(project: Path, model: Model, *, flip: bool = False) -> tuple[Recipe,
     return recipe, pictures, cached
 
 
-def settings(**told: Any) -> TrainSettings:
-    return TrainSettings(**{"steps": 100, "batch": 2, "seed": 3, **told})
+def settings(*, caption_dropout: float = 0.05, **told: Any) -> Recipe:
+    dataset = {"caption_dropout": caption_dropout}
+    return build({"version": 2, "train": {"steps": 100, "batch": 2, "seed": 3, **told}, "dataset": dataset})
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -50,23 +52,23 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_the_batch_of_a_step_does_not_depend_on_what_ran_before(make_project: MakeProject, model: Model) -> None:
-    _, _, cached = encoded(make_project("train.caption_dropout=0.5"), model, flip=True)
+    _, _, cached = encoded(make_project("dataset.caption_dropout=0.5"), model, flip=True)
     straight = Batches(model, cached, settings(caption_dropout=0.5))
-    in_order = {step: straight.at(step) for step in range(20)}
+    in_order = {step: at(straight, step) for step in range(20)}
     torch.manual_seed(99)
     np.random.seed(99)
     for step in (17, 3, 11, 3, 0):
         fresh = Batches(model, cached, settings(caption_dropout=0.5))
         torch.rand(7)
-        assert same(fresh.at(step), in_order[step])
-        assert same(straight.at(step), in_order[step])
+        assert same(at(fresh, step), in_order[step])
+        assert same(at(straight, step), in_order[step])
 
 
 def test_another_step_and_another_seed_draw_otherwise(make_project: MakeProject, model: Model) -> None:
     _, _, cached = encoded(make_project(), model)
     one, other = Batches(model, cached, settings()), Batches(model, cached, settings(seed=4))
     per_epoch = one.per_epoch
-    seen = [one.at(step) for step in (0, 1, per_epoch, 2 * per_epoch)] + [other.at(0)]
+    seen = [at(one, step) for step in (0, 1, per_epoch, 2 * per_epoch)] + [at(other, 0)]
     for place, batch in enumerate(seen):
         for later in seen[place + 1 :]:
             assert not torch.equal(batch.noise_BCHW.flatten()[:50], later.noise_BCHW.flatten()[:50])
@@ -76,7 +78,7 @@ def test_another_step_and_another_seed_draw_otherwise(make_project: MakeProject,
 def test_drawing_a_batch_leaves_the_global_generators_alone(make_project: MakeProject, model: Model) -> None:
     _, _, cached = encoded(make_project(), model, flip=True)
     torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    Batches(model, cached, settings(caption_dropout=0.3)).at(5)
+    at(Batches(model, cached, settings(caption_dropout=0.3)), 5)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
 
@@ -93,7 +95,7 @@ def test_every_picture_is_trained_once_in_each_epoch_and_short_batches_are_kept(
     orders = []
     for epoch in range(3):
         steps = range(epoch * batches.per_epoch, (epoch + 1) * batches.per_epoch)
-        chosen = [index for step in steps for index in batches.pictures(step)]
+        chosen = [index for step in steps for index in batches.pictures(step)[0]]
         assert sorted(chosen) == list(range(len(cached.train)))
         orders.append(chosen)
     assert len({tuple(order) for order in orders}) == 3
@@ -103,7 +105,7 @@ def test_one_picture_and_a_large_batch_still_train(make_project: MakeProject, mo
     _, _, cached = encoded(make_project(pictures=1), model)
     batches = Batches(model, cached, settings(batch=16))
     assert batches.per_epoch == 1
-    assert len(batches.at(5).clean_BCHW) == 1
+    assert len(at(batches, 5).clean_BCHW) == 1
 
 
 def test_held_out_pictures_are_never_trained_on(make_project: MakeProject, model: Model) -> None:
@@ -125,8 +127,8 @@ def test_each_picture_keeps_its_own_latents_and_caption(make_project: MakeProjec
             assert sample.latents_CHW.shape == (4, height // 8, width // 8)
     batches = Batches(model, cached, settings(batch=2, caption_dropout=0))
     for step in range(batches.per_epoch):
-        batch = batches.at(step)
-        for place, index in enumerate(batches.pictures(step)):
+        batch = at(batches, step)
+        for place, index in enumerate(batches.pictures(step)[0]):
             assert torch.equal(batch.clean_BCHW[place], cached.train[index].latents_CHW)
             assert torch.equal(batch.conditioning.text.tokens_BLD[place], cached.train[index].texts[0].tokens_BLD[0])
 
@@ -136,8 +138,8 @@ def test_flipping_mirrors_about_half_of_the_samples_anew_at_each_step(make_proje
     batches = Batches(model, cached, settings())
     seen: dict[int, list[bool]] = {index: [] for index in range(len(cached.train))}
     for step in range(40 * batches.per_epoch):
-        batch = batches.at(step)
-        for place, index in enumerate(batches.pictures(step)):
+        batch = at(batches, step)
+        for place, index in enumerate(batches.pictures(step)[0]):
             straight = torch.equal(batch.clean_BCHW[place], cached.train[index].latents_CHW)
             assert straight != torch.equal(batch.clean_BCHW[place], cached.mirrored[index])
             seen[index].append(not straight)
@@ -169,7 +171,7 @@ def dropped(batch: Batch, empty: Tensor) -> list[bool]:
 def test_captions_are_dropped_at_the_rate_asked_for(make_project: MakeProject, model: Model, rate: float) -> None:
     _, _, cached = encoded(make_project(), model)
     batches = Batches(model, cached, settings(caption_dropout=rate))
-    found = [one for step in range(200) for one in dropped(batches.at(step), cached.empty.tokens_BLD)]
+    found = [one for step in range(200) for one in dropped(at(batches, step), cached.empty.tokens_BLD)]
     assert len(found) > 300
     assert np.mean(found) == pytest.approx(rate, abs=0 if rate in (0, 1) else 0.08)
 
@@ -184,12 +186,12 @@ def test_whether_a_caption_is_dropped_does_not_hang_on_whether_the_picture_is_mi
     mirrored_too, never = Batches(model, cached, told), Batches(model, straight, told)
     pairs = []
     for step in range(100):
-        batch = mirrored_too.at(step)
+        batch = at(mirrored_too, step)
         gone = dropped(batch, cached.empty.tokens_BLD)
-        assert batch.noise_BCHW.equal(never.at(step).noise_BCHW)
+        assert batch.noise_BCHW.equal(at(never, step).noise_BCHW)
         turned = [
             torch.equal(batch.clean_BCHW[place], cached.mirrored[index])
-            for place, index in enumerate(mirrored_too.pictures(step))
+            for place, index in enumerate(mirrored_too.pictures(step)[0])
         ]
         pairs += list(zip(gone, turned, strict=True))
     counts = Counter(pairs)
@@ -204,8 +206,8 @@ def test_all_captions_of_a_picture_are_used(make_project: MakeProject, model: Mo
     batches = Batches(model, cached, settings(caption_dropout=0))
     used = Counter()
     for step in range(60):
-        batch = batches.at(step)
-        for place, picture in enumerate(batches.pictures(step)):
+        batch = at(batches, step)
+        for place, picture in enumerate(batches.pictures(step)[0]):
             if picture == index:
                 tokens = batch.conditioning.text.tokens_BLD[place]
                 used[[torch.equal(tokens, text.tokens_BLD[0]) for text in cached.train[index].texts].index(True)] += 1
@@ -221,13 +223,13 @@ def test_long_captions_are_not_cut_and_short_ones_are_filled_up_as_when_painting
     long = ", ".join(f"boat {number}" for number in range(60))
     (project / "dataset" / "0.txt").write_text(long, encoding="utf-8")
     _, _, cached = encoded(project, model)
-    batch = Batches(model, cached, settings(caption_dropout=0)).at(0)
+    batch = at(Batches(model, cached, settings(caption_dropout=0)), 0)
     with torch.no_grad():
         together = model.family.encode_prompts(
             model,
             [
                 plain(cached.train[index].prepared.captions[0])
-                for index in Batches(model, cached, settings()).pictures(0)
+                for index in Batches(model, cached, settings()).pictures(0)[0]
             ],
         )
     assert batch.conditioning.text.tokens_BLD.shape[1] >= 3 * 77
@@ -249,7 +251,7 @@ def test_noise_levels_are_those_of_the_table_one_from_each_slice(make_project: M
     batches = Batches(model, same_size, settings(batch=8))
     seen = []
     for step in range(50):
-        rows = model.objective.timestep(batches.at(step).sigma_B)
+        rows = model.objective.timestep(at(batches, step).sigma_B)
         assert torch.equal(rows, rows.round())
         assert sorted((rows / 125).int().tolist()) == list(range(8)), "one from each eighth of the table"
         seen.append(rows.tolist())

@@ -375,15 +375,15 @@ def test_a_loss_that_is_not_a_number_keeps_the_checkpoints_from_before(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = trainer()
-    draw = Batches.at
+    draw = Batches.of
 
     def spoilt(self: Batches, step: int) -> Any:
-        batch = draw(self, step)
-        if step == 7:
-            batch.clean_BCHW[0, 0, 0, 0] = float("inf")
-        return batch
+        for batch in draw(self, step):
+            if step == 7:
+                batch.clean_BCHW[0, 0, 0, 0] = float("inf")
+            yield batch
 
-    monkeypatch.setattr(Batches, "at", spoilt)
+    monkeypatch.setattr(Batches, "of", spoilt)
     with pytest.raises(TrainingError, match="at step 8: what is no number appears among the latents"):
         list(trained.events())
     assert [one.step for one in trained.run.checkpoints()] == [3, 6]
@@ -398,15 +398,15 @@ def test_a_stop_after_a_broken_step_saves_nothing_broken(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = trainer()
-    draw = Batches.at
+    draw = Batches.of
 
     def spoilt(self: Batches, step: int) -> Any:
-        batch = draw(self, step)
-        batch.clean_BCHW[0, 0, 0, 0] = float("nan")
-        trained.run.ask("stop")
-        return batch
+        for batch in draw(self, step):
+            batch.clean_BCHW[0, 0, 0, 0] = float("nan")
+            trained.run.ask("stop")
+            yield batch
 
-    monkeypatch.setattr(Batches, "at", spoilt)
+    monkeypatch.setattr(Batches, "of", spoilt)
     with pytest.raises(TrainingError):
         list(trained.events())
     assert trained.run.checkpoints() == []

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.tiny import at
 from velatura.api.inputs import read_pictures
 from velatura.dataset.buckets import Size
 from velatura.dataset.prepared import Prepared, load_mask
@@ -90,7 +91,7 @@ def test_the_error_is_weighed_latent_by_latent_and_its_mean_is_over_all(
 ) -> None:
     project = make_project("dataset.hold_out=0", pictures=2)
     cached, _ = encoded(project, model)
-    batch = Batches(model, cached, load(project).train).at(0)
+    batch = at(Batches(model, cached, load(project)), 0)
     shape = (len(batch.clean_BCHW), 1, *batch.clean_BCHW.shape[-2:])
     drawn = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     objective = model.objective
@@ -108,7 +109,7 @@ def test_the_error_is_weighed_latent_by_latent_and_its_mean_is_over_all(
 
 def test_what_is_hidden_teaches_nothing(make_project: MakeProject, model: Model) -> None:
     project = make_project("dataset.hold_out=0", pictures=1)
-    batch = Batches(model, encoded(project, model)[0], load(project).train).at(0)
+    batch = at(Batches(model, encoded(project, model)[0], load(project)), 0)
     mask = torch.zeros(1, 1, *batch.clean_BCHW.shape[-2:])
     mask[..., :4] = 1
     predicted: list[torch.Tensor] = []
@@ -131,13 +132,13 @@ def test_masks_follow_their_pictures_and_are_mirrored_with_them(make_project: Ma
     project = make_project("dataset.hold_out=0", "dataset.flip=true", pictures=3)
     grey(project / "dataset" / "masks" / "0.png", [[255, 0]], (64, 64))
     cached, _ = encoded(project, model, flip=True)
-    batches = Batches(model, cached, load(project).train)
+    batches = Batches(model, cached, load(project))
     masked = next(index for index, sample in enumerate(cached.train) if sample.mask_HW is not None)
     assert sum(sample.mask_HW is not None for sample in cached.train) == 1
     seen = set()
     for step in range(20):
-        batch = batches.at(step)
-        for place, index in enumerate(batches.pictures(step)):
+        batch = at(batches, step)
+        for place, index in enumerate(batches.pictures(step)[0]):
             if index != masked:
                 assert batch.mask_B1HW is None or bool((batch.mask_B1HW[place] == 1).all())
                 continue
@@ -170,7 +171,7 @@ def test_masks_that_are_used_or_not_are_told(make_project: MakeProject, model: M
     project = make_project("dataset.hold_out=0", pictures=3)
     grey(project / "dataset" / "masks" / "1.png", [[0]], (96, 48))
     recipe = load(project)
-    off = recipe.model_copy(update={"train": recipe.train.model_copy(update={"masked_loss": "off"})})
+    off = recipe.model_copy(update={"objective": recipe.objective.model_copy(update={"masked_loss": "off"})})
 
     used, aside = (" ".join(read_pictures(one, project, model).notes) for one in (recipe, off))
 

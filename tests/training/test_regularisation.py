@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.tiny import at
 from velatura import api
 from velatura import run as runs
 from velatura.api.inputs import read_pictures
@@ -20,7 +21,7 @@ from velatura.dataset.scan import Picture
 from velatura.errors import DatasetError
 from velatura.events import Checkpoint, Note
 from velatura.family import Model
-from velatura.recipe import load
+from velatura.recipe import ObjectiveSettings, load
 from velatura.training.data import Batch, Batches, Cached, encode
 from velatura.training.dataset import Pictures
 from velatura.training.losses import errors, loss
@@ -86,10 +87,10 @@ def test_an_epoch_holds_each_picture_as_often_as_told_and_the_class_as_often_as_
 ) -> None:
     project = with_class(make_project("train.batch=3", pictures=9), 3)
     cached = encoded(project, model)
-    batches = Batches(model, cached, load(project).train)
+    batches = Batches(model, cached, load(project))
     own = len(cached.train)
 
-    seen = Counter(index for step in range(3 * batches.per_epoch) for index in batches.pictures(step))
+    seen = Counter(index for step in range(3 * batches.per_epoch) for index in batches.pictures(step)[0])
 
     assert {seen[index] for index in range(own)} == {3}
     assert [seen[own + place] for place in range(3)] == [3 * times for times in as_kohya_counts([1, 1, 1], own)]
@@ -148,19 +149,19 @@ def test_an_empty_reg_folder_is_none(make_project: MakeProject, model: Model) ->
 
 @torch.no_grad()
 def test_each_sample_counts_as_its_kind_says(make_project: MakeProject, model: Model) -> None:
-    told = ("train.batch=4", "train.prior_weight=0.25", "dataset.hold_out=0")
+    told = ("train.batch=4", "dataset.prior_weight=0.25", "dataset.hold_out=0")
     project = with_class(make_project(*told, pictures=3), 3)
     cached = encoded(project, model)
-    batches = Batches(model, cached, load(project).train)
+    batches = Batches(model, cached, load(project))
     mixed = 0
     for step in range(batches.per_epoch):
-        batch, chosen = batches.at(step), batches.pictures(step)
+        batch, chosen = at(batches, step), batches.pictures(step)[0]
         weights = [0.25 if index >= len(cached.train) else 1.0 for index in chosen]
         mixed += len(set(weights)) == 2
         error = errors(model, batch).tolist()
         by_hand = sum(weight * one for weight, one in zip(weights, error, strict=True)) / len(error)
-        assert float(loss(model, batch, min_snr=None)) == pytest.approx(by_hand, rel=1e-5)
-        unweighted = float(loss(model, replace(batch, weight_B=None), min_snr=None))
+        assert float(loss(model, batch)) == pytest.approx(by_hand, rel=1e-5)
+        unweighted = float(loss(model, replace(batch, weight_B=None)))
         if len(set(weights)) == 2:
             assert abs(unweighted - by_hand) > 1e-2 * abs(by_hand)
     assert mixed
@@ -169,10 +170,11 @@ def test_each_sample_counts_as_its_kind_says(make_project: MakeProject, model: M
 @torch.no_grad()
 def test_a_weight_of_one_is_no_weight(make_project: MakeProject, model: Model) -> None:
     project = with_class(make_project(), 3)
-    batch: Batch = Batches(model, encoded(project, model), load(project).train).at(0)
+    batch: Batch = at(Batches(model, encoded(project, model), load(project)), 0)
 
     assert batch.weight_B is not None
-    assert loss(model, batch, min_snr=5.0) == loss(model, replace(batch, weight_B=None), min_snr=5.0)
+    told = ObjectiveSettings(min_snr=5.0)
+    assert loss(model, batch, told) == loss(model, replace(batch, weight_B=None), told)
 
 
 def first_checkpoint(project: Path) -> bytes:
@@ -196,7 +198,7 @@ def test_weight_0_is_the_training_without_them_bit_for_bit(base: Path, tmp_path:
         return {name: bytes(tensorfile.as_float32(one).tobytes()) for name, one in found.items()}
 
     plain = tensors(made("plain"))
-    none = tensors(with_class(made("none", "train.prior_weight=0"), 4))
+    none = tensors(with_class(made("none", "dataset.prior_weight=0"), 4))
     some = tensors(with_class(made("some"), 4))
 
     assert plain == none
@@ -206,11 +208,11 @@ def test_weight_0_is_the_training_without_them_bit_for_bit(base: Path, tmp_path:
 def test_mirrored_pictures_of_the_class_are_their_own(make_project: MakeProject, model: Model) -> None:
     project = with_class(make_project("dataset.flip=true", pictures=3), 2)
     cached = encoded(project, model, flip=True)
-    batches = Batches(model, cached, load(project).train)
+    batches = Batches(model, cached, load(project))
     assert cached.mirrored is not None and len(cached.mirrored) == len(batches.samples)
     for step in range(20):
-        for place, index in enumerate(batches.pictures(step)):
-            found = batches.at(step).clean_BCHW[place]
+        for place, index in enumerate(batches.pictures(step)[0]):
+            found = at(batches, step).clean_BCHW[place]
             assert found.equal(batches.samples[index].latents_CHW) or found.equal(cached.mirrored[index])
 
 

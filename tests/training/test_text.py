@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tests import tiny
+from tests.tiny import at
 from velatura import api, randomness, tensorfile
 from velatura import run as runs
 from velatura.adapters import formats
@@ -33,7 +34,7 @@ from velatura.events import Preview
 from velatura.family import Model, load_base
 from velatura.generation.contact import contact_sheet
 from velatura.generation.generate import Job, Sampling
-from velatura.recipe import Recipe, load
+from velatura.recipe import ObjectiveSettings, Recipe, load
 from velatura.run import Run
 from velatura.text import clip
 from velatura.text.weighted import plain
@@ -115,13 +116,13 @@ def test_gradients_are_peft_s_on_the_same_encoder(make_project: MakeProject, bas
     recipe = resolved(load(make_project(TEXT)), model, 1)
     *_, cached = encode(model, read_pictures(recipe, make_project(), model).prepared, flip=False)
     assert isinstance(cached, Cached)
-    batches = Batches(model, cached, recipe.train, encode_texts=True)
+    batches = Batches(model, cached, recipe, encode_texts=True)
     layers = drawn(model, ".layers.0.")
     theirs = copy.deepcopy(model.parts["text_encoder"])
 
     with inject(model.trainable_parts, [LayerSpec(name, 3, 2.0) for name in layers], seed=0) as injected:
         injected.load(layers)
-        loss(model, batches.at(0), min_snr=5.0).backward()  # type: ignore[no-untyped-call]
+        loss(model, at(batches, 0), ObjectiveSettings(min_snr=5.0)).backward()  # type: ignore[no-untyped-call]
         ours = {name: parameter.grad for name, parameter in injected.named().items()}
 
     flat = not hasattr(theirs, "text_model")
@@ -133,7 +134,7 @@ def test_gradients_are_peft_s_on_the_same_encoder(make_project: MakeProject, bas
             halves[name].lora_A["default"].weight.copy_(torch.from_numpy(weights.down))
             halves[name].lora_B["default"].weight.copy_(torch.from_numpy(weights.up))
     model.parts["text_encoder"] = theirs
-    loss(model, batches.at(0), min_snr=5.0).backward()  # type: ignore[no-untyped-call]
+    loss(model, at(batches, 0), ObjectiveSettings(min_snr=5.0)).backward()  # type: ignore[no-untyped-call]
     assert len(ours) == 12
     for name in layers:
         for half, matrix in (("down", halves[name].lora_A), ("up", halves[name].lora_B)):
@@ -163,11 +164,11 @@ def test_clip_skip_is_refused_where_clip_alone_does_not_tell_the_prompt(tmp_path
 
 
 def test_captions_encoded_in_the_step_are_those_encoded_before(trainer: Callable[..., Trainer], model: Model) -> None:
-    trained = trainer("train.caption_dropout=0.4", "train.batch=3")
-    before = Batches(model, trained.cached, trained.recipe.train)
-    live = Batches(model, trained.cached, trained.recipe.train, encode_texts=True)
+    trained = trainer("dataset.caption_dropout=0.4", "train.batch=3")
+    before = Batches(model, trained.cached, trained.recipe)
+    live = Batches(model, trained.cached, trained.recipe, encode_texts=True)
     for step in range(6):
-        one, other = before.at(step), live.at(step)
+        one, other = at(before, step), at(live, step)
         assert torch.equal(one.clean_BCHW, other.clean_BCHW)
         assert torch.equal(one.noise_BCHW, other.noise_BCHW)
         assert distance(one.conditioning.text.tokens_BLD, other.conditioning.text.tokens_BLD) < 1e-5

@@ -125,6 +125,18 @@ def read_texts(model: Model, *, clip_skip: int | None = None, emphasis: str = "a
     model.clip_skip, model.emphasis = clip_skip, emphasis
 
 
+def read_objective(model: Model, recipe: Recipe) -> None:
+    """Let the model predict what the recipe says of its base, and refuse settings that it cannot honour.
+
+    Raises:
+        RecipeError: there are such settings.
+    """
+    from velatura.training import honour
+
+    model.objective = honour.as_told(model.objective, recipe.base)
+    honour.check(recipe.objective, model.objective)
+
+
 def set_threads(wanted: int | None) -> int:
     """Fix the number of processor threads, which decides the last bits of sums; the number set."""
     import torch

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import run as runs
-from velatura.api.inputs import base_of, check_unchanged, read_pictures, read_texts, set_threads, unread
+from velatura.api.inputs import (
+    base_of,
+    check_unchanged,
+    read_objective,
+    read_pictures,
+    read_texts,
+    set_threads,
+    unread,
+)
 from velatura.api.memory import chosen
 from velatura.errors import RunError
 from velatura.events import Done, Event, Note
@@ -43,12 +51,13 @@ def evaluate(path: Path) -> Iterator[Event]:
     for note in (*memory.warnings, *model.notes):
         yield Note(note)
     read_texts(model, clip_skip=recipe.base.clip_skip)
+    read_objective(model, recipe)
     pictures = read_pictures(recipe, project, model)
     check_unchanged(run, pictures, model)
     for sentence in unread(model.readers, recipe, pictures):
         yield Note(sentence)
     with runs.Lock(run):
-        for event in encode(model, pictures.prepared, flip=False, masked=recipe.train.masked_loss):
+        for event in encode(model, pictures.prepared, flip=False, masked=recipe.objective.masked_loss):
             if isinstance(event, Cached):
                 yield from judge(model, recipe, pictures, event, run, project)
             else:

@@ -38,7 +38,7 @@ class Plan:
 
 def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     """Steps, epochs and buckets of a recipe, and what is unwise in it; loads no weights."""
-    from velatura.dataset.buckets import plan_epoch
+    from velatura.dataset.buckets import plan_steps
     from velatura.training.dataset import read
     from velatura.weights.policy import written
 
@@ -48,7 +48,9 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     resolution = recipe.dataset.resolution or bases.resolution(base)
     memory = chosen(base, recipe.memory, task="train")
     pictures = read(recipe, project, resolution=resolution)
-    per_epoch = len(plan_epoch(pictures.epoch, batch=recipe.train.batch, seed=recipe.train.seed, epoch=0))
+    told = recipe.train
+    steps = plan_steps(pictures.epoch, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=0)
+    per_epoch = len(steps)
     every = recipe.checkpoints.every
     return Plan(
         steps=recipe.train.steps,

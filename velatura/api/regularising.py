@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from velatura import bases
 from velatura import recipe as recipes
-from velatura.api.inputs import base_of, read_texts, set_threads
+from velatura.api.inputs import base_of, read_objective, read_texts, set_threads
 from velatura.api.memory import chosen
 from velatura.api.painting import png
 from velatura.dataset.captions import with_class
@@ -103,7 +103,7 @@ def regularise(request: RegulariseRequest) -> Iterator[Event]:
     yield Progress("loading the base", 1, 1)
     for note in (*memory.warnings, *model.notes):
         yield Note(note)
-    read_texts(model, clip_skip=request.clip_skip or (None if request.base else recipe.base.clip_skip))
+    _read_as_told(model, request, recipe)
     wanted = _wanted(request, recipe, project, model)
     for sentence in unread(model.readers, [weighted(one.job.prompt).words for one in wanted], called="prompt"):
         yield Note(sentence)
@@ -161,6 +161,13 @@ def _base(request: RegulariseRequest, recipe: Recipe, project: Path) -> BaseFile
     if request.base:
         return bases.find(request.base, beside=project)
     return base_of(recipe, project)
+
+
+def _read_as_told(model: Model, request: RegulariseRequest, recipe: Recipe) -> None:
+    """How texts are read and what is predicted; what the recipe says of its base holds for that base only."""
+    read_texts(model, clip_skip=request.clip_skip or (None if request.base else recipe.base.clip_skip))
+    if not request.base:
+        read_objective(model, recipe)
 
 
 def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Model) -> list[_Wanted]:

@@ -13,6 +13,7 @@ from velatura.api.inputs import (
     base_of,
     check_unchanged,
     project_of,
+    read_objective,
     read_pictures,
     read_texts,
     set_threads,
@@ -67,6 +68,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     memory = chosen(base, recipe.memory, task="train")
     model = load_base(base, policy=memory.policy, strict=recipe.base.strict)
     read_texts(model, clip_skip=recipe.base.clip_skip)
+    read_objective(model, recipe)
     yield Progress("loading the base", 1, 1)
     yield from assisted(recipe, model, project)
     _keep_trained_texts(recipe, model, [one.name for one in specs(recipe, model)])
@@ -134,7 +136,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
             else:
                 yield event
         assert cached is not None
-        per_epoch = Batches(model, cached, recipe.train).per_epoch
+        per_epoch = Batches(model, cached, recipe).per_epoch
         if model.turns is not None:  # while the text encoders are there: what will be painted later
             painted = (*samples.jobs(recipe, pictures), *exam(recipe, pictures).jobs)
             read_all(model, painted, samples.sampling(recipe, model))
@@ -161,7 +163,7 @@ def _encoded(model: Model, recipe: Recipe, pictures: Pictures) -> Iterator[Progr
     from velatura.training.data import encode
 
     every = (*pictures.prepared, *pictures.regularisation)
-    return encode(model, every, flip=recipe.dataset.flip, masked=recipe.train.masked_loss)
+    return encode(model, every, flip=recipe.dataset.flip, masked=recipe.objective.masked_loss)
 
 
 def _paint_samples(
@@ -236,10 +238,11 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
 
     base = recipe.base.model_copy(update={"sha256": model.hash})
     dataset = recipe.dataset.model_copy(update={"resolution": recipe.dataset.resolution or model.resolution})
-    gamma = recipe.train.min_snr
+    gamma = recipe.objective.min_snr
     if gamma is None:
-        gamma = 0.0 if model.objective.kind == "flow" else 5.0
-    settings = recipe.train.model_copy(update={"threads": threads, "min_snr": gamma})
+        gamma = 0.0 if model.objective.kind == "flow" or recipe.objective.debiased else 5.0
+    objective = recipe.objective.model_copy(update={"min_snr": gamma})
+    settings = recipe.train.model_copy(update={"threads": threads})
     how = sampling(recipe, model)
     painting = {
         "sampling_steps": how.steps,
@@ -249,8 +252,8 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
         "scheduler": how.scheduler,
     }
     samples = recipe.samples.model_copy(update=painting)
-    told = {"base": base, "dataset": dataset, "train": settings, "samples": samples, "memory": written(model.policy)}
-    return recipe.model_copy(update=told)
+    told = {"base": base, "dataset": dataset, "objective": objective, "train": settings, "samples": samples}
+    return recipe.model_copy(update={**told, "memory": written(model.policy)})
 
 
 def provenance(recipe: Recipe, pictures: Pictures, model: Model) -> dict[str, Any]:

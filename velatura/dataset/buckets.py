@@ -146,18 +146,40 @@ def grouped(bucket_of_picture: Iterable[Size], repeats: Iterable[int] | None = N
     return [Bucket(size, tuple(pictures[size])) for size in sorted(pictures)]
 
 
-def plan_epoch(buckets: Sequence[Bucket], *, batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """The batches of one epoch: all that the buckets hold, in an order that is a function of the arguments.
+Step = tuple[tuple[int, ...], ...]
+"""The micro-batches of one optimizer step, each of one bucket: pictures by index."""
 
-    The last batch of a bucket may be short. Pictures are shuffled inside their bucket and batches
-    among all buckets, anew in each epoch.
+
+def plan_steps(buckets: Sequence[Bucket], *, batch: int, accumulation: int = 1, seed: int, epoch: int) -> list[Step]:
+    """The steps of one epoch: all that the buckets hold, in an order that is a function of the arguments.
+
+    Pictures are shuffled inside their bucket and steps among each other, anew in each epoch. A step takes
+    `batch * accumulation` pictures of one bucket where it can, the same as one batch of so many would; what is left
+    of the buckets is put together in further steps of micro-batches of `batch`, so that none is dropped and no
+    micro-batch mixes buckets. The last of them may be short.
+
+    Args:
+        buckets: what an epoch holds.
+        batch: most pictures of a micro-batch.
+        accumulation: most micro-batches of a step; of several processes, times their number, and each takes every
+            so-manyth of a step.
+        seed: of the run.
+        epoch: counted from 0.
     """
-    if batch < 1:
-        raise ValueError(f"a batch holds at least one picture, not {batch}")
-    batches: list[tuple[int, ...]] = []
+    if batch < 1 or accumulation < 1:
+        raise ValueError(f"a step holds at least one picture, not {batch} x {accumulation}")
+    whole: list[Step] = []
+    left: list[tuple[int, ...]] = []
     for bucket in sorted(buckets, key=lambda bucket: bucket.size):
         width, height = bucket.size
         order = permutation(len(bucket.pictures), seed, "order", epoch, width, height)
         shuffled = [bucket.pictures[place] for place in order]
-        batches += [tuple(shuffled[start : start + batch]) for start in range(0, len(shuffled), batch)]
-    return [batches[place] for place in permutation(len(batches), seed, "batches", epoch)]
+        full = len(shuffled) // (batch * accumulation) * (batch * accumulation)
+        micro = [tuple(shuffled[start : start + batch]) for start in range(0, len(shuffled), batch)]
+        if accumulation == 1:
+            whole += [(one,) for one in micro]
+            continue
+        whole += [tuple(micro[start : start + accumulation]) for start in range(0, full // batch, accumulation)]
+        left += micro[full // batch :]
+    whole += [tuple(left[start : start + accumulation]) for start in range(0, len(left), accumulation)]
+    return [whole[place] for place in permutation(len(whole), seed, "batches", epoch)]

@@ -90,11 +90,8 @@ class Objective:
         """
         alpha_bar = np.cumprod(1.0 - _betas(schedule, start, end, timesteps))
         if zero_terminal_snr:
-            root = np.sqrt(alpha_bar)
-            root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-            alpha_bar = root**2
-            alpha_bar[-1] = LAST_ALPHA_BAR
-        return cls(kind, tuple(float(sigma) for sigma in np.sqrt((1.0 - alpha_bar) / alpha_bar)))
+            alpha_bar = _without_last_signal(alpha_bar)
+        return cls(kind, tuple(float(sigma) for sigma in _sigmas(alpha_bar)))
 
     @classmethod
     def flow(cls, shift: float | DynamicShift = 1.0) -> Objective:
@@ -136,6 +133,24 @@ class Objective:
             timesteps=int(_number(config, "num_train_timesteps", 1000)),
             zero_terminal_snr=bool(config.get("rescale_betas_zero_snr", False)),
         )
+
+    def changed(self, kind: Kind | None, *, zero_terminal_snr: bool | None) -> Objective:
+        """This objective, epsilon or v, predicting the other, or with its noise levels stretched to no signal at all.
+
+        Args:
+            kind: what is predicted; None: as before.
+            zero_terminal_snr: True stretches the levels; False wants them not stretched; None: as they are.
+
+        Raises:
+            ModelError: levels that are stretched cannot be put back.
+        """
+        table = np.asarray(self.table)
+        stretched = self.sigma_max > 1000
+        if zero_terminal_snr is False and stretched:
+            raise ModelError("this base's own noise levels end without signal; base.zero_terminal_snr cannot undo that")
+        if zero_terminal_snr and not stretched:
+            table = _sigmas(_without_last_signal(1 / (1 + table**2)))
+        return replace(self, kind=kind or self.kind, table=tuple(float(sigma) for sigma in table))
 
     def for_tokens(self, tokens: int) -> Objective:
         """This objective for images of one size: a dynamic shift is settled, all else stays as it is.
@@ -233,16 +248,20 @@ class Objective:
         signal_B = 1 - sigma_B if self.kind == "flow" else torch.ones_like(sigma_B)
         return (signal_B / sigma_B) ** 2
 
-    def loss_weight(self, sigma_B: Tensor, min_snr_gamma: float | None = None) -> Tensor:
+    def loss_weight(self, sigma_B: Tensor, min_snr_gamma: float | None = None, *, soft: bool = False) -> Tensor:
         """Factor for each sample's loss, float64 on the CPU, shape (B,); all 1 without a gamma.
 
         Min-SNR weighs the error of the clean latents by min(SNR, gamma), whatever is predicted:
-        min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v.
+        min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v. Its soft form has
+        SNR gamma / (SNR + gamma) in the minimum's place.
         """
         sigma_B = _exact(sigma_B)
         if min_snr_gamma is None:
             return torch.ones_like(sigma_B)
-        return self.snr(sigma_B).clamp(max=min_snr_gamma) * self._output_scale(sigma_B) ** 2
+        snr_B = self.snr(sigma_B)
+        # written so that no signal at all, and nothing but signal, have a weight too
+        counted_B = 1 / (1 / snr_B + 1 / min_snr_gamma) if soft else snr_B.clamp(max=min_snr_gamma)
+        return counted_B * self._output_scale(sigma_B) ** 2
 
     def training_sigma(self, uniform_B: Tensor) -> Tensor:
         """Noise levels to train on, from numbers drawn evenly in [0, 1); float64 on the CPU, shape (B,).
@@ -290,6 +309,19 @@ def _betas(schedule: str, start: float, end: float, timesteps: int) -> np.ndarra
         alpha_bar = np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
         return cast("np.ndarray", np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
     raise ModelError(f"unknown noise schedule {schedule!r}; known are linear, scaled_linear and squaredcos_cap_v2")
+
+
+def _without_last_signal(alpha_bar: np.ndarray) -> np.ndarray:
+    """Zero terminal SNR: the signal's roots moved and stretched so that the last is none."""
+    root = np.sqrt(alpha_bar)
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    found = root**2
+    found[-1] = LAST_ALPHA_BAR
+    return cast("np.ndarray", found)
+
+
+def _sigmas(alpha_bar: np.ndarray) -> np.ndarray:
+    return cast("np.ndarray", np.sqrt((1.0 - alpha_bar) / alpha_bar))
 
 
 def _number(config: Mapping[str, object], key: str, default: float) -> float:

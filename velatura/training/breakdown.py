@@ -6,7 +6,7 @@ again in the same place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,28 +15,33 @@ from torch import Tensor, nn
 
 from velatura.adapters.lora import Injected
 from velatura.family import Model
+from velatura.recipe import ObjectiveSettings
 from velatura.training.data import Batch
 from velatura.training.losses import loss
 
 
-def place(model: Model, injected: Injected, batch: Batch, *, min_snr: float | None) -> str:
-    """Where what is no number first appears, as the end of a sentence."""
-    given = {
-        "among the latents": batch.clean_BCHW,
-        "among the encoded captions": batch.conditioning.text.tokens_BLD,
-        **{f"in {name}, which is trained": parameter for name, parameter in injected.named().items()},
-    }
-    if broken := next((name for name, tensor in given.items() if not finite(tensor)), None):
-        return broken
+def place(model: Model, injected: Injected, batches: Iterable[Batch], told: ObjectiveSettings) -> str:
+    """Where what is no number first appears in a step's batches, as the end of a sentence."""
+    trained = {f"in {name}, which is trained": parameter for name, parameter in injected.named().items()}
     for parameter in injected.parameters():
         parameter.grad = None
-    with _watched(model) as found:
-        value = loss(model, batch, min_snr=min_snr)
-        if found:
-            return f"in what {found[0]} gives"
-        value.backward()  # type: ignore[no-untyped-call]
-    broken = next((name for name, one in injected.named().items() if not finite(one.grad)), None)
-    return f"in the gradient of {broken}" if broken else "where the gradients are put together"
+    for batch in batches:
+        given = {
+            "among the latents": batch.clean_BCHW,
+            "among the encoded captions": batch.conditioning.text.tokens_BLD,
+            **trained,
+        }
+        if broken := next((name for name, tensor in given.items() if not finite(tensor)), None):
+            return broken
+        with _watched(model) as found:
+            value = loss(model, batch, told)
+            if found:
+                return f"in what {found[0]} gives"
+            value.backward()  # type: ignore[no-untyped-call]
+        broken = next((name for name, one in injected.named().items() if not finite(one.grad)), None)
+        if broken:
+            return f"in the gradient of {broken}"
+    return "where the gradients are put together"
 
 
 def finite(tensor: Tensor | None) -> bool:

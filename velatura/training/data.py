@@ -19,14 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from velatura import randomness
-from velatura.dataset.buckets import plan_epoch
+from velatura.dataset.buckets import Step, plan_steps
 from velatura.dataset.images import Geometry as Origin
 from velatura.dataset.prepared import Prepared, epoch, load, load_mask
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation.generate import breakdown, check_text
-from velatura.recipe import TrainSettings
+from velatura.recipe import Recipe
 from velatura.text.weighted import plain
+from velatura.training import noise, timesteps
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Batch:
     """What each sample's loss counts; None: 1."""
     mask_B1HW: Tensor | None = None
     """What each latent counts; None: 1."""
+    disturbed_BCHW: Tensor | None = None
+    """The noise that is put in, where it is other than that which is to be predicted."""
+    of: int | None = None
+    """Samples of the whole step, where this is a part of it."""
 
 
 def encode(
@@ -80,7 +85,7 @@ def encode(
         model: what encodes them.
         prepared: the pictures, those of the class last.
         flip: also mirrored.
-        masked: what weighs their parts, as `train.masked_loss` says.
+        masked: what weighs their parts, as `objective.masked_loss` says.
 
     Raises:
         DatasetError: a picture cannot be read any more.
@@ -177,66 +182,97 @@ def stack_masks(masks: Sequence[Tensor | None], like_CHW: Tensor) -> Tensor | No
 
 
 class Batches:
-    """The batch of any step."""
+    """The batches of any step."""
 
-    def __init__(self, model: Model, cached: Cached, settings: TrainSettings, *, encode_texts: bool = False) -> None:
+    def __init__(self, model: Model, cached: Cached, recipe: Recipe, *, encode_texts: bool = False) -> None:
         """Nothing is drawn yet; only the last epoch's order is kept at hand.
 
         Args:
             encode_texts: captions are encoded for each batch, by the text encoders as they are then.
         """
-        self.model, self.cached, self.settings, self.encode_texts = model, cached, settings, encode_texts
+        self.model, self.cached, self.encode_texts = model, cached, encode_texts
+        self.settings, self.objective, self.dataset = recipe.train, recipe.objective, recipe.dataset
         self.samples = (*cached.train, *cached.of_class)
         self.buckets = epoch(sample.prepared for sample in self.samples)
-        self.per_epoch = len(plan_epoch(self.buckets, batch=settings.batch, seed=settings.seed, epoch=0))
-        self._order: tuple[int, list[tuple[int, ...]]] = (-1, [])
+        self.leaning = timesteps.leaning(model.objective, recipe.objective)
+        self.per_epoch = len(self._planned(0))
+        self._order: tuple[int, list[Step]] = (-1, [])
 
-    def pictures(self, step: int) -> tuple[int, ...]:
-        """Indices into the samples of step `step`, counted from 0: those of the set, then those of the class."""
+    def pictures(self, step: int) -> Step:
+        """The micro-batches of step `step`, counted from 0: indices into the samples, the set's, then the class's."""
         epoch, place = divmod(step, self.per_epoch)
         if self._order[0] != epoch:
-            planned = plan_epoch(self.buckets, batch=self.settings.batch, seed=self.settings.seed, epoch=epoch)
-            self._order = (epoch, planned)
+            self._order = (epoch, self._planned(epoch))
         return self._order[1][place]
 
-    def at(self, step: int) -> Batch:
-        """The batch of step `step`."""
-        chosen, seed, device = self.pictures(step), self.settings.seed, self.model.policy.device
-        clean, texts, captions, noise, origins, masks = [], [], [], [], [], []
-        for place, index in enumerate(chosen):
+    def of(self, step: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """The micro-batches of step `step`, one after the other, ready to train on.
+
+        Args:
+            step: counted from 0.
+            rank, world: of several processes, which one this is; each takes every so-manyth micro-batch. What is
+                drawn does not depend on it.
+        """
+        parts = self.pictures(step)
+        whole = sum(len(part) for part in parts)
+        uniform_B = self._uniform(step, whole)
+        first = 0
+        for number, part in enumerate(parts):
+            if number % world == rank:
+                yield self._batch(step, part, first, uniform_B[first : first + len(part)], whole)
+            first += len(part)
+
+    def _planned(self, epoch: int) -> list[Step]:
+        told = self.settings
+        return plan_steps(self.buckets, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=epoch)
+
+    def _batch(self, step: int, chosen: Sequence[int], first: int, uniform_B: Tensor, whole: int) -> Batch:
+        """Some of a step's samples, from its `first` on."""
+        seed, device = self.settings.seed, self.model.policy.device
+        clean, texts, captions, noises, disturbed, origins, masks = [], [], [], [], [], [], []
+        for place, index in enumerate(chosen, first):
             draw = randomness.generator(seed, "sample", step, place)
             sample = self.samples[index]
             mirror = self.cached.mirrored is not None and draw.random() < 0.5
             clean.append(self.cached.mirrored[index] if mirror and self.cached.mirrored else sample.latents_CHW)
             origins.append(_mirrored(sample) if mirror else sample.geometry)
             masks.append(sample.mask_HW.flip(-1) if mirror and sample.mask_HW is not None else sample.mask_HW)
-            dropped = draw.random() < self.settings.caption_dropout
+            dropped = draw.random() < self.dataset.caption_dropout
             which = int(draw.integers(len(sample.texts)))
             texts.append(self.cached.empty if dropped else sample.texts[which])
             captions.append("" if dropped else sample.prepared.captions[which])
-            noise.append(randomness.normal(tuple(sample.latents_CHW.shape), seed, "noise", step, place))
+            noises.append(noise.drawn(clean[-1], self.objective, seed=seed, step=step, place=place))
+            disturbed.append(noise.disturbed(noises[-1], self.objective, seed=seed, step=step, place=place))
         if self.encode_texts:
             text = self.model.family.encode_prompts(self.model, [plain(caption) for caption in captions])
         else:
             text = stack_prompts(texts, self.cached.empty).to(device)
         return Batch(
             torch.stack(clean).to(device),
-            torch.stack(noise).to(device),
-            self._sigmas(step, len(chosen), *clean[0].shape[-2:]),
+            torch.stack(noises).to(device),
+            self._sigmas(uniform_B, *clean[0].shape[-2:]),
             conditioned(self.model, text, origins),
             self._weights(chosen),
             stack_masks(masks, clean[0]),
+            torch.stack(disturbed).to(device) if self.objective.input_perturbation else None,
+            whole,
         )
 
     def _weights(self, chosen: Sequence[int]) -> Tensor | None:
         """Pictures of the class count as told."""
         if not self.cached.of_class:
             return None
-        prior = self.settings.prior_weight
+        prior = self.dataset.prior_weight
         return torch.tensor([prior if self.samples[index].prepared.of_class else 1.0 for index in chosen])
 
-    def _sigmas(self, step: int, count: int, height: int, width: int) -> Tensor:
-        """One noise level from each of `count` equal slices, in an order drawn anew: less spread than free draws."""
+    def _uniform(self, step: int, count: int) -> Tensor:
+        """One number from each of `count` equal slices of [0, 1), in an order drawn anew: less spread than free
+        draws."""
         draw = randomness.generator(self.settings.seed, "sigma", step)
-        uniform_B = (draw.permutation(count) + draw.random(count)) / count
-        return self.model.objective_for(height, width).training_sigma(torch.from_numpy(uniform_B))
+        return torch.from_numpy((draw.permutation(count) + draw.random(count)) / count)
+
+    def _sigmas(self, uniform_B: Tensor, height: int, width: int) -> Tensor:
+        """Noise levels from numbers drawn, as the recipe spreads them for latents of this size."""
+        patch = self.model.patch
+        objective = self.leaning.for_tokens((height // patch) * (width // patch))
+        return timesteps.training_sigma(objective, self.objective, uniform_B)

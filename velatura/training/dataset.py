@@ -112,7 +112,7 @@ def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 
 def _class_folder(recipe: Recipe, dataset: Path) -> Path | None:
     """Where the pictures of the class are; None where there are none, or they count nothing."""
     told = recipe.dataset.regularisation
-    if not told or not recipe.train.prior_weight:
+    if not told or not recipe.dataset.prior_weight:
         return None
     folder = dataset / told
     usual = DatasetSettings.model_fields["regularisation"].default
@@ -132,7 +132,7 @@ def _of_class(recipe: Recipe, found: Sequence[Prepared], beside: Sequence[Prepar
         return []
     folder = recipe.dataset.regularisation
     told = f"{len(beside)} pictures of the class from {folder} are trained beside the set, in each epoch"
-    told += f" {sum(one.repeats for one in beside)} times in all; their loss counts {recipe.train.prior_weight:g}"
+    told += f" {sum(one.repeats for one in beside)} times in all; their loss counts {recipe.dataset.prior_weight:g}"
     notes = [f"{told}; {len(found) - len(beside)} more are not needed" if len(found) > len(beside) else told]
     silent = [one.picture.name for one in beside if not any(one.captions)]
     if silent:
@@ -144,8 +144,8 @@ def _of_masks(recipe: Recipe, prepared: Sequence[Prepared]) -> list[str]:
     masked = sum(one.picture.mask is not None for one in prepared)
     if not masked:
         return []
-    if recipe.train.masked_loss == "off":
-        return [f"{masked} pictures have masks, which train.masked_loss = off leaves aside"]
+    if recipe.objective.masked_loss == "off":
+        return [f"{masked} pictures have masks, which objective.masked_loss = off leaves aside"]
     return [f"the parts of {masked} pictures count in the loss as their masks say"]
 
 

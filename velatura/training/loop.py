@@ -56,7 +56,7 @@ def train(
     optimizer = torch.optim.AdamW(
         _groups(parameters, settings), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    batches = Batches(model, cached, settings, encode_texts=changes_text(injected.layers))
+    batches = Batches(model, cached, recipe, encode_texts=changes_text(injected.layers))
     step = resume(run, injected, optimizer)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
     if step or run.events():  # an earlier start may have ended before its first checkpoint
@@ -66,19 +66,21 @@ def train(
     losses: list[torch.Tensor] = []
     while step < settings.steps:
         with injected.step(step):
-            batch = batches.at(step)
-            value = loss(model, batch, min_snr=settings.min_snr)
-            if value.requires_grad:  # not where nothing that is trained is read: the next line says so
-                value.backward()  # type: ignore[no-untyped-call]
+            value = torch.zeros((), device=model.policy.device)
+            for batch in batches.of(step):
+                part = loss(model, batch, recipe.objective)
+                if part.requires_grad:  # not where nothing that is trained is read: the next line says so
+                    part.backward()  # type: ignore[no-untyped-call]
+                value += part.detach()
         _complete_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
         if not bool(norm.isfinite() & value.isfinite()):  # waits for the device: nothing broken may be taken over
             with injected.step(step):
-                where = place(model, injected, batch, min_snr=settings.min_snr)
+                where = place(model, injected, batches.of(step), recipe.objective)
             what = f"training broke down at step {step + 1}: what is no number appears {where}"
             raise TrainingError(what, fix=_calmer(model))
         _set_rates(optimizer, settings, step)
-        losses.append(value.detach())
+        losses.append(value)
         if (step + 1) % METRIC_EVERY == 0 or due(recipe, step + 1):
             mean = float(torch.stack(losses).mean())
             yield Metric(step + 1, {"loss": mean, "learning_rate": learning_rate(settings, step)})

@@ -16,6 +16,8 @@ from pydantic import Field, model_validator
 
 from velatura import schema
 from velatura.errors import RecipeError
+from velatura.recipe.objective import ObjectiveSettings as ObjectiveSettings
+from velatura.recipe.upgrade import NEWEST, upgraded
 from velatura.schema import Settings
 
 
@@ -32,6 +34,11 @@ class BaseSettings(Settings):
     """Files or names of text encoders, for bases of several files; none: the base's own."""
     clip_skip: int | None = Field(default=None, ge=1, le=32)
     """Layer of CLIP that is read, counted from the last, 2 for many bases of drawings; "none": the base's own."""
+    prediction: Literal["epsilon", "v"] | None = None
+    """What the base predicts, where its file does not say so, as some v-prediction bases; "none": as its file says."""
+    zero_terminal_snr: bool | None = None
+    """Stretch its noise levels until nothing of the picture is left (Lin et al. 2023); only with v; "none": as its
+    file says."""
     assistant: str = ""
     """A LoRA that undoes the distillation of a few-step base; it works while training and is not in the result."""
     strict: bool = False
@@ -51,9 +58,13 @@ class DatasetSettings(Settings):
     """Share of the pictures kept out of training, to judge by."""
     flip: bool = False
     """Also train on mirrored pictures."""
+    caption_dropout: float = Field(default=0.05, ge=0, le=1)
+    """Share of the samples trained without their caption."""
     regularisation: str = "reg"
     """Folder in the dataset with pictures of the class, trained as often as the set's own to keep what the base knows;
     `reg` is used where it is there, another must be there; none: no such pictures."""
+    prior_weight: float = Field(default=1.0, ge=0)
+    """What the loss of pictures of the class counts, where there are any; 0: they are left out."""
 
 
 class AdapterSettings(Settings):
@@ -86,7 +97,9 @@ class TrainSettings(Settings):
     steps: int = Field(default=1500, gt=0)
     """Optimizer steps, not micro-batches."""
     batch: int = Field(default=4, gt=0)
-    """Pictures of one step."""
+    """Pictures that go through the base at once; fewer take less memory."""
+    accumulation: int = Field(default=1, gt=0)
+    """Such batches of one step, their gradients added up: 2 x 2 trains as 4 x 1 does, in less memory and more time."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Learning rate of AdamW after the warm-up."""
     text_learning_rate: float | None = Field(default=None, gt=0)
@@ -101,15 +114,6 @@ class TrainSettings(Settings):
     """Decoupled weight decay of AdamW."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; longer ones are shortened to it."""
-    min_snr: float | None = Field(default=None, ge=0)
-    """Gamma of the min-SNR weighting (Hang et al. 2023); 0: every noise level counts the same; "none": what suits
-    the base, 5 where it predicts noise or v, 0 where it is a flow."""
-    prior_weight: float = Field(default=1.0, ge=0)
-    """What the loss of pictures of the class counts, where there are any; 0: they are left out."""
-    masked_loss: Literal["masks", "alpha", "off"] = "masks"
-    """What weighs the parts of a picture in the loss: its mask in masks/, and with `alpha` else its transparency."""
-    caption_dropout: float = Field(default=0.05, ge=0, le=1)
-    """Share of the samples trained without their caption."""
     seed: int = Field(default=1, ge=0)
     """Every random draw of the run follows from it."""
     threads: int | None = Field(default=None, ge=1)
@@ -187,7 +191,7 @@ class MemorySettings(Settings):
 class Recipe(Settings):
     """Everything a run is told."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = NEWEST
     """Version of this format."""
     name: str = Field(
         default="style", min_length=1, max_length=80, pattern=r"^[^/\\:*?\"<>|\x00-\x1f.][^/\\:*?\"<>|\x00-\x1f]*$"
@@ -196,6 +200,7 @@ class Recipe(Settings):
     base: BaseSettings = BaseSettings()
     dataset: DatasetSettings = DatasetSettings()
     adapter: AdapterSettings = AdapterSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
     train: TrainSettings = TrainSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -229,7 +234,7 @@ def build(tree: dict[str, Any], overrides: Iterable[str] = (), *, where: object 
     """
     for override in overrides:
         tree = apply_override(tree, override)
-    return schema.build(Recipe, tree, where=where)
+    return schema.build(Recipe, upgraded(tree), where=where)
 
 
 def with_memory(told: MemorySettings, overrides: Iterable[str]) -> MemorySettings:
