@@ -7,12 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from velatura.neighbours import programs
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's settings and cache, empty; whoever runs the tests keeps theirs."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("VELATURA_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def neighbourhood(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where other programs are looked for, empty; what this machine has is of no account."""
+    folder = tmp_path_factory.mktemp("programs")
+    monkeypatch.setattr(programs, "places", lambda: iter([folder]))
+    programs._found.cache_clear()
     return folder
 
 

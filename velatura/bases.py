@@ -258,7 +258,7 @@ def _searched(kind: PartKind, files: BaseFiles, family: str) -> PartFiles:
 def candidates(kind: PartKind, family: str) -> list[PartFiles]:
     """Where a part lies in the user's folders of autoencoders, of text encoders and of bases."""
     user = settings.load()
-    places = (*user.vaes, *user.text_encoders, *user.bases)
+    places = (*user.folders("vaes"), *user.folders("text_encoders"), *user.folders("bases"))
     return search.part_files(places, {name: kinds(name) for name in FAMILIES}, family=family, part=kind.name)
 
 

@@ -3,6 +3,7 @@
     ~/.config/velatura/config.toml     (the platform's folder; VELATURA_HOME moves it)
 
     offline = false                    # true: nothing is ever fetched
+    neighbours = true                  # false: what A1111, Forge, ComfyUI and others have is not used
     [folders]
     bases = ["/models/checkpoints"]
     loras = ["/models/loras"]
@@ -10,8 +11,9 @@
     text_encoders = ["/models/text_encoders"]
     embeddings = ["/models/embeddings"]
 
-A base's name means a built-in base, else a file or folder in these. A LoRA's name means a file of the
-project, else one in these. Other folders are not searched; only the Hugging Face cache is known besides.
+A base's name means a built-in base, else a file or folder in these, else one in the folders of other programs
+(`neighbours`). A LoRA's name means a file of the project, else one in these. Other folders are not searched; only the
+Hugging Face cache is known besides.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any, Literal
 
 from velatura.errors import FileProblem, SettingsError, nearest
 from velatura.files import disk_problems, make_folder, sha256, write_text
+from velatura.neighbours import programs
 
 BUILT_IN_BASES = {"pocket": Path(__file__).parent / "pocket" / "base"}
 """Bases that come with the program."""
@@ -59,11 +62,22 @@ class UserSettings:
     cache: Path = Path()
     offline: bool = False
     """Nothing is ever fetched."""
+    neighbours: bool = True
+    """Folders of other programs are used too."""
 
-    def folders(self, kind: str) -> tuple[Path, ...]:
-        """The folders of one kind of `FOLDERS`."""
+    def named(self, kind: str) -> tuple[Path, ...]:
+        """The folders of one kind of `FOLDERS` that the user names."""
         found: tuple[Path, ...] = getattr(self, kind)
         return found
+
+    def found(self, kind: str) -> tuple[Path, ...]:
+        """Those of other programs that the user does not name."""
+        named = self.named(kind)
+        return tuple(at for at in programs.folders(kind) if at not in named) if self.neighbours else ()
+
+    def folders(self, kind: str) -> tuple[Path, ...]:
+        """Both, those that the user names first."""
+        return (*self.named(kind), *self.found(kind))
 
 
 def home() -> Path:
@@ -116,16 +130,18 @@ def load() -> UserSettings:
     folders = tree.pop("folders", {})
     if not isinstance(folders, dict):
         raise SettingsError("folders is a group of settings, not a value", where=path, fix="write [folders] above it")
-    cache, offline = tree.pop("cache", str(cache_folder())), tree.pop("offline", False)
-    if not isinstance(offline, bool):
-        raise SettingsError(f"offline is true or false, got {offline!r}", where=path, fix="write offline = true")
+    cache = tree.pop("cache", str(cache_folder()))
+    offline, used = tree.pop("offline", False), tree.pop("neighbours", True)
+    for name, told in (("offline", offline), ("neighbours", used)):
+        if not isinstance(told, bool):
+            raise SettingsError(f"{name} is true or false, got {told!r}", where=path, fix=f"write {name} = true")
     for name in [*tree, *(key for key in folders if key not in FOLDERS)]:
         close = nearest(name, ["folders", *(field.name for field in fields(UserSettings))])
         raise SettingsError(
             f"unknown setting {name}", where=path, fix=f"did you mean {close}?" if close else "remove it"
         )
     named = {kind: _folders(kind, folders, path) for kind in FOLDERS}
-    return UserSettings(**named, cache=_folder(cache, path), offline=offline)
+    return UserSettings(**named, cache=_folder(cache, path), offline=offline, neighbours=used)
 
 
 def _folders(key: str, given: dict[str, object], where: Path) -> tuple[Path, ...]:
@@ -168,7 +184,7 @@ def find_base(name: str, *, beside: Path | None = None, sha256: str = "") -> Pat
     """
     if direct := base_at(name, beside=beside):
         return direct
-    found = _by_name(_last(name), list_bases())
+    found = _nearest(_last(name), "bases", list_bases)
     if len(found) > 1 and sha256:
         found = [path for path in found if path.is_file() and file_hash(path) == sha256] or found
     if len(found) == 1:
@@ -185,15 +201,11 @@ def find_part(name: str, kind: Literal["vaes", "text_encoders"], *, beside: Path
     """
     if direct := base_at(name, beside=beside):
         return direct
-    own = list_weights(load().folders(kind))
-    for files in (own, list_weights(load().bases)):
-        found = _by_name(_last(name), files)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            break
+    found = _nearest(_last(name), kind, list_weights) or _nearest(_last(name), "bases", list_weights)
+    if len(found) == 1:
+        return found[0]
     title = {"vaes": "autoencoder", "text_encoders": "text encoder"}[kind]
-    raise _unresolved(title, name, found, sorted({path.stem for path in own}))
+    raise _unresolved(title, name, found, sorted({path.stem for path in list_weights(load().folders(kind))}))
 
 
 def base_name(source: Path) -> str:
@@ -224,16 +236,21 @@ def find_lora(name: str, *, project: Path | None = None) -> Path:
         local = _by_name(name, list_weights((project / "loras", project), LORA_ENDINGS))
         if local:
             return local[0]
-    found = _by_name(name, list_weights(load().loras, LORA_ENDINGS))
+    found = _nearest(name, "loras", lambda places: list_weights(places, LORA_ENDINGS))
     if len(found) == 1:
         return found[0]
-    places = (*((project,) if project else ()), *load().loras)
+    places = (*((project,) if project else ()), *load().folders("loras"))
     raise _unresolved("LoRA", name, found, sorted({path.stem for path in list_weights(places, LORA_ENDINGS)}))
 
 
-def list_bases() -> list[Path]:
-    """Files and folders in the user's folders of bases that may be one; what lies inside a base's folder is not."""
-    return [path for place in load().bases for path in _walk(place, WEIGHT_ENDINGS)]
+def list_bases(places: Iterable[Path] | None = None) -> list[Path]:
+    """Files and folders in folders of bases that may be one; what lies inside a base's folder is not.
+
+    Args:
+        places: the folders; None: the user's and those of other programs.
+    """
+    told = load().folders("bases") if places is None else places
+    return [path for place in told for path in _walk(place, WEIGHT_ENDINGS)]
 
 
 def list_weights(places: Iterable[Path], endings: tuple[str, ...] = WEIGHT_ENDINGS) -> list[Path]:
@@ -256,6 +273,13 @@ def _walk(place: Path, endings: tuple[str, ...]) -> Iterator[Path]:
             continue
         below[:] = sorted(name for name in below if name not in ("runs", ".venv"))
         yield from (folder / name for name in sorted(names) if name.lower().endswith(endings))
+
+
+def _nearest(name: str, kind: str, listed: Callable[[Iterable[Path]], list[Path]]) -> list[Path]:
+    """Those of this name in the folders that the user names, else in those of other programs; a linked one once."""
+    user = load()
+    found = _by_name(name, listed(user.named(kind))) or _by_name(name, listed(user.found(kind)))
+    return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
 
 
 def _by_name(name: str, files: Iterable[Path]) -> list[Path]:

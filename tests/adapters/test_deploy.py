@@ -8,8 +8,8 @@ import pytest
 from tests.adapters.algebra.files import apart, deltas, random_lora, written
 from velatura.adapters import deploy
 from velatura.api import loras
-from velatura.doctor.neighbours import Neighbour
 from velatura.errors import AdapterError, SettingsError
+from velatura.neighbours.programs import Neighbour
 
 
 @pytest.fixture

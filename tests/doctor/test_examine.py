@@ -116,95 +116,39 @@ def test_a_folder_of_the_settings_that_is_gone_is_noted(home: Path, tmp_path: Pa
     assert there.state == "good" and gone.state == "note" and gone.says.endswith("is not there")
 
 
-def test_folders_of_other_programs_are_offered_until_they_are_in_the_settings(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    bases = tmp_path / "ComfyUI" / "models" / "checkpoints"
-    loras = tmp_path / "ComfyUI" / "models" / "loras"
-    for folder in (bases, loras):
+def test_folders_of_other_programs_are_told_and_whether_they_are_used(home: Path, neighbourhood: Path) -> None:
+    checkpoints = neighbourhood / "ComfyUI" / "models" / "checkpoints"
+    for folder in (checkpoints, neighbourhood / "ComfyUI" / "models" / "loras"):
         folder.mkdir(parents=True)
     for name in ("a.safetensors", "b.ckpt", "notes.txt"):
-        (bases / name).touch()
+        (checkpoints / name).touch()
 
-    (offered,) = found(examine._neighbours, "ComfyUI")
-    assert offered.says == "2 bases, 0 LoRAs in ~/ComfyUI"
-    assert "bases = ['~/ComfyUI/models/checkpoints']; loras = ['~/ComfyUI/models/loras']" in str(offered.fix)
-
-    (home / "config.toml").write_text(f"[folders]\nbases = ['{bases}']\nloras = ['~/ComfyUI/models/loras']\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert found(examine._neighbours, "ComfyUI") == []
+    (told,) = found(examine._neighbours, "ComfyUI")
+    assert told.says == f"2 bases, 0 LoRAs in {neighbourhood / 'ComfyUI'}, used by their names"
+    (home / "config.toml").write_text("neighbours = false\n")
+    (told,) = found(examine._neighbours, "ComfyUI")
+    assert told.says.endswith("not used, as your settings say")
 
 
-def test_what_to_write_for_several_programs_is_one_text_and_keeps_what_is_named_already(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    places = [tmp_path / "ComfyUI/models/checkpoints", tmp_path / "stable-diffusion-webui/models/Stable-diffusion"]
-    for place in (*places, tmp_path / "mine"):
-        place.mkdir(parents=True)
-    (home / "config.toml").write_text(f"[folders]\nbases = ['{tmp_path / 'mine'}']\n")
-    first, last = [one for one in examine._neighbours() if one.subject in ("A1111", "ComfyUI")]
-    assert (first.fix, str(last.fix).split(" = ")[0]) == (
-        None,
-        "to use them, write into your settings, under [folders]: bases",
-    )
-    (home / "config.toml").write_text("[folders]\n" + str(last.fix).split("[folders]: ")[1])
-    assert set(settings.load().bases) == {*places, tmp_path / "mine"}
-    assert found(examine._neighbours, "ComfyUI") == []
-
-
-def test_every_kind_of_folder_of_another_program_is_offered(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    forge = tmp_path / "stable-diffusion-webui-forge"
+def test_every_kind_of_folder_of_another_program_is_told(neighbourhood: Path) -> None:
+    forge = neighbourhood / "stable-diffusion-webui-forge"
     for name in ("models/Stable-diffusion", "models/VAE", "models/text_encoder", "embeddings"):
         (forge / name).mkdir(parents=True)
     (forge / "models" / "VAE" / "kl.pt").touch()
 
-    (offered,) = found(examine._neighbours, "Forge")
+    (told,) = found(examine._neighbours, "Forge")
 
-    assert offered.says.startswith("0 bases, 1 autoencoders, 0 text encoders, 0 embeddings in ")
-    assert [line.split(" = ")[0] for line in str(offered.fix).split(": ")[1].split("; ")] == [
-        "bases",
-        "vaes",
-        "text_encoders",
-        "embeddings",
-    ]
+    assert told.says.startswith("0 bases, 1 autoencoders, 0 text encoders, 0 embeddings in ")
 
 
-def test_a_folder_with_an_apostrophe_is_offered_as_config_toml_takes_it(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ada = tmp_path / "Ada's models"
-    monkeypatch.setattr(Path, "home", lambda: ada)
-    (ada / "ComfyUI" / "models" / "loras").mkdir(parents=True)
-    (ada / "ComfyUI" / "extra_model_paths.yaml").write_text(f"mine:\n  checkpoints: {tmp_path}\n")
+def test_a_broken_list_of_comfyui_s_further_folders_is_noted(neighbourhood: Path) -> None:
+    (neighbourhood / "ComfyUI" / "models" / "checkpoints").mkdir(parents=True)
+    (neighbourhood / "ComfyUI" / "extra_model_paths.yaml").write_text("\tmine: [")
 
-    (offered,) = found(examine._neighbours, "ComfyUI")
-    (home / "config.toml").write_text("[folders]\n" + str(offered.fix).split("[folders]: ")[1].replace("; ", "\n"))
+    broken, told = found(examine._neighbours, "ComfyUI")
 
-    assert settings.load().bases == (tmp_path,)
-
-
-def test_comfyui_s_further_folders_are_offered_and_a_broken_list_is_noted(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    (tmp_path / "ComfyUI" / "models" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "big disk" / "vae").mkdir(parents=True)
-    listed = tmp_path / "ComfyUI" / "extra_model_paths.yaml"
-    listed.write_text(f"mine:\n  base_path: {tmp_path / 'big disk'}\n  vae: vae\n  checkpoints: not/there\n")
-
-    (offered,) = found(examine._neighbours, "ComfyUI")
-    assert "bases = ['~/ComfyUI/models/checkpoints']; vaes = ['~/big disk/vae']" in str(offered.fix)
-
-    listed.write_text("\tmine: [")
-    broken, offered = found(examine._neighbours, "ComfyUI")
     assert (broken.state, "not a list of ComfyUI's model folders" in broken.says) == ("note", True)
-    assert "bases = " in str(offered.fix)
+    assert told.says.startswith("0 bases")
 
 
 def test_the_hugging_face_cache_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from velatura import settings
-from velatura.doctor.neighbours import neighbours
 from velatura.errors import AdapterError, SettingsError
 from velatura.files import disk_problems, make_folder, sha256, write_text
+from velatura.neighbours.programs import neighbours
 
 PROGRAMS = {"comfyui": "ComfyUI", "a1111": "A1111", "forge": "Forge", "reforge": "reForge"}
 """What the user says -> what `neighbours` calls it."""

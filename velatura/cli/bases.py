@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def bases(as_json: Json = False) -> None:
     """List the base models there are, and what each lacks.
 
-    Those that come with the program, in your folders of bases, and in the Hugging Face cache.
+    Those that come with the program, in your folders of bases, in those of A1111, Forge, ComfyUI and others where they
+    lie in a usual place, and in the Hugging Face cache.
     """
-    from velatura import inventory, settings
-    from velatura.doctor.neighbours import unnamed
+    from velatura import inventory
 
     found = inventory.every()
     if as_json:
@@ -27,10 +27,6 @@ def bases(as_json: Json = False) -> None:
         return
     heads = ("base", "family", "variant", "missing", "precision", "size", "where")
     output.say(output.table(heads, [_row(one) for one in found]))
-    for other, new in unnamed(settings.load()):
-        if "bases" in new:
-            where = ", ".join(output.shown(folder) for folder in new["bases"])
-            output.say(f"{other.program} has bases in {where}: `velatura doctor` says how to use them")
 
 
 def _row(one: BaseFound) -> tuple[str, ...]:

@@ -3,6 +3,4 @@
 examine      every finding, in the order a person reads them
 machine      memory and processors
 packages     what is installed, what is not, and how to get it
-neighbours   folders of models that other programs have
-comfy_paths  the further folders that ComfyUI was told of
 """

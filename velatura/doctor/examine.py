@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from velatura import settings, tensorfile
-from velatura.doctor import machine, neighbours, packages
+from velatura.doctor import machine, packages
 from velatura.doctor.devices import processor_has_bf16
 from velatura.errors import SettingsError, VelaturaError
-from velatura.settings import FOLDERS
+from velatura.neighbours import programs
 from velatura.version import __version__
 
 GIGABYTE = 1024**3
@@ -132,8 +132,8 @@ def _folders() -> Iterator[Finding]:
     yield Finding("cache", tilde(user.cache))
     if user.offline:
         yield Finding("network", "nothing is fetched, as your settings say")
-    for kind, title in neighbours.TITLES.items():
-        for folder in user.folders(kind):
+    for kind, title in programs.TITLES.items():
+        for folder in user.named(kind):
             if folder.is_dir():
                 yield Finding(f"folder of {title}", tilde(folder))
             else:
@@ -146,32 +146,23 @@ def _neighbours() -> Iterator[Finding]:
         user = settings.load()
     except SettingsError:
         user = settings.UserSettings()
-    for found in neighbours.neighbours():
+    for found in programs.neighbours():
         if found.problem:
             yield Finding(found.program, found.problem, "note", "without it only its own folders are known")
-    offered = neighbours.unnamed(user)
-    for place, (found, _) in enumerate(offered, 1):
-        fix = _offer(user, [new for _, new in offered]) if place == len(offered) else None
-        yield Finding(found.program, f"{found.says} in {tilde(found.at)}", "note", fix)
-    if hub := neighbours.hugging_face():
+        if found.folders:
+            used = "used by their names" if user.neighbours else "not used, as your settings say"
+            yield Finding(found.program, f"{found.says} in {tilde(found.at)}, {used}")
+    if hub := _hugging_face():
         yield Finding("Hugging Face", f"{hub[1]} models in {tilde(hub[0])}; `velatura bases` lists those of use")
 
 
-def _offer(user: settings.UserSettings, offered: list[dict[str, list[Path]]]) -> str:
-    """What to write so that the folders of other programs are used beside those that are named already."""
-    lines = []
-    for kind in FOLDERS:
-        if new := [folder for folders in offered for folder in folders.get(kind, ())]:
-            named = dict.fromkeys([*user.folders(kind), *new])
-            lines.append(f"{kind} = [{', '.join(map(_in_toml, named))}]")
-    which = "them" if len(offered) > 1 else "it"
-    return f"to use {which}, write into your settings, under [folders]: {'; '.join(lines)}"
-
-
-def _in_toml(path: Path) -> str:
-    """A path as config.toml takes it; between single quotes nothing is an escape."""
-    shown = tilde(path)
-    return f"'{shown}'" if "'" not in shown else json.dumps(shown, ensure_ascii=False)
+def _hugging_face() -> tuple[Path, int] | None:
+    """The cache of Hugging Face's library and how many models are in it; None where there is none."""
+    cache = settings.hub_cache()
+    try:
+        return cache, sum(path.name.startswith("models--") for path in islice(cache.iterdir(), programs.COUNT_UP_TO))
+    except OSError:
+        return None
 
 
 def _pocket() -> Iterator[Finding]:

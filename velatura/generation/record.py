@@ -125,7 +125,7 @@ def used_embeddings(
         if told := next((text for text in texts if "embedding:" in text), None):
             raise PromptError("embeddings are for bases whose text encoders are CLIP", where=told, fix="leave it out")
         return Found()
-    folders = (*((project / "embeddings",) if project else ()), *user.load().embeddings)
+    folders = (*((project / "embeddings",) if project else ()), *user.load().folders("embeddings"))
     fitting = tuple(one for one in bundled if set(one.vectors) == set(widths))
     named = tuple(one for one in fitting if any(one.name.lower() in text.lower() for text in texts))
     bare = [re.sub(rf"(?i)\b{re.escape(one.name)}\b", " ", text) for one in named for text in texts] or list(texts)

@@ -1,7 +1,8 @@
 """Folders of models that other programs have, in the places where people put those programs.
 
-Only a fixed list of places is looked at, and no tree is walked: the answer comes at once on any disk. ComfyUI is also
-asked which further folders it was told of (`extra_model_paths.yaml`).
+What they hold can be used by its name, as what lies in one's own folders. Only a fixed list of places is looked at, and
+no tree is walked: the answer comes at once on any disk. ComfyUI is also asked which further folders it was told of
+(`extra_model_paths.yaml`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import string
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from velatura.doctor import comfy_paths
 from velatura.errors import VelaturaError
-from velatura.settings import FOLDERS, UserSettings, hub_cache
+from velatura.neighbours import comfy_paths
 
 COUNT_UP_TO = 500
 """Files looked at in a folder; there may be very many."""
@@ -28,6 +29,9 @@ TITLES = {
     "embeddings": "embeddings",
 }
 """Kind of folder, as the settings call it -> what a person calls what is in it."""
+
+_BUILT_IN = 3
+"""Windows' number for a disk of the machine's own; one that a network holds may let us wait."""
 
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".gguf")
 
@@ -88,9 +92,9 @@ class Neighbour:
 
 
 def neighbours() -> list[Neighbour]:
-    """Those found, each once."""
+    """Those found, each once, as they are now."""
     found: dict[Path, Neighbour] = {}
-    for place in _places():
+    for place in places():
         for folder, (program, layout) in _LAYOUTS.items():
             at = place / folder
             if _is_folder(at) and at.resolve() not in found:
@@ -100,26 +104,22 @@ def neighbours() -> list[Neighbour]:
     return list(found.values())
 
 
-def unnamed(user: UserSettings) -> list[tuple[Neighbour, dict[str, list[Path]]]]:
-    """Those with folders that the user's settings do not name, and these by their kind."""
-    found = []
+def folders(kind: str) -> tuple[Path, ...]:
+    """The folders of one kind of all of them; looked for once, for names are resolved often."""
+    return _found(tuple(places())).get(kind, ())
+
+
+@cache
+def _found(_: tuple[Path, ...]) -> Mapping[str, tuple[Path, ...]]:
+    every: dict[str, dict[Path, None]] = {}
     for one in neighbours():
-        new = {kind: [at for at in folders if at not in user.folders(kind)] for kind, folders in one.folders.items()}
-        if any(new.values()):
-            found.append((one, {kind: folders for kind, folders in new.items() if folders}))
-    return found
-
-
-def hugging_face() -> tuple[Path, int] | None:
-    """The cache of Hugging Face's library and how many models are in it; None where there is none."""
-    cache = hub_cache()
-    if not _is_folder(cache):
-        return None
-    return cache, sum(path.name.startswith("models--") for path in islice(cache.iterdir(), COUNT_UP_TO))
+        for kind, listed in one.folders.items():
+            every.setdefault(kind, {}).update(dict.fromkeys(listed))
+    return {kind: tuple(listed) for kind, listed in every.items()}
 
 
 def _neighbour(program: str, at: Path, layout: Layout) -> Neighbour:
-    named: dict[str, list[Path]] = {kind: [at / name for name in layout.get(kind, ())] for kind in FOLDERS}
+    named: dict[str, list[Path]] = {kind: [at / name for name in layout.get(kind, ())] for kind in TITLES}
     problem = ""
     try:
         for kind, folders in comfy_paths.read(at / comfy_paths.FILE).items():
@@ -130,16 +130,19 @@ def _neighbour(program: str, at: Path, layout: Layout) -> Neighbour:
     return Neighbour(program, at, {kind: folders for kind, folders in there.items() if folders}, problem)
 
 
-def _places() -> Iterator[Path]:
+def places() -> Iterator[Path]:
     """Where people put programs."""
     home = Path.home()
     yield from (home, Path.cwd(), Path.cwd().parent)
     for name in ("Documents", "Desktop", "Downloads", "AI", "ai", "src", "git", "Projects", "projects"):
         yield home / name
     if sys.platform == "win32":
+        import ctypes
+
         yield home / "AppData" / "Roaming"
         for letter in string.ascii_uppercase[2:]:  # A and B are floppy disks
-            yield from (Path(f"{letter}:/"), Path(f"{letter}:/AI"))
+            if ctypes.windll.kernel32.GetDriveTypeW(f"{letter}:\\") == _BUILT_IN:
+                yield from (Path(f"{letter}:/"), Path(f"{letter}:/AI"))
     else:
         yield from (Path("/opt"), Path("/workspace"))
 

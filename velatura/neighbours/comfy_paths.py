@@ -19,7 +19,6 @@ from typing import Any
 
 from velatura.errors import SettingsError
 from velatura.files import disk_problems
-from velatura.settings import FOLDERS
 
 FILE = "extra_model_paths.yaml"
 
@@ -46,7 +45,7 @@ def read(path: Path) -> dict[str, list[Path]]:
         SettingsError: the file is not of this shape.
         FileProblem: it cannot be read.
     """
-    found: dict[str, list[Path]] = {kind: [] for kind in FOLDERS}
+    found: dict[str, list[Path]] = {kind: [] for kind in dict.fromkeys(KINDS.values())}
     if not path.is_file():
         return found
     with disk_problems(path), path.open("rb") as file:

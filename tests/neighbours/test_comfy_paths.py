@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from velatura.doctor import comfy_paths
 from velatura.errors import SettingsError
+from velatura.neighbours import comfy_paths
 
 EXAMPLE = """
 #Rename this to extra_model_paths.yaml and ComfyUI will load it
