@@ -1,0 +1,96 @@
+"""LoRAs that a prompt names.
+
+    <lora:name>  <lora:name:0.8>   strength 1, 0.8
+    <lora:name:0.5:0.8>            0.5 on the text encoders, 0.8 on the denoiser (also te=0.5 unet=0.8)
+    <lora:name:1:lbw=OUTS>         1, but only on some blocks: a preset, or a weight for each (`adapters.blocks`)
+    <lora:name:1:start=5:stop=20>  1, in the sampling steps 5 to 20 (also step=5-20); of the denoiser alone
+
+`<lyco:...>` means the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from velatura.errors import PromptError
+from velatura.generation.prompt.emphasis import number
+
+_NETWORK = re.compile(r"<(\w+):([^>]+)>")
+_LORA_TYPES = ("lora", "lyco")
+_LORA_PLACES = ("name", "te", "unet")
+_LORA_SETTINGS = (*_LORA_PLACES, "lbw", "start", "stop", "step")
+_LORA_FIX = "write <lora:name:strength>, or <lora:name:text strength:denoiser strength>"
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """A LoRA that a prompt asks for, by the name the prompt gives it."""
+
+    name: str
+    denoiser_strength: float = 1.0
+    text_strength: float = 1.0
+    blocks: str = ""
+    """Weights of blocks, as `adapters.blocks.factors` takes them; empty: all the same."""
+    start: int | None = None
+    """The first sampling step in which it acts, from 1."""
+    stop: int | None = None
+    """The last one."""
+
+
+def extract_loras(prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
+    """The prompt without its `<lora:...>` marks, and what they ask for.
+
+    Raises:
+        PromptError: see `parse`.
+    """
+    loras = tuple(_lora(match) for match in _NETWORK.finditer(prompt))
+    return _NETWORK.sub("", prompt), loras
+
+
+def rename_loras(prompt: str, names: Mapping[str, str]) -> str:
+    """The prompt with its LoRAs called otherwise: a path of this disk becomes a name that travels.
+
+    Raises:
+        PromptError: see `parse`.
+    """
+
+    def renamed(match: re.Match[str]) -> str:
+        name = _lora(match).name
+        return f"<{match[1]}:{match[2].replace(name, names.get(name, name), 1)}>"
+
+    return _NETWORK.sub(renamed, prompt)
+
+
+def _lora(match: re.Match[str]) -> LoraUse:
+    mark, network = match[0], match[1]
+    if network not in _LORA_TYPES:
+        raise PromptError(f"a prompt can load <lora:...>, not <{network}:...>", where=mark, fix=_LORA_FIX)
+    given: dict[str, str] = {}
+    places = iter(_LORA_PLACES)
+    for item in match[2].split(":"):
+        key, equals, value = item.partition("=")
+        place = key.strip() if equals else next(places, "dyn")
+        if place not in _LORA_SETTINGS or (equals and place == "name"):
+            raise PromptError(f"a LoRA in a prompt has no setting {place!r}", where=mark, fix=_LORA_FIX)
+        given[place] = (value if equals else item).strip()
+    if not given.get("name"):
+        raise PromptError("a LoRA in a prompt needs a name", where=mark, fix=_LORA_FIX)
+    text_strength = number(given.get("te", "1"), where=mark)
+    start, stop = _steps(given, mark)
+    strength = number(given.get("unet", str(text_strength)), where=mark)
+    return LoraUse(given["name"], strength, text_strength, given.get("lbw", ""), start, stop)
+
+
+def _steps(given: Mapping[str, str], mark: str) -> tuple[int | None, int | None]:
+    told = [given.get("start"), given.get("stop")]
+    if "step" in given:
+        first, dash, last = given["step"].partition("-")
+        told = [first, last if dash else first]
+    if not all(one is None or one.isdecimal() for one in told):
+        raise PromptError("a sampling step is a whole number", where=mark, fix="write start=5:stop=20, or step=5-20")
+    start, stop = (None if one is None else int(one) for one in told)
+    if start is not None and stop is not None and start > stop:
+        raise PromptError(f"step {start} is not before step {stop}", where=mark, fix="write the smaller one first")
+    return start, stop
