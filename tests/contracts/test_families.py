@@ -22,7 +22,7 @@ from velatura.adapters.weights import AdapterFile, Lora
 from velatura.bases import FAMILIES, BaseFiles, recognise, resolution
 from velatura.errors import AdapterError, ModelError, PromptError
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, family, load_base, stack_prompts
-from velatura.generation.generate import weighted
+from velatura.generation.reading import weighted
 from velatura.text.readers import unread
 from velatura.text.weighted import plain
 

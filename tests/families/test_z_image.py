@@ -28,7 +28,7 @@ from velatura.errors import AdapterError, PromptError, RecipeError
 from velatura.families.z_image.keys import KEYS, PRESETS
 from velatura.families.z_image.model import FAMILY
 from velatura.family import Conditioning, MemoryPolicy, Model, TextConditioning, load_base, stack_prompts
-from velatura.generation.generate import weighted
+from velatura.generation.reading import weighted
 from velatura.text import qwen_tokens
 from velatura.text.weighted import plain
 from velatura.training.adapter import specs

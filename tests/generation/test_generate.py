@@ -21,7 +21,8 @@ from velatura.events import Progress
 from velatura.family import Model
 from velatura.generation import generate as module
 from velatura.generation import prompt as grammar
-from velatura.generation.generate import Job, Painted, Sampling, check_size, generate, weighted
+from velatura.generation.generate import Job, Painted, Sampling, check_size, generate
+from velatura.generation.reading import weighted
 from velatura.text.clip_tokens import chunks
 from velatura.text.weighted import plain
 
@@ -285,6 +286,7 @@ def test_a_caption_as_a_literal_prompt_is_the_very_tokens_it_is_trained_with(mod
         ":)",
         "AND",
         "|",
+        ":30",
     ]
     captions = ["boat (ship:1.3), [sail] \\(x\\) <lora:style:0.8> BREAK end", "BREAK", "((", "\\"]
     captions += ["".join(draw.choice(pieces, size=8)) for _ in range(300)]
@@ -292,6 +294,9 @@ def test_a_caption_as_a_literal_prompt_is_the_very_tokens_it_is_trained_with(mod
         told = grammar.literal(caption)
         assert chunks(weighted(told), tokenizer) == chunks(plain(caption), tokenizer), repr(caption)
         assert grammar.parse(told).loras == ()
+        (alone,) = grammar.scheduled(told, 20)
+        assert alone.weight == 1
+        assert [chunks(weighted(text), tokenizer) for _, text in alone.texts] == [chunks(plain(caption), tokenizer)]
 
 
 def test_a_lora_is_called_otherwise_in_its_marks_alone() -> None:

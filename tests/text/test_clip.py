@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from velatura.family import Model
-from velatura.generation.generate import weighted
+from velatura.generation.reading import weighted
 from velatura.text import clip
 from velatura.text.clip import Emphasis
 from velatura.text.clip_tokens import ClipTokenizer, chunks

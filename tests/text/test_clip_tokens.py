@@ -11,7 +11,7 @@ import pytest
 
 from velatura import randomness
 from velatura.errors import ModelError, VelaturaError
-from velatura.generation.generate import weighted
+from velatura.generation.reading import weighted
 from velatura.text import clip_tokens
 from velatura.text.clip_tokens import CHUNK, Chunk, ClipTokenizer, chunks
 from velatura.text.weighted import BREAK, WeightedText, plain

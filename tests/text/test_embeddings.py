@@ -15,7 +15,7 @@ from torch.nn import Parameter, ParameterDict
 
 from velatura import randomness, tensorfile
 from velatura.errors import ModelError, SettingsError, VelaturaError
-from velatura.generation.generate import weighted
+from velatura.generation.reading import weighted
 from velatura.text import clip_tokens
 from velatura.text.clip_tokens import CHUNK, Chunk, ClipTokenizer, chunks
 from velatura.text.embeddings import find, load, read

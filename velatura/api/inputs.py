@@ -62,7 +62,7 @@ def readers_of(files: BaseFiles) -> tuple[Reader, ...]:
 
 def unread(readers: Sequence[Reader], recipe: Recipe, pictures: Pictures) -> Iterator[str]:
     """What a base's text encoders do not read of a recipe's captions and prompts, in sentences."""
-    from velatura.generation.generate import weighted
+    from velatura.generation.reading import weighted
 
     captions = [caption for one in (*pictures.prepared, *pictures.regularisation) for caption in one.captions]
     yield from text_readers.unread(readers, captions, called="caption")

@@ -122,7 +122,7 @@ def _conditioning(model: Model, prompt: str) -> Conditioning:
     import torch
 
     from velatura.family import Geometry
-    from velatura.generation.generate import encoded
+    from velatura.generation.reading import encoded
 
     size = torch.full((1, 2), float(model.resolution))
     return model.conditioned(encoded(model, prompt), geometry=Geometry(size, torch.zeros_like(size), size))

@@ -69,8 +69,9 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     """
     from velatura.family import load_base
     from velatura.generation.contact import contact_sheet
-    from velatura.generation.generate import Job, Painted, Sampling, weighted
+    from velatura.generation.generate import Job, Painted, Sampling
     from velatura.generation.generate import generate as paint
+    from velatura.generation.reading import weighted
     from velatura.generation.record import infotext_of, used_embeddings, used_loras
     from velatura.training.samples import merged
 

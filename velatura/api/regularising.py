@@ -86,8 +86,9 @@ def regularise(request: RegulariseRequest) -> Iterator[Event]:
         VelaturaError: the dataset cannot be read, the base is not found, a prompt has no meaning.
     """
     from velatura.family import load_base
-    from velatura.generation.generate import Painted, weighted
+    from velatura.generation.generate import Painted
     from velatura.generation.generate import generate as paint
+    from velatura.generation.reading import weighted
     from velatura.generation.record import infotext_of
     from velatura.training.samples import merged
 
@@ -172,8 +173,9 @@ def _read_as_told(model: Model, request: RegulariseRequest, recipe: Recipe) -> N
 
 def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Model) -> list[_Wanted]:
     """Every picture that there should be, in an order that depends on content alone."""
-    from velatura.generation.generate import Job, Sampling, nearest_side, weighted
+    from velatura.generation.generate import Job, Sampling, nearest_side
     from velatura.generation.prompt import literal
+    from velatura.generation.reading import weighted
     from velatura.training.dataset import read
 
     resolution = request.side or recipe.dataset.resolution or model.resolution

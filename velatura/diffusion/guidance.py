@@ -1,10 +1,14 @@
 """Classifier-free guidance: away from the negative prompt, towards the prompt.
 
-Shape suffixes: B batch, C latent channels, H and W latent height and width.
-Source: Ho and Salimans 2022, arXiv:2207.12598.
+Several prompts for one picture pull it away from the negative prompt together.
+
+Shape suffixes: B batch, P prompts of one picture, C latent channels, H and W latent height and width.
+Source: Ho and Salimans 2022, arXiv:2207.12598; Liu et al. 2022, arXiv:2206.01714 (several prompts).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -23,3 +27,14 @@ def classifier_free(positive_BCHW: Tensor, negative_BCHW: Tensor, cfg_scale: flo
     if isinstance(cfg_scale, Tensor):
         cfg_scale = cfg_scale.to(positive_BCHW).view(-1, *[1] * (positive_BCHW.dim() - 1))
     return negative_BCHW + cfg_scale * (positive_BCHW - negative_BCHW)
+
+
+def composed(answers_PCHW: Tensor, negative_CHW: Tensor, weights: Sequence[float]) -> Tensor:
+    """The answers to several prompts of one picture as one, for `classifier_free`; (C, H, W).
+
+    Predictions and denoised latents may both be given.
+    """
+    found = negative_CHW.clone()
+    for answer, weight in zip(answers_PCHW, weights, strict=True):
+        found += weight * (answer - negative_CHW)
+    return found

@@ -13,7 +13,6 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,18 +23,17 @@ from torch import Tensor
 
 from velatura.adapters.switch import Switch
 from velatura.diffusion import samplers
-from velatura.diffusion.guidance import classifier_free
-from velatura.errors import ModelError, PromptError, SettingsError
+from velatura.errors import PromptError, SettingsError
 from velatura.events import Note, Progress
-from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
+from velatura.family import Model, TextConditioning
 from velatura.generation import hires as second
-from velatura.generation import prompt as grammar
 from velatura.generation import start as starts
 from velatura.generation import upscale
+from velatura.generation.conditioning import Guided, Prompts, read_prompts
 from velatura.generation.hires import Hires
+from velatura.generation.reading import breakdown, read_texts
 from velatura.generation.start import Start
-from velatura.text.weighted import BREAK, Embedding, WeightedText
-from velatura.weights.policy import precision
+from velatura.text.weighted import Embedding
 
 LONGEST = 8192
 """Pixels of a side at most."""
@@ -82,15 +80,6 @@ class Painted:
     image: Image.Image
 
 
-def weighted(text: str, embeddings: Sequence[Embedding] = ()) -> WeightedText:
-    """A prompt in A1111's grammar as weighted text; LoRAs named in it are left to the caller."""
-    pieces: list[tuple[str, float]] = []
-    for place, part in enumerate(grammar.parse(text).parts):
-        pieces += [BREAK] if place else []
-        pieces += [(fragment.text, fragment.weight) for fragment in part if fragment.text]
-    return WeightedText(tuple(pieces), tuple(embeddings))
-
-
 def generate(
     model: Model,
     jobs: Sequence[Job],
@@ -127,8 +116,8 @@ def generate(
         passes.append(second_pass(model, sampling, hires))
     total = sum(len(one.sigmas) - 1 for one in passes) * -(-len(jobs) // batch)
     done = 0
-    guided = max(passes, key=lambda one: one.sampling.cfg_scale != 1)
-    texts = read_all(model, [told for one in passes for told in one.told(jobs)], guided.sampling, embeddings)
+    needed = (text for one in passes for prompts in one.prompts(jobs) for text in prompts.texts)
+    texts = read_texts(model, needed, embeddings)
     for first in range(0, len(jobs), batch):
         group = jobs[first : first + batch]
         latents = None if start is None else start.of(first, len(group))
@@ -159,9 +148,18 @@ class _Pass:
     """How much of the latents given is painted anew; none: there are none."""
     hires: Hires | None = None
     """How the latents given are brought to the size of this pass."""
+    first_pass: int | None = None
+    """Steps of the pass before, where this is the second."""
 
     @classmethod
-    def of(cls, model: Model, sampling: Sampling, start: Start | None, hires: Hires | None = None) -> _Pass:
+    def of(
+        cls,
+        model: Model,
+        sampling: Sampling,
+        start: Start | None,
+        hires: Hires | None = None,
+        first_pass: int | None = None,
+    ) -> _Pass:
         """Settle the sampler and the noise levels."""
         sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
         factor = model.latent_factor
@@ -173,21 +171,21 @@ class _Pass:
         else:
             return cls(sampling, sampler, schedule(objective, sampling.steps))
         remaining = starts.levels(partial(schedule, objective), sampling.steps, denoising=told[0], exact_steps=told[1])
-        return cls(sampling, sampler, remaining, start, hires)
+        return cls(sampling, sampler, remaining, start, hires, first_pass)
 
-    def told(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs with the prompts of this pass."""
-        if self.hires is None:
-            return list(jobs)
-        prompt, negative = self.hires.prompt, self.hires.negative_prompt
-        return [
-            replace(
-                job,
-                prompt=job.prompt if prompt is None else prompt,
-                negative_prompt=job.negative_prompt if negative is None else negative,
-            )
-            for job in jobs
-        ]
+    def prompts(self, jobs: Sequence[Job]) -> list[Prompts]:
+        """The prompts of this pass."""
+        if self.hires is not None:
+            prompt, negative = self.hires.prompt, self.hires.negative_prompt
+            jobs = [
+                replace(
+                    job,
+                    prompt=job.prompt if prompt is None else prompt,
+                    negative_prompt=job.negative_prompt if negative is None else negative,
+                )
+                for job in jobs
+            ]
+        return [prompts_of(job, self.sampling, first_pass=self.first_pass) for job in jobs]
 
     def run(
         self,
@@ -201,7 +199,19 @@ class _Pass:
         if self.hires is not None and latents_BCHW is not None:
             latents_BCHW = enlarged(model, latents_BCHW, self.hires)
         noise = SeededNoise([job.seed for job in jobs], model, self.sampling)
-        denoise = _Denoise(model, self.told(jobs), self.sampling, texts, adapters)
+        told = self.sampling
+        guided = Guided(
+            model,
+            self.prompts(jobs),
+            texts,
+            width=told.width,
+            height=told.height,
+            cfg_scale=told.cfg_scale,
+            guidance=told.guidance,
+            adapters=adapters,
+            negative_strength=told.negative_strength if told.apart else 1.0,
+        )
+        denoise = _Denoise(model, guided, adapters)
         x = _first_latents(model, noise.next(), self.sampler, self.sigmas[0], latents_BCHW)
         yield from self.sampler.run(denoise, x, self.sigmas, noise=lambda _, __: noise.next())
 
@@ -230,6 +240,7 @@ def second_pass(model: Model, sampling: Sampling, hires: Hires) -> _Pass:
         ),
         None,
         hires,
+        sampling.steps,
     )
 
 
@@ -275,78 +286,17 @@ def _first_latents(
 
 
 class _Denoise:
-    """The clean latents that a batch most likely hides, guided by its prompts.
+    """The clean latents that a batch most likely hides, guided by its prompts."""
 
-    Prompts of different length go through the denoiser apart, as in A1111: filled up to one length, a
-    picture would depend on the prompts beside it.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        jobs: Sequence[Job],
-        sampling: Sampling,
-        texts: Mapping[str, TextConditioning],
-        adapters: Switch | None,
-    ) -> None:
-        self.adapters = adapters
-        self.model, self.cfg_scale = model, sampling.cfg_scale
-        self.share_B: Tensor | None = None
-        if sampling.apart:
-            negative_B = torch.full((len(jobs),), sampling.negative_strength)
-            self.share_B = torch.cat([torch.ones(len(jobs)), negative_B])
-        told = [texts[job.prompt] for job in jobs]
-        if sampling.cfg_scale != 1:
-            told += [_negative(model, job.negative_prompt, texts) for job in jobs]
-        self.groups = _by_length(model, told, sampling)
+    def __init__(self, model: Model, guided: Guided, adapters: Switch | None) -> None:
+        self.model, self.guided, self.adapters = model, guided, adapters
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         if self.adapters is not None:
             self.adapters.at(step + 1)
-        count = len(x)
-        if self.cfg_scale == 1:
-            prediction = self._predicted(x, sigma)
-        else:
-            both = self._predicted(torch.cat([x, x]), sigma)
-            prediction = classifier_free(both[:count], both[count:], self.cfg_scale)
-        return self.model.objective.denoised(x, prediction, torch.full((count,), sigma, dtype=torch.float64))
-
-    def _predicted(self, x: Tensor, sigma: float) -> Tensor:
-        found = torch.empty_like(x)
-        for rows, conditioning in self.groups:
-            sigma_B = torch.full((len(rows),), sigma, dtype=torch.float64)
-            with self._strengths(rows):
-                found[rows] = self.model.family.predict(self.model, x[rows], sigma_B, conditioning)
-        return found
-
-    def _strengths(self, rows: Sequence[int]) -> AbstractContextManager[None]:
-        """LoRAs as strong as each row is to have them."""
-        if self.adapters is None or self.share_B is None:
-            return nullcontext()
-        return self.adapters.shared(self.share_B[list(rows)])
-
-
-def _negative(model: Model, text: str, texts: Mapping[str, TextConditioning]) -> TextConditioning:
-    told = texts[text]
-    return told.zeroed() if model.empty_negative_is_zero and not text.strip() else told
-
-
-def _by_length(
-    model: Model, texts: Sequence[TextConditioning], sampling: Sampling
-) -> list[tuple[list[int], Conditioning]]:
-    """Encoded prompts of equal length together, with their places."""
-    places: dict[int, list[int]] = {}
-    for place, text in enumerate(texts):
-        places.setdefault(text.tokens_BLD.shape[1], []).append(place)
-    size = torch.tensor([[sampling.height, sampling.width]], dtype=torch.float32)
-    groups = []
-    for rows in places.values():
-        text = stack_prompts([texts[row] for row in rows], texts[rows[0]])
-        whole = size.expand(len(rows), 2)
-        geometry = Geometry(whole, torch.zeros_like(whole), whole)
-        groups.append((rows, model.conditioned(text, geometry=geometry, guidance=sampling.guidance)))
-    return groups
+        prediction = self.guided(x, sigma, step)
+        return self.model.objective.denoised(x, prediction, torch.full((len(x),), sigma, dtype=torch.float64))
 
 
 def read_all(
@@ -358,31 +308,22 @@ def read_all(
         PromptError: a prompt has no meaning.
         ModelError: what comes out are no numbers.
     """
-    wanted = [job.prompt for job in jobs]
-    wanted += [job.negative_prompt for job in jobs] if sampling.cfg_scale != 1 else []
-    return {text: encoded(model, text, embeddings) for text in dict.fromkeys(wanted)}
+    return read_texts(model, (text for job in jobs for text in prompts_of(job, sampling).texts), embeddings)
 
 
-def encoded(model: Model, text: str, embeddings: Sequence[Embedding] = ()) -> TextConditioning:
-    """One prompt, encoded.
+def prompts_of(job: Job, sampling: Sampling, *, first_pass: int | None = None) -> Prompts:
+    """The prompts of a job through the steps of a pass.
 
     Raises:
-        PromptError: it has no meaning.
-        ModelError: what comes out are no numbers.
+        PromptError: a prompt has no meaning.
     """
-    told = model.read(weighted(text, embeddings))
-    check_text(model, told)
-    return told
-
-
-def check_text(model: Model, told: TextConditioning) -> None:
-    """Refuse an encoded prompt that is no numbers.
-
-    Raises:
-        ModelError: it is none.
-    """
-    if not told.finite:
-        raise breakdown(model, "what the text encoders say", "memory.precision", model.policy.dtype)
+    return read_prompts(
+        job.prompt,
+        job.negative_prompt,
+        steps=sampling.steps,
+        cfg_scale=sampling.cfg_scale,
+        first_pass=first_pass,
+    )
 
 
 @torch.inference_mode()
@@ -396,13 +337,6 @@ def decode(model: Model, latents_BCHW: Tensor) -> list[Image.Image]:
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         images.append(Image.fromarray(np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())))
     return images
-
-
-def breakdown(model: Model, what: str, setting: str, dtype: torch.dtype) -> ModelError:
-    """What to say instead of a black picture."""
-    fixes = {torch.float16: "set it to bf16 or fp32", torch.bfloat16: "set it to fp32"}
-    fix = fixes.get(dtype, "lower the strength of LoRAs, or fetch the base again")
-    return ModelError(f"{what} came out as no numbers; {setting} is {precision(dtype)}", where=model.name, fix=fix)
 
 
 def check_size(model: Model, width: int, height: int) -> None:

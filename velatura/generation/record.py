@@ -25,7 +25,8 @@ from velatura.adapters.weights import AdapterFile
 from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation import infotext, prompt
-from velatura.generation.generate import Job, Sampling, weighted
+from velatura.generation.generate import Job, Sampling
+from velatura.generation.reading import weighted
 from velatura.tensorfile import tensor_hash
 from velatura.text import clip
 from velatura.text.embeddings import Found, find

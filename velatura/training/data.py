@@ -24,7 +24,7 @@ from velatura.dataset.images import Geometry as Origin
 from velatura.dataset.prepared import Prepared, epoch, load, load_mask
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
-from velatura.generation.generate import breakdown, check_text
+from velatura.generation.reading import breakdown, check_text
 from velatura.recipe import Recipe
 from velatura.text.weighted import plain
 from velatura.training import noise, timesteps

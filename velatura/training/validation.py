@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from velatura import randomness
 from velatura.family import Model, stack_prompts
-from velatura.generation.generate import breakdown
+from velatura.generation.reading import breakdown
 from velatura.training.data import Batch, Sample, conditioned, stack_masks
 from velatura.training.losses import errors
 

@@ -1,0 +1,170 @@
+"""What a batch of pictures is told at each step, and how a base's answers to it become one prediction.
+
+A picture may have several prompts at once (AND), each with texts that change from step to step. Answers to them are
+joined as in A1111: with u the answer to the negative prompt, the prompt's is u + sum of weight * (answer - u).
+
+Shape suffixes: B pictures, R rows (all prompts of all pictures), C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from velatura.adapters.switch import Switch
+from velatura.diffusion.guidance import classifier_free, composed
+from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
+from velatura.generation.prompt import Scheduled, scheduled, scheduled_negative
+from velatura.generation.prompt.schedule import text_at
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What one picture is painted with, through the steps of a pass."""
+
+    positive: tuple[Scheduled, ...]
+    negative: Scheduled | None
+    """None: guidance does without."""
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text that is told at some step."""
+        told = (*self.positive, *([self.negative] if self.negative else ()))
+        return [until.text for one in told for until in one.texts]
+
+
+def read_prompts(
+    prompt: str, negative_prompt: str, *, steps: int, cfg_scale: float, first_pass: int | None = None
+) -> Prompts:
+    """A picture's prompts as they are painted with.
+
+    Args:
+        steps: of the pass.
+        first_pass: steps of the pass before, where this is the second.
+
+    Raises:
+        PromptError: a prompt has no meaning.
+    """
+    positive = scheduled(prompt, steps, first_pass=first_pass)
+    alone = cfg_scale == 1 and [one.weight for one in positive] == [1.0]
+    return Prompts(positive, None if alone else scheduled_negative(negative_prompt, steps, first_pass=first_pass))
+
+
+class Guided:
+    """A base's prediction for a batch, guided by its prompts.
+
+    Texts of different length go through the denoiser apart, as in A1111: filled up to one length, a
+    picture would depend on the prompts beside it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Prompts],
+        texts: Mapping[str, TextConditioning],
+        *,
+        width: int,
+        height: int,
+        cfg_scale: float,
+        guidance: float,
+        adapters: Switch | None = None,
+        negative_strength: float = 1.0,
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            model: the base.
+            prompts: of each picture.
+            texts: encoded, all that the prompts say.
+            width: in pixels, as is `height`.
+            height: see `width`.
+            cfg_scale: of the guidance.
+            guidance: told to bases into which it is distilled.
+            adapters: those in use.
+            negative_strength: what their strength is multiplied by for negative prompts.
+        """
+        self._model, self._texts, self._adapters = model, texts, adapters
+        self._size = torch.tensor([[height, width]], dtype=torch.float32)
+        self._cfg_scale, self._guidance = cfg_scale, guidance
+        self._scheduled: list[tuple[Scheduled, bool]] = []
+        """Row -> what it is told, and whether that is a negative prompt."""
+        self._owners: list[int] = []
+        """Row -> its picture."""
+        self._positive: list[list[int]] = []
+        """Picture -> rows of its prompts."""
+        self._negative: dict[int, int] = {}
+        """Picture -> row of its negative prompt, where it has one."""
+        for picture, told in enumerate(prompts):
+            self._positive.append([self._row(picture, one) for one in told.positive])
+        for picture, told in enumerate(prompts):
+            if told.negative is not None:
+                self._negative[picture] = self._row(picture, told.negative, negative=True)
+        shares = [negative_strength if negative else 1.0 for _, negative in self._scheduled]
+        self._share_R = torch.tensor(shares) if negative_strength != 1 else None
+        self._now: list[str] = []
+        self._groups: list[tuple[list[int], Conditioning]] = []
+
+    def __call__(self, x_BCHW: Tensor, sigma: float, step: int) -> Tensor:
+        """The prediction at a step, counted from 0, (B, C, H, W)."""
+        answers_RCHW = self._answers(x_BCHW, sigma, step)
+        pictures = range(len(x_BCHW))
+        positive_BCHW = torch.stack([self._joined(picture, answers_RCHW) for picture in pictures])
+        if self._cfg_scale == 1:
+            return positive_BCHW
+        negative_BCHW = answers_RCHW[[self._negative[picture] for picture in pictures]]
+        return classifier_free(positive_BCHW, negative_BCHW, self._cfg_scale)
+
+    def _row(self, picture: int, told: Scheduled, *, negative: bool = False) -> int:
+        self._owners.append(picture)
+        self._scheduled.append((told, negative))
+        return len(self._owners) - 1
+
+    def _answers(self, x_BCHW: Tensor, sigma: float, step: int) -> Tensor:
+        found_RCHW = x_BCHW.new_empty((len(self._owners), *x_BCHW.shape[1:]))
+        for rows, conditioning in self._told(step):
+            sigma_B = torch.full((len(rows),), sigma, dtype=torch.float64)
+            noisy = x_BCHW[[self._owners[row] for row in rows]]
+            with self._strengths(rows):
+                found_RCHW[rows] = self._model.family.predict(self._model, noisy, sigma_B, conditioning)
+        return found_RCHW
+
+    def _strengths(self, rows: Sequence[int]) -> AbstractContextManager[None]:
+        """Adapters as strong as each row is to have them."""
+        if self._adapters is None or self._share_R is None:
+            return nullcontext()
+        return self._adapters.shared(self._share_R[list(rows)])
+
+    def _joined(self, picture: int, answers_RCHW: Tensor) -> Tensor:
+        """The answer to a picture's prompts."""
+        rows = self._positive[picture]
+        weights = [self._scheduled[row][0].weight for row in rows]
+        if weights == [1.0]:
+            return answers_RCHW[rows[0]]
+        return composed(answers_RCHW[rows], answers_RCHW[self._negative[picture]], weights)
+
+    def _told(self, step: int) -> list[tuple[list[int], Conditioning]]:
+        """What goes through the denoiser together: texts of one length. Made anew where a text changes."""
+        now = [text_at(told.texts, step) for told, _ in self._scheduled]
+        if now != self._now:
+            encoded = [self._encoded(row, text) for row, text in enumerate(now)]
+            places: dict[int, list[int]] = {}
+            for row, text in enumerate(encoded):
+                places.setdefault(text.tokens_BLD.shape[1], []).append(row)
+            self._groups = [(rows, self._conditioning([encoded[row] for row in rows])) for rows in places.values()]
+            self._now = now
+        return self._groups
+
+    def _encoded(self, row: int, text: str) -> TextConditioning:
+        told, negative = self._scheduled[row]
+        empty = negative and not any(until.text.strip() for until in told.texts)
+        encoded = self._texts[text]
+        return encoded.zeroed() if empty and self._model.empty_negative_is_zero else encoded
+
+    def _conditioning(self, texts: Sequence[TextConditioning]) -> Conditioning:
+        whole = self._size.expand(len(texts), 2)
+        geometry = Geometry(whole, torch.zeros_like(whole), whole)
+        return self._model.conditioned(stack_prompts(texts, texts[0]), geometry=geometry, guidance=self._guidance)
