@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
+from itertools import combinations, pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
+from tests.parity import schedules as page
+from tests.parity import within
 from velatura.diffusion import schedules
 from velatura.diffusion.objective import Objective
 from velatura.diffusion.schedules import SCHEDULES, Schedule
+from velatura.errors import SettingsError
 
 torch.set_num_threads(1)
 
@@ -19,24 +24,41 @@ SD = Objective.from_betas()
 # diffusers turns its tables into arrays in a way that numpy 2 warns about
 NUMPY_WARNING = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-# k-diffusion 4601bf0 in float64, six steps over SD's table; SGM Uniform as A1111 builds it from sigma_to_t.
-GOLDEN = {
-    "Uniform": [14.614641229333637, 5.092407874267198, 2.279730494803032, 1.1628645573645908,
-                0.5711888739242328, 0.029167158151720367, 0.0],
-    "Karras": [14.614641229333643, 6.082149208471242, 2.232154544358539, 0.6925703768065334,
-               0.16975657575723424, 0.02916715815172038, 0.0],
-    "Exponential": [14.614641229333637, 4.215114244752603, 1.2157115469009985, 0.3506321488458646,
-                    0.10112835081452129, 0.029167158151720367, 0.0],
-    "SGM Uniform": [14.614641229333637, 5.948899190973973, 2.9183071154268285, 1.6155802601603273,
-                    0.9323579668348474, 0.4935517203201724, 0.0],
-}  # fmt: skip
-GOLDEN["Normal"] = GOLDEN["Uniform"]
-FROM_THE_TOP = {name: schedule for name, schedule in SCHEDULES.items() if name != "DDIM"}
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text(encoding="utf-8"))["schedules"]
+FROM_THE_TOP = {name: one for name, one in SCHEDULES.items() if name not in ("DDIM", "KL Optimal", "Beta ComfyUI")}
+ALIGNED = [SCHEDULES[name] for name in schedules.ALIGNED]
+TOLD = {
+    "Karras told": {"rho": 5.0, "sigma_min": 0.1, "sigma_max": 10.0},
+    "Polyexponential told": {"rho": 2.0, "sigma_min": 0.1, "sigma_max": 10.0},
+    "Beta shaped": {"beta_alpha": 0.4, "beta_beta": 0.9},
+}
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_sigmas_are_those_of_k_diffusion(name: str) -> None:
-    assert SCHEDULES[name](SD, 6) == pytest.approx(GOLDEN[name], rel=1e-6)
+def ours(key: str) -> schedules.Sigmas:
+    """The noise levels that a key of the golden numbers is of."""
+    name, _, which = key.rpartition(" ")
+    if which in ("told", "shaped"):
+        return SCHEDULES[name](SD, 6, **TOLD.get(key, {"sigma_min": 0.1, "sigma_max": 10.0}))
+    if name == "LCM":
+        return schedules.lcm_timesteps(SD, int(which))
+    if name.endswith(" sdxl"):
+        return schedules.aligned(schedules.ALIGNED[name.removesuffix(" sdxl")]["sdxl"], SD, int(which))
+    return SCHEDULES[name](SD, int(which))
+
+
+@pytest.mark.parametrize("key", GOLDEN)
+def test_sigmas_are_those_of_the_other_program(key: str) -> None:
+    tolerance = within(page.ROWS, "Uniform, Normal, Karras, Exponential, Polyexponential, SGM Uniform")
+    assert {row.within for row in page.ROWS if row.test == page.GOLDEN} == {tolerance}
+    assert ours(key) == pytest.approx(GOLDEN[key], rel=tolerance)
+
+
+def test_every_schedule_is_held_to_another_program_and_no_two_are_one() -> None:
+    twenty = {name: GOLDEN[f"{name} 20"] for name in SCHEDULES}
+    twins = {"Normal": "Uniform", "Polyexponential": "Exponential", "Align Your Steps 11": "Align Your Steps"}
+    for (name, one), (other, another) in combinations(twenty.items(), 2):
+        same = twins.get(other) == name or twins.get(name) == other or {name, other} == {"Simple", "Turbo"}
+        assert (one == pytest.approx(another, rel=2e-4)) == same, f"{name} and {other}"
 
 
 @NUMPY_WARNING
@@ -65,7 +87,8 @@ def test_sigmas_are_those_of_diffusers(name: str, spacing: str, options: dict[st
 def test_every_schedule_falls_from_the_top_to_zero(schedule: Schedule, objective: Objective, count: int) -> None:
     sigmas = schedule(objective, count)
     assert len(sigmas) == count + 1
-    assert sigmas[0] == pytest.approx(objective.sigma_max, rel=1e-12)
+    if schedule not in ALIGNED:
+        assert sigmas[0] == pytest.approx(objective.sigma_max, rel=1e-12)
     assert sigmas[-1] == 0
     assert all(sigma > following for sigma, following in pairwise(sigmas))
 
@@ -110,5 +133,5 @@ def test_no_steps_at_all_are_refused(schedule: Schedule) -> None:
 
 
 def test_simple_cannot_visit_more_rows_than_there_are() -> None:
-    with pytest.raises(ValueError, match="1000 noise levels"):
+    with pytest.raises(SettingsError, match="1000 noise levels"):
         schedules.simple(SD, 1001)

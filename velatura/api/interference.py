@@ -113,7 +113,7 @@ def _cells(model: Model, prompts: Sequence[str], seed: int) -> list[Cell]:
             prediction = _predict(model, x, sigma, conditioning)
             return model.objective.denoised(x, prediction, torch.full((1,), float(sigma), dtype=torch.float64))
 
-        for _ in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise):  # type: ignore[misc]
+        for _ in sampler.run(denoise, latents, sigmas, noise=lambda _, __, noise=noise: noise):
             pass
     return cells
 

@@ -194,6 +194,13 @@ class Objective:
         low, high = math.log(self.table[row]), math.log(self.table[row + 1])
         return math.exp((1 - share) * low + share * high)
 
+    def position(self, sigma: float) -> float:
+        """The place of a noise level in the table: what `sigma_at` takes, and held at the ends."""
+        if self.kind == "flow":
+            shift = self._settled_shift()
+            return max(sigma / (shift - (shift - 1) * sigma) * FLOW_STEPS - 1, 0.0)
+        return float(self.timestep(torch.tensor(sigma, dtype=torch.float64)))
+
     def timestep(self, sigma_B: Tensor) -> Tensor:
         """The timesteps that stand for these noise levels, float64 on the CPU, shape as given.
 
@@ -290,9 +297,13 @@ class Objective:
 
     def _shifted(self, time: Tensor) -> Tensor:
         """Flow time to sigma. Source: Esser et al. 2024, arXiv:2403.03206, equation 23."""
+        shift = self._settled_shift()
+        return shift * time / (1 + (shift - 1) * time)
+
+    def _settled_shift(self) -> float:
         if isinstance(self.shift, DynamicShift):
             raise ValueError("this objective's noise levels depend on the image size: use for_tokens first")
-        return self.shift * time / (1 + (self.shift - 1) * time)
+        return self.shift
 
     def _output_scale(self, sigma_B: Tensor) -> Tensor:
         """How far a prediction that is off by 1 puts the clean latents off."""
