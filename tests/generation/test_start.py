@@ -61,7 +61,7 @@ def test_a_denoising_that_there_is_not_is_refused(model: Model, start: Start, de
 
 
 def test_a_schedule_that_would_be_too_long_is_refused(model: Model, start: Start) -> None:
-    with pytest.raises(SettingsError, match="the last of 2000, more than the schedule has"):
+    with pytest.raises(SettingsError, match="the last of 2000, and the table has 1000"):
         steps_of(model, replace(start, denoising=0.005, exact_steps=True), replace(QUICK, scheduler="Simple"))
 
 

@@ -74,9 +74,9 @@ def levels(
     whole = int(steps / share)
     try:
         return schedule(whole)[whole - steps :]
-    except ValueError as error:
+    except SettingsError as error:
         raise SettingsError(
-            f"{steps} steps at denoising {denoising:g} are the last of {whole}, more than the schedule has",
+            f"{steps} steps at denoising {denoising:g} are the last of {whole}, and {error.what}",
             fix="use more denoising, fewer steps or another schedule",
         ) from error
 
