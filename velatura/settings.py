@@ -10,6 +10,8 @@
     vaes = ["/models/vae"]
     text_encoders = ["/models/text_encoders"]
     embeddings = ["/models/embeddings"]
+    [captioners.seeing]                # settings of captioners, each under a name of its own; see captioning/chosen.py
+    endpoint = "http://localhost:8080/v1"
 
 A base's name means a built-in base, else a file or folder in these, else one in the folders of other programs
 (`neighbours`). A LoRA's name means a file of the project, else one in these. Other folders are not searched; only the
@@ -23,8 +25,8 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
@@ -64,6 +66,8 @@ class UserSettings:
     """Nothing is ever fetched."""
     neighbours: bool = True
     """Folders of other programs are used too."""
+    captioners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """Settings of captioners by their names; there may be keys of servers among them."""
 
     def named(self, kind: str) -> tuple[Path, ...]:
         """The folders of one kind of `FOLDERS` that the user names."""
@@ -135,13 +139,17 @@ def load() -> UserSettings:
     for name, told in (("offline", offline), ("neighbours", used)):
         if not isinstance(told, bool):
             raise SettingsError(f"{name} is true or false, got {told!r}", where=path, fix=f"write {name} = true")
+    captioners = tree.pop("captioners", {})
+    if not isinstance(captioners, dict) or not all(isinstance(one, dict) for one in captioners.values()):
+        what, fix = "captioners are groups of settings with names", "write [captioners.NAME] above each"
+        raise SettingsError(what, where=path, fix=fix)
     for name in [*tree, *(key for key in folders if key not in FOLDERS)]:
-        close = nearest(name, ["folders", *(field.name for field in fields(UserSettings))])
+        close = nearest(name, ["folders", *(one.name for one in fields(UserSettings))])
         raise SettingsError(
             f"unknown setting {name}", where=path, fix=f"did you mean {close}?" if close else "remove it"
         )
     named = {kind: _folders(kind, folders, path) for kind in FOLDERS}
-    return UserSettings(**named, cache=_folder(cache, path), offline=offline, neighbours=used)
+    return UserSettings(**named, cache=_folder(cache, path), offline=offline, neighbours=used, captioners=captioners)
 
 
 def _folders(key: str, given: dict[str, object], where: Path) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from velatura.captioning.captioner import Asked
 from velatura.captioning.wd14 import Choice, WD14Tagger, prepared, spaced
-from velatura.errors import ModelError
+from velatura.errors import MissingExtra, ModelError
 
 onnx = pytest.importorskip("onnx", reason="the small model is made with onnx")
 pytest.importorskip("onnxruntime", reason="taggers run with onnxruntime")
@@ -119,7 +120,9 @@ def test_models_of_one_picture_at_once_and_of_many_say_the_same(tmp_path: Path) 
     one = WD14Tagger(model(tmp_path / "one", batch=1)).describe(asked)
     several = WD14Tagger(model(tmp_path / "several"), batch=4).describe(asked)
 
-    assert one == several and one[3].captions == () and one[3].why
+    four = WD14Tagger(model(tmp_path / "four", batch=4)).describe(asked)  # ten pictures: two are missing at the end
+
+    assert one == several == four and one[3].captions == () and one[3].why
     assert [bool(answer.captions) and "zelda" in answer.captions[0] for answer in one].index(True) > 3
 
 
@@ -128,12 +131,30 @@ def test_faces_keep_their_underscores() -> None:
     assert [spaced(tag) for tag in faces] == faces and spaced("long_hair") == "long hair"
 
 
+def test_an_id_is_read_from_the_cache_and_nothing_is_fetched_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="fetching is switched off"):
+        WD14Tagger("SmilingWolf/wd-vit-tagger-v3")
+    model(tmp_path / "hub" / "models--SmilingWolf--wd-vit-tagger-v3" / "snapshots" / ("a" * 40))
+
+    assert WD14Tagger("SmilingWolf/wd-vit-tagger-v3").threshold == 0.2614
+
+
+def test_without_onnxruntime_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"run with onnxruntime; pip install 'velatura\[caption\]'"):
+        WD14Tagger(model(tmp_path / "mine"))
+
+
 def test_what_is_not_a_tagger_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such tagger"):
         WD14Tagger(tmp_path / "nowhere")
     folder = model(tmp_path / "short", rows=3)
-    with pytest.raises(ModelError, match="knows 11 tags"):
-        WD14Tagger(folder).describe([picture(tmp_path / "a.png")])
+    with pytest.raises(ModelError, match=r"the model knows 11 tags, its selected_tags\.csv names 3"):
+        WD14Tagger(folder)
     (folder / "selected_tags.csv").unlink()
     with pytest.raises(ModelError, match="list of the model's tags"):
         WD14Tagger(folder)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from velatura.captioning.captioner import Answer, Asked
+from velatura.captioning.tagged import Tagged
 from velatura.captioning.template import Template
-from velatura.captioning.writing import Captioning, Written, tried
+from velatura.captioning.writing import Captioning, Written, lines, tried
 from velatura.dataset import authors, editing, journal
-from velatura.errors import DatasetError
+from velatura.dataset.editing import Selection
+from velatura.errors import DatasetError, ModelError
 from velatura.events import Progress
 
 
@@ -43,7 +45,6 @@ def folder(tmp_path: Path) -> Path:
 
 def run(work: Captioning) -> Written:
     list(work)
-    assert work.result is not None
     return work.result
 
 
@@ -84,10 +85,86 @@ def test_an_interruption_loses_nothing_and_the_same_goes_on(folder: Path) -> Non
     assert sorted(path.name for path in folder.glob("*.txt")) == ["own.txt"] and not (folder / authors.FILE).exists()
 
 
-def test_one_picture_is_tried_with_several_and_nothing_is_written(folder: Path) -> None:
-    answers = tried(folder, [Saying("one"), Template("portrait of {name}")], "own")
+def test_words_that_a_person_writes_while_the_captioner_is_at_work_stay(folder: Path) -> None:
+    work = iter(Captioning(folder, Saying()))
+    next(work)
+    (folder / "c.txt").write_text("meanwhile, mine")
+    list(work)
 
-    assert [answer.captions[0] for answer in answers] == ["one\nown.png", "portrait of own"]
+    assert (folder / "c.txt").read_text() == "meanwhile, mine"
+
+
+def test_words_that_a_person_writes_before_an_interrupted_run_goes_on_stay_a_persons(folder: Path) -> None:
+    work = iter(Captioning(folder, Saying()))
+    assert next(work) == Progress("captions", 0, 4) and next(work) == Progress("captions", 2, 4)
+    work.close()  # type: ignore[attr-defined]
+    (folder / "a.txt").write_text("mine now")
+
+    run(Captioning(folder, Saying()))
+
+    assert (folder / "a.txt").read_text() == "mine now"
+    assert authors.load(folder).of("a.png", ("mine now",)) == "person"
+    assert "a.png" in run(Captioning(folder, Saying("anew"))).kept
+
+
+class Leaving(Saying):
+    """A captioner that is gone after the first pictures."""
+
+    def describe(self, asked: Sequence[Asked]) -> list[Answer]:
+        if self.asked:
+            raise ModelError("the server is gone")
+        return super().describe(asked)
+
+
+def test_what_a_captioner_said_before_it_was_gone_is_kept_and_the_rest_comes_later(folder: Path) -> None:
+    work = Captioning(folder, Leaving())
+    with pytest.raises(ModelError):
+        list(work)
+
+    assert work.result.written == ("a.png", "b.png") and (folder / "a.txt").exists()
+    assert authors.load(folder).of("a.png", ("seen a.png", "short")) == "saying"
+    on = Saying()
+    run(Captioning(folder, on))
+    assert on.asked == ["c.png", "silent.png"]
+
+
+def test_a_captioner_that_is_gone_at_once_leaves_no_trace(folder: Path) -> None:
+    gone = Leaving()
+    gone.asked.append("before")
+    with pytest.raises(ModelError):
+        list(Captioning(folder, gone))
+
+    assert not (folder / ".originals").exists()
+    run(Captioning(folder, Saying("another")))
+
+
+def test_only_what_a_filter_finds_is_captioned(folder: Path) -> None:
+    run(Captioning(folder, Saying()))
+
+    again = run(Captioning(folder, Saying("anew"), Selection(where="author:saying and name:a")))
+
+    assert again.written == ("a.png",) and (folder / "b.txt").read_text().startswith("seen")
+
+
+def test_what_is_no_text_never_comes_into_a_file(folder: Path) -> None:
+    assert lines(Answer(("a\0b\x1b[31m red\r\nand \ud800 more",))) == (("a b [31m red and more",), "")
+    assert lines(Answer(("x" * 600_000,))) == ((), "it is too long for a caption")
+    assert lines(Answer((" \n",))) == ((), "the answer is empty")
+
+
+def test_a_captioner_may_be_given_a_taggers_tags(folder: Path) -> None:
+    tagger = Saying("1girl, long hair")
+    made = Tagged(Template("portrait of a {woman|man}, {tags}"), tagger)
+
+    assert run(Captioning(folder, made, Selection(("a",)))).written == ("a.png",)
+    assert (folder / "a.txt").read_text() == "portrait of a woman, 1girl, long hair a.png, short\n"
+    assert made.settings["tagger"] == "saying" and made.settings["tagger_word"] == "1girl, long hair"
+
+
+def test_one_picture_is_tried_with_several_and_nothing_is_written(folder: Path) -> None:
+    [(name, answers)] = tried(folder, [Saying("one"), Template("portrait of {name}")], Selection(("own",)))
+
+    assert name == "own.png" and [answer.captions[0] for answer in answers] == ["one\nown.png", "portrait of own"]
     assert not (folder / ".originals").exists()
 
 

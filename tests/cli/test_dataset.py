@@ -118,7 +118,7 @@ def test_pictures_are_captioned_from_a_template_and_a_persons_words_stay(velatur
     (tmp_path / "set" / "IMG_0.txt").unlink()
     told = ("dataset", "caption", "set", "--template", "ink drawing, {caption}")
 
-    assert velatura(*told, "--try", "IMG_1").out == "ink drawing, sky 1\n"
+    assert velatura(*told, "--dry-run", "IMG_1").out == "IMG_1.png\n  ink drawing, sky 1\n"
     done = velatura(*told)
     assert done.code == 0 and done.out == "1 caption written\n" and "kept" in done.err
     assert (tmp_path / "set" / "IMG_0.txt").read_text() == "ink drawing\n"

@@ -1,1 +1,1 @@
-"""Captions by tools: taggers and templates behind one protocol, written so that a person's own words stay."""
+"""Captions by tools: taggers, templates, servers and local models behind one protocol; a person's own words stay."""

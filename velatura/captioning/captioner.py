@@ -20,6 +20,8 @@ class Asked:
     path: Path
     captions: tuple[str, ...] = ()
     """What is said of it now."""
+    tags: tuple[str, ...] = ()
+    """What a tagger says of it, where one was asked beforehand."""
 
     def image(self) -> Image.Image:
         """The picture, upright RGB, on white where it is transparent."""

@@ -1,7 +1,7 @@
 """One sentence for all pictures but for the subject: `pencil portrait of a {woman|man|child}, {caption}`.
 
 Of alternatives, the one that the picture's caption or its file's name says is taken, near-synonyms read; an empty
-last one, as in `{woman|man|}`, is for all others.
+last one, as in `{woman|man|}`, is for all others. `{tags}` are those of a tagger that is asked beforehand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from velatura.dataset.wording import synonyms
 from velatura.errors import DatasetError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-FIELDS = ("caption", "name")
+FIELDS = ("caption", "name", "tags")
 
 
 class Template:
@@ -47,9 +47,9 @@ class Template:
         def fill(found: re.Match[str]) -> str:
             if "|" not in found[1]:
                 stem = one.name.rpartition("/")[2].rpartition(".")[0]
-                return stem if found[1] == "name" else ", ".join(one.captions)
+                return {"name": stem, "caption": ", ".join(one.captions), "tags": ", ".join(one.tags)}[found[1]]
             choices = [choice.strip() for choice in found[1].split("|")]
-            said = f"{one.name} {' '.join(one.captions)}".lower()
+            said = f"{one.name} {' '.join(one.captions)} {', '.join(one.tags)}".lower()
             fitting = [choice for choice in choices if choice and _says(said, choice)]
             if len(fitting) == 1 or (not fitting and choices[-1] == ""):
                 return fitting[0] if fitting else ""

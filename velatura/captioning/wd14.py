@@ -22,9 +22,13 @@ from velatura.captioning.captioner import Answer, Asked
 from velatura.dataset.editing import tests_of
 from velatura.dataset.wording import has_words, tag_key
 from velatura.errors import DatasetError, MissingExtra, ModelError
+from velatura.weights import hub
 
 MODEL, TAGS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER, RATING = "0", "4", "9"
+
+PROVIDERS = ("CUDAExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
+"""What computes, the first that is there. TensorRT is not among them: it would prepare itself for minutes."""
 
 BALANCED = {
     "wd-v1-4-vit-tagger-v2": 0.3537,
@@ -88,7 +92,9 @@ class WD14Tagger:
             what = f"this model takes {given.shape}, not a picture with its channels last"
             raise ModelError(what, where=path, fix="give the ONNX file of a WD14 tagger")
         self._input, self.side = str(given.name), int(given.shape[1])
-        self.batch = given.shape[0] if isinstance(given.shape[0], int) else batch
+        self._fixed = given.shape[0] if isinstance(given.shape[0], int) else None
+        self.batch = self._fixed or batch
+        self._refuse_other_tags(self._session.get_outputs()[0].shape[-1])
         self.name = "wd14"
         self.settings: Mapping[str, object] = {"model": self.model, **asdict(choice), "general": self.threshold}
 
@@ -111,12 +117,22 @@ class WD14Tagger:
         return answers
 
     def probabilities(self, pictures: Sequence[Probabilities]) -> Probabilities:
-        """Probabilities of all tags, pictures x tags."""
-        [found] = self._session.run(None, {self._input: np.stack(pictures)})
-        if found.shape[1] != len(self.tags):
-            what = f"the model knows {found.shape[1]} tags, its {TAGS} names {len(self.tags)}"
+        """Probabilities of all tags, pictures x tags; no more pictures than `batch`."""
+        given = np.stack(pictures)
+        if self._fixed is not None and len(pictures) < self._fixed:  # such a model takes no fewer
+            given = np.concatenate([given, np.full((self._fixed - len(pictures), *given.shape[1:]), 255, np.float32)])
+        try:
+            found = self._session.run(None, {self._input: given})[0]
+        except Exception as error:  # noqa: BLE001  # as in `_session`
+            raise ModelError(f"the tagger failed ({_first_line(error)})", where=self.model) from None
+        self._refuse_other_tags(found.shape[1])
+        return np.asarray(found[: len(pictures)], dtype=np.float32)
+
+    def _refuse_other_tags(self, count: object) -> None:
+        """Names that are not the outputs' would be said of everything."""
+        if isinstance(count, int) and count != len(self.tags):
+            what = f"the model knows {count} tags, its {TAGS} names {len(self.tags)}"
             raise ModelError(what, where=self.model, fix="take both from the same release")
-        return np.asarray(found, dtype=np.float32)
 
     def chosen(self, found: Probabilities) -> list[str]:
         """The tags that are probable enough, characters first, as they are written into a caption."""
@@ -170,9 +186,14 @@ def _session(path: Path) -> Any:
     except ImportError:
         raise MissingExtra("taggers run with onnxruntime", fix="pip install 'velatura[caption]'") from None
     try:
-        return runtime.InferenceSession(str(path), providers=runtime.get_available_providers())
+        there = runtime.get_available_providers()
+        return runtime.InferenceSession(str(path), providers=[one for one in PROVIDERS if one in there])
     except Exception as error:  # noqa: BLE001  # onnxruntime raises kinds of its own, without a common one
-        raise ModelError(f"the model cannot be read ({str(error).splitlines()[0][:200]})", where=path) from None
+        raise ModelError(f"the model cannot be read ({_first_line(error)})", where=path, fix="fetch it again") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _found(model: str | Path) -> tuple[Path, str]:
@@ -182,15 +203,8 @@ def _found(model: str | Path) -> tuple[Path, str]:
         path = path / MODEL
     if path.is_file():
         return path, path.parent.name if path.name == MODEL else path.stem
-    if isinstance(model, Path) or model.count("/") != 1 or path.suffix:
+    if isinstance(model, Path) or path.suffix == ".onnx" or not hub.is_id(model):
         fix = "give a folder with model.onnx and selected_tags.csv, or an id such as SmilingWolf/wd-vit-tagger-v3"
         raise ModelError("there is no such tagger", where=model, fix=fix)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        hf_hub_download(model, TAGS)
-        return Path(hf_hub_download(model, MODEL)), model.rpartition("/")[2]
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        what = f"the tagger cannot be fetched ({str(error).splitlines()[0][:160]})"
-        raise ModelError(what, where=model, fix="download both files, and give their folder") from None
+    folder = hub.files(model, (MODEL, TAGS), whole=lambda one: (one / MODEL).is_file() and (one / TAGS).is_file())
+    return folder / MODEL, model.rpartition("/")[2]

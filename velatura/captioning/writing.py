@@ -5,16 +5,25 @@ The work is one resumable edit of the dataset: each caption is written as it com
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from velatura.captioning.captioner import Answer, Asked, Captioner
 from velatura.dataset import authors, captioned, journal
 from velatura.dataset.captioned import Captioned
+from velatura.dataset.captions import MAX_BYTES, read_captions
+from velatura.dataset.editing import Selection, select
 from velatura.dataset.journal import Edit
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, ModelError
 from velatura.events import Event, Progress
+
+TOLD = 60
+"""Letters of a setting that the history shows."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -29,89 +38,129 @@ class Written:
 
 
 class Captioning:
-    """Captioning as an iterator of events; `result` is there when it has ended."""
+    """Captioning as an iterator of events; `result` says how far it came."""
 
     def __init__(
-        self, folder: Path, captioner: Captioner, *, names: Sequence[str] = (), replace_own: bool = False
+        self, folder: Path, captioner: Captioner, selection: Selection | None = None, *, replace_own: bool = False
     ) -> None:
         """Nothing happens before this is iterated.
 
         Args:
             folder: the dataset.
             captioner: who describes the pictures.
-            names: of pictures, with or without ending; every chosen one where none is named.
+            selection: which pictures; every chosen one where none is given.
             replace_own: also write over what a person wrote.
         """
-        self.folder, self.captioner, self.names, self.replace_own = folder, captioner, names, replace_own
-        self.result: Written | None = None
+        self.folder, self.captioner, self.replace_own = folder, captioner, replace_own
+        self.selection = selection or Selection()
+        self.result = Written()
 
     def __iter__(self) -> Iterator[Event]:
         """Ask about each picture and write the answer.
 
         Raises:
             DatasetError: another edit was interrupted, or is being made.
+            ModelError: the captioner is gone; what it said is kept, and the same goes on from there.
         """
-        # With its settings, so that an interrupted edit is only gone on with by the same captioner.
-        settings = ", ".join(f"{key} {value}" for key, value in self.captioner.settings.items() if value)
-        told = f"captions by {self.captioner.name}: {settings}"
-        with journal.edit(self.folder, told, resumable=True) as changes:
-            found, problems = captioned.read(self.folder, self.names)
+        told = f"captions by {self.captioner.name}{_told(self.captioner.settings)}"
+        with journal.edit(self.folder, told, resumable=True, pausing=(ModelError,)) as changes:
+            found, problems = captioned.read(self.folder, self.selection.names)
+            done = changes.settled
+            open_ones = [one for one in found if one.name not in done]
+            open_ones = select(self.folder, open_ones, self.selection)
             written = authors.load(self.folder)
-            settled = [one for one in found if one.name in changes.settled]
-            open_ones = [one for one in found if one.name not in changes.settled]
             kept = [one for one in open_ones if not self.replace_own and written.by_person(one.name, one.captions)]
             wanted = [one for one in open_ones if one not in kept]
-            result = Written(
-                kept=tuple(one.name for one in kept), failed=tuple((one.name, one.what) for one in problems)
+            self.result = Written(
+                written=tuple(done),
+                kept=tuple(one.name for one in kept),
+                failed=tuple((one.name, one.what) for one in problems),
             )
             # An interrupted edit wrote these captions, but may not have come to note it.
-            notes = {one.name: (one.captions or ()) for one in settled}
+            notes = dict(changes.marks)
             try:
                 for start in range(0, len(wanted), self.captioner.batch):
-                    yield Progress("captions", start, len(wanted))
-                    batch = wanted[start : start + self.captioner.batch]
-                    result = self._take(changes, batch, result, notes)
+                    yield Progress("captions", len(done) + start, len(done) + len(wanted))
+                    self._take(changes, wanted[start : start + self.captioner.batch], notes)
             finally:
                 self._note(changes, written, notes)
-            self.result = replace(result, written=(*(one.name for one in settled), *result.written))
-            yield Progress("captions", len(wanted), len(wanted))
+            yield Progress("captions", len(done) + len(wanted), len(done) + len(wanted))
 
-    def _take(
-        self, changes: Edit, batch: Sequence[Captioned], result: Written, notes: dict[str, tuple[str, ...]]
-    ) -> Written:
-        answers = self.captioner.describe([Asked(one.name, one.picture, one.captions or ()) for one in batch])
+    def _take(self, changes: Edit, batch: Sequence[Captioned], notes: dict[str, str]) -> None:
+        answers = self.captioner.describe([asked_of(one) for one in batch])
         for one, answer in zip(batch, answers, strict=True):
-            captions = _lines(answer)
+            captions, why = lines(answer)
             if not captions:
-                result = replace(result, failed=(*result.failed, (one.name, answer.why or "the answer is empty")))
+                self.result = replace(self.result, failed=(*self.result.failed, (one.name, why)))
+                continue
+            if not self.replace_own and self._changed_since(one):
+                self.result = replace(self.result, kept=(*self.result.kept, one.name))
                 continue
             changes.write_text(one.file, "\n".join(captions) + "\n")
-            changes.settle(one.name, one.name)
-            notes[one.name] = captions
-            result = replace(result, written=(*result.written, one.name))
-        return result
+            notes[one.name] = authors.mark(captions)
+            changes.settle(one.name, one.name, mark=notes[one.name])
+            self.result = replace(self.result, written=(*self.result.written, one.name))
 
-    def _note(self, changes: Edit, written: authors.Authors, notes: dict[str, tuple[str, ...]]) -> None:
+    def _changed_since(self, one: Captioned) -> bool:
+        """Whether somebody wrote the caption while the captioner was at work, which may be for hours."""
+        path = self.folder / one.file
+        try:
+            return path.is_file() and read_captions(path).captions not in (one.captions, ("",))
+        except DatasetError:
+            return True
+
+    def _note(self, changes: Edit, written: authors.Authors, notes: Mapping[str, str]) -> None:
         if not notes:
             return
         by, settings = self.captioner.name, self.captioner.settings
-        noted = {name: authors.note(captions, by=by, settings=settings) for name, captions in notes.items()}
+        noted = {name: authors.note(mark, by=by, settings=settings) for name, mark in notes.items()}
         changes.write_text(authors.FILE, authors.Authors({**written.noted, **noted}).to_json())
 
 
-def tried(folder: Path, captioners: Sequence[Captioner], name: str) -> list[Answer]:
-    """What several captioners say of one picture; nothing is written.
+def tried(
+    folder: Path, captioners: Sequence[Captioner], selection: Selection | None = None
+) -> Iterator[tuple[str, list[Answer]]]:
+    """What captioners say of pictures, as it comes: name, and an answer of each captioner. Nothing is written.
 
     Raises:
         DatasetError: there is no such picture.
     """
-    found, _ = captioned.read(folder, [name])
-    if not found:
-        raise DatasetError(f"there is no picture {name}", where=folder, fix="check the name")
-    asked = Asked(found[0].name, found[0].picture, found[0].captions or ())
-    return [one.describe([asked])[0] for one in captioners]
+    selection = selection or Selection()
+    found, _ = captioned.read(folder, selection.names)
+    found = select(folder, found, selection)
+    step = max((one.batch for one in captioners), default=1)
+    for start in range(0, len(found), step):
+        batch = found[start : start + step]
+        asked = [asked_of(one) for one in batch]
+        said = [_in_batches(one, asked) for one in captioners]
+        yield from ((one.name, list(answers)) for one, *answers in zip(batch, *said, strict=True))
 
 
-def _lines(answer: Answer) -> tuple[str, ...]:
-    """Captions, each without breaks: a line of a file is a caption."""
-    return tuple(line for text in answer.captions if (line := " ".join(text.replace("\0", " ").split())))
+def asked_of(one: Captioned) -> Asked:
+    """The question about a picture."""
+    return Asked(one.name, one.picture, one.captions or ())
+
+
+def lines(answer: Answer) -> tuple[tuple[str, ...], str]:
+    """Captions as they are written, each without breaks, since a line of a file is a caption; or why there is none."""
+    texts = (text.encode("utf-8", "ignore").decode() for text in answer.captions)
+    captions = tuple(line for text in texts if (line := " ".join(_CONTROLS.sub(" ", text).split())))
+    if sum(map(len, captions)) > MAX_BYTES // 4:
+        return (), "it is too long for a caption"
+    return captions, "" if captions else answer.why or "the answer is empty"
+
+
+def _in_batches(captioner: Captioner, asked: Sequence[Asked]) -> list[Answer]:
+    starts = range(0, len(asked), captioner.batch)
+    return [answer for start in starts for answer in captioner.describe(asked[start : start + captioner.batch])]
+
+
+def _told(settings: Mapping[str, object]) -> str:
+    """Settings as the history shows them. An interrupted edit is only gone on with by the same captioner, so what is
+    too long to be shown stands there as its hash."""
+    shown = [f"{key} {value}" for key, value in settings.items() if value]
+    long = [text for text in shown if len(text) > TOLD]
+    parts = [text if text not in long else f"{text[: TOLD - 3]}..." for text in shown]
+    if long:
+        parts.append(f"({hashlib.sha256(''.join(long).encode('utf-8', 'replace')).hexdigest()[:6]})")
+    return f": {', '.join(parts)}" if parts else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -51,6 +52,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)) for row in texts
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def columns() -> int:
+    """Columns of the terminal; a pipe has a hundred."""
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def width(text: str) -> int:

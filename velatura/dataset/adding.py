@@ -9,14 +9,14 @@ from __future__ import annotations
 import glob
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from velatura.dataset import archives, kohya, layout, masks, metadata, pool, rights, scan
-from velatura.dataset.captions import decode
+from velatura.dataset import archives, authors, kohya, layout, masks, metadata, pool, rights, scan
+from velatura.dataset.captions import decode, lines_of
 from velatura.dataset.journal import Edit, edit
 from velatura.dataset.layout import Entry, Layout, Problem
 from velatura.dataset.names import free_name, legal_name, natural_key
@@ -162,14 +162,15 @@ def _copy_in(
     there = layout.find(dataset).entries
     hashes = {scan.sha256_of(entry.path): entry for entry in there}
     taken = {layout.stem_of(path).casefold() for path in dataset.iterdir()}
-    origins = rights.load(dataset)
+    origins, written = rights.load(dataset), authors.load(dataset)
     names, remarks = [], []
+    captions: dict[str, tuple[Entry, str]] = {}
     for entry, picture in readable:
         known = hashes.get(picture.sha256)
         if known is not None:
             remarks.append(Problem(entry.name, f"is there already as {known.name}, and is not added again"))
             if not known.caption_files and picture.captions is not None and known.path.parent == dataset:
-                changes.write_text(f"{known.path.stem}.txt", _caption_text(entry, picture.captions))
+                captions[known.name] = entry, _caption_text(entry, picture.captions)
             continue
         stem = free_name(legal_name(layout.stem_of(entry.path)) or "picture", taken)
         taken.add(stem.casefold())
@@ -177,7 +178,7 @@ def _copy_in(
         _copy_file(entry.path, changes.stage(name))
         changes.put(name)
         if picture.captions is not None:
-            changes.write_text(f"{stem}.txt", _caption_text(entry, picture.captions))
+            captions[name] = entry, _caption_text(entry, picture.captions)
         if entry.mask is not None:
             changes.write(masks.name_for(name), masks.png(masks.read(entry.mask, (picture.width, picture.height))))
         told = rights.of_file(entry.path)
@@ -185,9 +186,29 @@ def _copy_in(
             origins = origins.with_picture(name, told)
         hashes[picture.sha256] = replace(entry, name=name)
         names.append(name)
+    for name, (_, text) in captions.items():
+        changes.write_text(f"{name.rpartition('.')[0]}.txt", text)
+    if captions:
+        changes.write_text(authors.FILE, _with_authors(written, captions).to_json())
     if origins != rights.load(dataset):
         changes.write_text(rights.FILE, origins.to_toml())
     return names, remarks
+
+
+def _with_authors(written: authors.Authors, captions: Mapping[str, tuple[Entry, str]]) -> authors.Authors:
+    """What is noted in the sources of captions by tools goes with them; of all others it is that they were imported."""
+    noted = dict(written.noted)
+    known: dict[Path, authors.Authors] = {}
+    for name, (entry, text) in captions.items():
+        folder, mark = entry.path.parent, authors.mark(lines_of(text))
+        if folder not in known:
+            try:
+                known[folder] = authors.load(folder)
+            except DatasetError:
+                known[folder] = authors.Authors()
+        there = known[folder].noted.get(entry.path.name, {})
+        noted[name] = dict(there) if there.get("sha256") == mark else authors.note(mark, by=authors.IMPORT, settings={})
+    return authors.Authors(noted)
 
 
 def _copy_class(entries: list[Entry], dataset: Path, changes: Edit) -> int:

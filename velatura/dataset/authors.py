@@ -1,9 +1,9 @@
-"""Who wrote each caption: a tool with its settings, or a person.
+"""Who wrote each caption: a tool with its settings, a person, or whoever did before it was added to the dataset.
 
     authors.json   {"version": 1, "captions": {"01.png": {"by": "wd14", "settings": {...}, "sha256": "..."}}}
 
 What a tool wrote is known by the hash of its text. A caption that was changed since, or that nothing is noted of, was
-written by a person, and no tool writes over it unless asked.
+written by a person, and no tool writes over it unless asked; nor over what came with a picture from elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from velatura.files import disk_problems
 
 FILE = "authors.json"
 
-PERSON = "person"
+PERSON, IMPORT = "person", "import"
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Authors:
     noted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, name: str, captions: Sequence[str] | None) -> str | None:
-        """The tool that wrote a picture's captions, `person`, or None where there are none."""
+        """The tool that wrote a picture's captions, `person`, `import`, or None where there are none."""
         if captions is None:
             return None
         note = self.noted.get(name)
-        return str(note["by"]) if note is not None and note["sha256"] == _hash(captions) else PERSON
+        return str(note["by"]) if note is not None and note["sha256"] == mark(captions) else PERSON
 
     def by_person(self, name: str, captions: Sequence[str] | None) -> bool:
-        """Whether a tool has to leave the captions alone; empty ones are nobody's."""
-        return self.of(name, captions) == PERSON and any(captions or ())
+        """Whether a tool has to leave the captions alone; empty ones are nobody's, imported ones may be a person's."""
+        return self.of(name, captions) in (PERSON, IMPORT) and any(captions or ())
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """What the tool that wrote a picture's captions had been told."""
@@ -47,7 +47,7 @@ class Authors:
 
     def with_note(self, name: str, captions: Sequence[str], *, by: str, settings: Mapping[str, Any]) -> Authors:
         """The notes after a tool wrote the captions of a picture."""
-        return Authors({**self.noted, name: note(captions, by=by, settings=settings)})
+        return Authors({**self.noted, name: note(mark(captions), by=by, settings=settings)})
 
     def renamed(self, pairs: Mapping[str, str]) -> Authors:
         """The notes after pictures were renamed, old name -> new name."""
@@ -59,9 +59,9 @@ class Authors:
         return json.dumps(tree, ensure_ascii=False, indent=1) + "\n"
 
 
-def note(captions: Sequence[str], *, by: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What is noted of captions that a tool wrote."""
-    return {"by": by, "settings": dict(settings), "sha256": _hash(captions)}
+def note(mark: str, *, by: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted of captions with this mark that a tool wrote."""
+    return {"by": by, "settings": dict(settings), "sha256": mark}
 
 
 def load(folder: Path) -> Authors:
@@ -85,5 +85,6 @@ def load(folder: Path) -> Authors:
         raise DatasetError("the file that says who wrote captions is damaged", where=path, fix=fix) from None
 
 
-def _hash(captions: Sequence[str]) -> str:
+def mark(captions: Sequence[str]) -> str:
+    """By what captions are known again: the hash of their lines."""
     return hashlib.sha256("\n".join(captions).encode("utf-8", "surrogatepass")).hexdigest()

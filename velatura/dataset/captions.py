@@ -51,9 +51,14 @@ def read_captions(path: Path) -> CaptionFile:
     if len(data) > MAX_BYTES:
         raise DatasetError("the file is too large for a caption", where=path, fix="keep a few lines of text")
     text, note = decode(data, path)
+    return CaptionFile(lines_of(text), note)
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """The captions in the text of a file."""
     # Not splitlines(): that also breaks at form feeds and other separators inside a line.
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
-    return CaptionFile(tuple(line for line in lines if line) or ("",), note)
+    return tuple(line for line in lines if line) or ("",)
 
 
 def decode(data: bytes, path: Path) -> tuple[str, str | None]:

@@ -69,9 +69,20 @@ class Edit:
         """What an interrupted edit has finished with, as `settle` was told: old name -> new name."""
         return {line["name"]: line["to"] for line in self.lines if line["do"] == "settled"}
 
-    def settle(self, name: str, new: str) -> None:
-        """Note that one picture is finished, so that an interrupted edit goes on with the next."""
-        self._record({"do": "settled", "name": name, "to": new})
+    @property
+    def marks(self) -> dict[str, str]:
+        """What it had to remember of each of these."""
+        return {line["name"]: line["mark"] for line in self.lines if line["do"] == "settled" and "mark" in line}
+
+    def settle(self, name: str, new: str, *, mark: str = "") -> None:
+        """Note that one picture is finished, so that an interrupted edit goes on with the next.
+
+        Args:
+            name: of the picture.
+            new: its name from now on.
+            mark: what is to be remembered of it when the edit goes on.
+        """
+        self._record({"do": "settled", "name": name, "to": new} | ({"mark": mark} if mark else {}))
 
     def stage(self, name: str) -> Path:
         """Where to write the new content of a file before `put` brings it into place."""
@@ -174,13 +185,16 @@ class Edit:
 
 
 @contextlib.contextmanager
-def edit(dataset: Path, told: str, *, resumable: bool = False) -> Iterator[Edit]:
+def edit(
+    dataset: Path, told: str, *, resumable: bool = False, pausing: tuple[type[Exception], ...] = ()
+) -> Iterator[Edit]:
     """Change files of a dataset; where something goes wrong, it is left as it was.
 
     Args:
         dataset: the folder.
         told: what is done, as a person reads it.
         resumable: an interruption leaves what is done, and the same edit goes on when it is begun again.
+        pausing: errors that are such an interruption.
 
     Raises:
         DatasetError: another edit was interrupted, or is being made by another process.
@@ -191,11 +205,10 @@ def edit(dataset: Path, told: str, *, resumable: bool = False) -> Iterator[Edit]
         try:
             yield begun
         except BaseException as error:
-            if not (resumable and isinstance(error, KeyboardInterrupt | GeneratorExit)):
-                if begun._changes():
-                    _take_back(begun)
-                else:
-                    _drop(begun)
+            if not begun._changes():
+                _drop(begun)
+            elif not (resumable and isinstance(error, (KeyboardInterrupt, GeneratorExit, *pausing))):
+                _take_back(begun)
             raise
         if begun._changes():
             begun._record({"do": "done"})
@@ -425,13 +438,25 @@ def _lock(dataset: Path) -> Iterator[None]:
     with disk_problems(path):
         file = path.open("ab+")
     with file:
-        if not _try_lock(file.fileno()):
+        if not _try_lock(file.fileno()) or not _is_at(file.fileno(), path):
             raise DatasetError("another process is editing this dataset", where=dataset, fix="wait until it has ended")
-        yield
-    with contextlib.suppress(OSError):
-        if [entry.name for entry in root.iterdir()] == ["lock"]:
-            path.unlink()
-            root.rmdir()
+        try:
+            yield
+        finally:
+            if os.name == "nt":  # where a file that is open cannot be removed; elsewhere it must still be locked
+                file.close()
+            with contextlib.suppress(OSError):
+                if [entry.name for entry in root.iterdir()] == ["lock"]:
+                    path.unlink()
+                    root.rmdir()
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at its path: who locked it before may have removed it since."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
 
 
 def _try_lock(handle: int) -> bool:

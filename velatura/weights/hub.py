@@ -1,8 +1,8 @@
 """Bases on Hugging Face: looked for in its cache, where every program keeps what it fetched, and fetched into it.
 
 An id is "organisation/name". Only what a base in diffusers' form is read from is fetched: settings, tokenizers and
-safetensors, of one precision. What was cut short goes on where it stopped. Nothing is fetched where the user's
-settings say `offline = true`, or the environment HF_HUB_OFFLINE=1.
+safetensors, of one precision; of other repositories, the files that are named. What was cut short goes on where it
+stopped. Nothing is fetched where the user's settings say `offline = true`, or the environment HF_HUB_OFFLINE=1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,18 @@ def is_id(name: str) -> bool:
 
 def cached(identifier: str) -> Path | None:
     """The folder of a base that is in the cache, or None; it may not be whole."""
+    return next((folder for folder in _snapshots(identifier) if (folder / INDEX).is_file()), None)
+
+
+def _snapshots(identifier: str) -> list[Path]:
+    """The folders of a repository that are in the cache, the one that is meant by its name first."""
     repository = settings.hub_cache() / f"models--{identifier.replace('/', '--')}"
     commits = []
     with contextlib.suppress(OSError, UnicodeDecodeError):
         commits.append((repository / "refs" / "main").read_text(encoding="utf-8").strip())
     with contextlib.suppress(OSError):
         commits += sorted(path.name for path in (repository / "snapshots").iterdir())
-    folders = (repository / "snapshots" / commit for commit in commits if _COMMIT.fullmatch(commit))
-    return next((folder for folder in folders if (folder / INDEX).is_file()), None)
+    return [repository / "snapshots" / commit for commit in commits if _COMMIT.fullmatch(commit)]
 
 
 def whole(identifier: str) -> Path | None:
@@ -85,12 +89,47 @@ def find(identifier: str, *, fetch: bool = True) -> Path:
     what = "is only in part in the cache" if cached(identifier) else "is neither a file here nor in the cache"
     if not fetch:
         raise ModelError(f"{identifier} {what}", fix="it is fetched when it is first painted with or trained on")
+    _refuse_offline(identifier, what)
+    return _fetch(identifier)
+
+
+def files(
+    identifier: str, wanted: Collection[str], *, whole: Callable[[Path], object], unwanted: Collection[str] = ()
+) -> Path:
+    """The folder with some files of any repository: from the cache where they are whole, else fetched into it.
+
+    Args:
+        identifier: "organisation/name".
+        wanted: names, or patterns such as `*.json`.
+        whole: whether a folder has all that is needed.
+        unwanted: patterns of what is left out.
+
+    Raises:
+        ModelError: there is no such repository, it lacks what is needed, or nothing may be fetched.
+        FileProblem: the disk is full.
+    """
+    if (there := next(filter(whole, _snapshots(identifier)), None)) is not None:
+        return there
+    _refuse_offline(identifier, "is neither a folder here nor in the cache")
+    import huggingface_hub
+
+    quiet()
+    with _sentences(identifier):
+        fetched = huggingface_hub.snapshot_download(
+            identifier, cache_dir=settings.hub_cache(), allow_patterns=[*wanted], ignore_patterns=[*unwanted]
+        )
+    if not whole(Path(fetched)):
+        what = f"{identifier} lacks some of what is needed: {', '.join(wanted)}"
+        raise ModelError(what, where=f"{SITE}/{identifier}", fix="take another model")
+    return Path(fetched)
+
+
+def _refuse_offline(identifier: str, what: str) -> None:
     if offline():
         raise ModelError(
             f"{identifier} {what}, and fetching is switched off",
             fix="take `offline` out of config.toml and HF_HUB_OFFLINE out of the environment, or give a path",
         )
-    return _fetch(identifier)
 
 
 def offline() -> bool:

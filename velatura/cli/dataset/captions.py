@@ -69,7 +69,7 @@ def edit(
     )
     if given in (editing.Rewording(), editing.Rewording(place=given.place, keep_first=keep_first, regex=regex)):
         raise DatasetError("nothing is to be done", fix="give --add, --remove, --rename, --replace, --trigger, --sort")
-    selection = editing.Selection(tuple(names or ()), where, _counting(folder, wanted="tokens" in where))
+    selection = editing.Selection(tuple(names or ()), where, counting(folder, wanted="tokens" in where))
     target = dataset_in(folder)
     if dry_run:
         done = editing.plan(target, given, selection)
@@ -103,11 +103,11 @@ def stats(
 
     With --where, which pictures a filter finds is listed too.
     """
-    from velatura.api.datasets import counting
+    from velatura.api import datasets
     from velatura.dataset import captioned, editing
     from velatura.dataset.statistics import statistics
 
-    target, count = dataset_in(folder), counting(folder)
+    target, count = dataset_in(folder), datasets.counting(folder)
     found, problems = captioned.read(target, names or ())
     found = editing.select(target, found, editing.Selection((), where, count))
     made = statistics(found, count=count)
@@ -139,13 +139,13 @@ def stats(
     output.say(output.table(["tokens", "captions"], [[name, number] for name, number in made.lengths.items()]))
 
 
-def _counting(folder: Path, *, wanted: bool) -> Callable[[str], int] | None:
+def counting(folder: Path, *, wanted: bool) -> Callable[[str], int] | None:
     """How the project's base counts tokens, or CLIP; read only where it is asked for."""
     if not wanted:
         return None
-    from velatura.api.datasets import counting
+    from velatura.api import datasets
 
-    return counting(folder)
+    return datasets.counting(folder)
 
 
 def _told(given: Rewording) -> str:
