@@ -52,7 +52,9 @@ def test_pictures_and_captions_are_copied_and_the_originals_stay(tmp_path: Path)
 
     assert created.pictures == 2
     assert contents(tmp_path / "pictures") == before
-    assert contents(tmp_path / "ink" / "dataset") == {name.lower(): digest for name, digest in before.items()}
+    copied = contents(tmp_path / "ink" / "dataset")
+    assert copied.pop("authors.json")  # that the captions were there before
+    assert copied == {name.lower(): digest for name, digest in before.items()}
 
 
 def test_captions_in_a_folder_of_their_own_come_to_lie_beside_the_pictures(tmp_path: Path) -> None:
@@ -83,7 +85,9 @@ def test_names_that_another_system_forbids_are_made_legal_and_unlike(tmp_path: P
 
     make(tmp_path / "ink", tmp_path / "pictures")
 
-    copied = sorted(path.name for path in (tmp_path / "ink" / "dataset").iterdir() if path.suffix != ".txt")
+    copied = sorted(
+        path.name for path in (tmp_path / "ink" / "dataset").iterdir() if path.suffix not in (".txt", ".json")
+    )
     assert len(copied) == len(names) == len({Path(name).stem.casefold() for name in copied})
     assert not any(set(name) & set('<>:"/\\|?*') for name in copied) and "con.png" not in copied
     for name in copied:
@@ -151,7 +155,7 @@ def test_added_pictures_replace_none_that_is_there(tmp_path: Path) -> None:
 
     dataset = tmp_path / "dataset"
     there = sorted(name for name in contents(dataset) if not name.startswith(".originals/"))
-    assert there == ["a-2.jpg", "a-2.txt", "a.png", "a.txt", "b.png"]
+    assert there == ["a-2.jpg", "a-2.txt", "a.png", "a.txt", "authors.json", "b.png"]
     assert (dataset / "a.txt").read_text() == "old" and (dataset / "a-2.txt").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "more"]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.paintings import clouds
-from velatura.dataset import journal
+from velatura.dataset import authors, captioned, journal
 from velatura.dataset.adding import add
 from velatura.dataset.exporting import KINDS, export, left_out
 from velatura.dataset.rights import Record, Rights, load
@@ -270,3 +270,24 @@ def test_a_list_of_captions_never_names_a_file_outside(tmp_path: Path) -> None:
 
     assert told(tmp_path / "set") == {"a.png": ("x",)}
     assert len(found.problems) == 5 and "b.png, which is not there" in " ".join(map(str, found.problems))
+
+
+def test_captions_that_come_with_pictures_are_imports_and_those_of_tools_stay_theirs(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for seed, text in enumerate(("by hand", "by a tool", "by a tool, changed since")):
+        clouds(seed, (32, 32)).save(source / f"{seed}.png")
+        (source / f"{seed}.txt").write_text(text)
+    noted = authors.Authors().with_note("1.png", ("by a tool",), by="wd14", settings={"general": 0.3})
+    noted = noted.with_note("2.png", ("by a tool",), by="wd14", settings={})
+    (source / authors.FILE).write_text(noted.to_json())
+
+    add([source], tmp_path / "set")
+
+    found, _ = captioned.read(tmp_path / "set")
+    written = authors.load(tmp_path / "set")
+    assert [written.of(one.name, one.captions) for one in found] == ["import", "wd14", "import"]
+    assert [written.by_person(one.name, one.captions) for one in found] == [True, False, True]
+    assert written.settings("1.png") == {"general": 0.3}
+    (tmp_path / "set" / "0.txt").write_text("by hand again")
+    assert written.of("0.png", ("by hand again",)) == "person"
