@@ -102,7 +102,8 @@ def test_exif_is_laid_out_as_a1111_lays_it_out() -> None:
     """Big-endian TIFF, and UTF-16 with the big end first behind UNICODE, as piexif writes it and Civitai reads it."""
     for form in ("jpg", "webp"):
         data = to_bytes(Image.new("RGB", (8, 8)), "Steps: 1 ü", {}, form=form)
-        assert b"MM\0*" in data
+        assert b"MM\0*\0\0\0\x08" in data
+        assert b"\x92\x86\0\x07" in data, "a comment of another type than UNDEFINED is lost on A1111"
         assert b"UNICODE\0" + "Steps: 1 ü".encode("utf-16-be") in data
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from velatura.api.judging import evaluate, keep_lora, report
-    from velatura.api.painting import GenerateRequest, free_name, generate, png
+    from velatura.api.painting import FromPicture, GenerateRequest, free_name, generate, png
     from velatura.api.planning import Plan, plan
     from velatura.api.training import refit_steps, train
 
 _PLACES = {
+    "FromPicture": "painting",
     "GenerateRequest": "painting",
     "Plan": "planning",
     "evaluate": "judging",
@@ -31,6 +32,7 @@ _PLACES = {
 """Public name -> the module that holds it."""
 
 __all__ = [
+    "FromPicture",
     "GenerateRequest",
     "Plan",
     "evaluate",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from velatura.cli.options import Json
+from velatura.errors import SettingsError
+
+if TYPE_CHECKING:
+    from velatura.api import FromPicture
+    from velatura.generation.hires import Hires
 
 
 def generate(
@@ -65,6 +71,54 @@ def generate(
     ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="IMAGE", help="A picture to paint from; its proportions are kept where no size is given."
+        ),
+    ] = None,
+    denoising: Annotated[
+        float | None, typer.Option(help="How much of it is painted anew, from 0 to 1; none: 0.75.")
+    ] = None,
+    resize_mode: Annotated[
+        str | None, typer.Option(help="How it is made to fit: stretch, crop, fill or latent; none: stretch.")
+    ] = None,
+    exact_steps: Annotated[
+        bool, typer.Option("--exact-steps", help="Take all --steps, and not the share that --denoising makes of them.")
+    ] = False,
+    background: Annotated[
+        str | None, typer.Option(metavar="#RRGGBB", help="What shows where it is transparent; none: white.")
+    ] = None,
+    hires: Annotated[
+        float | None,
+        typer.Option(metavar="SCALE", help="Paint a second pass, so many times as large: a high-resolution fix."),
+    ] = None,
+    hires_to: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Its size instead, as in 1024x1536; 1024x0: the height follows."),
+    ] = None,
+    hires_steps: Annotated[
+        int | None, typer.Option(min=1, help="Its steps, all of which are taken; none: as in the first pass.")
+    ] = None,
+    hires_denoising: Annotated[
+        float | None, typer.Option(help="How much it paints anew, above 0 and up to 1; none: 0.7.")
+    ] = None,
+    hires_upscaler: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes it larger: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased),"
+            " Latent (nearest), Latent (nearest-exact), Lanczos, Nearest, None; none given: Latent."
+        ),
+    ] = None,
+    hires_sampler: Annotated[str | None, typer.Option(help="Its sampler; none: that of the first pass.")] = None,
+    hires_scheduler: Annotated[str | None, typer.Option(help="Its noise schedule; none: that of the first.")] = None,
+    hires_cfg: Annotated[
+        float | None, typer.Option(min=1, help="Its classifier-free guidance; none: that of the first pass.")
+    ] = None,
+    hires_prompt: Annotated[str | None, typer.Option(help="Its prompt; none: that of the first pass.")] = None,
+    hires_negative: Annotated[
+        str | None, typer.Option(help="What it keeps away from; none: as in the first pass.")
+    ] = None,
     clip_skip: Annotated[
         int | None,
         typer.Option(min=1, help="Layer of CLIP to read, counted from the last; none: the base's own."),
@@ -91,6 +145,12 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures; seeds count up.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many of them are painted at a time.")] = 4,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the files: png, jpg, webp or avif; all say how they were made.")
+    ] = "png",
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Of jpg, webp and avif; webp loses nothing at 100.")
+    ] = 90,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the pictures; none: images/ of the project.")
     ] = None,
@@ -129,6 +189,31 @@ def generate(
         scheduler=scheduler,
         width=width,
         height=height,
+        begin=_picture(
+            begin,
+            {
+                "denoising": denoising,
+                "resize_mode": resize_mode,
+                "exact_steps": exact_steps or None,
+                "background": background,
+            },
+        ),
+        hires=_second_pass(
+            hires,
+            hires_to,
+            {
+                "steps": hires_steps,
+                "denoising": hires_denoising,
+                "upscaler": hires_upscaler,
+                "sampler": hires_sampler,
+                "scheduler": hires_scheduler,
+                "cfg_scale": hires_cfg,
+                "prompt": hires_prompt,
+                "negative_prompt": hires_negative,
+            },
+        ),
+        form=form,
+        quality=quality,
         clip_skip=clip_skip if clip_skip is not None or base else told.clip_skip,
         emphasis=emphasis,
         memory=recipe.with_memory(own.memory, [*asked, *(memory or ())]),
@@ -140,3 +225,60 @@ def generate(
     done = follow(api.generate(request), as_json=as_json, interrupted="stopped; the pictures painted so far are kept")
     if done is not None and not as_json:
         ending.show(done)
+
+
+def _picture(path: Path | None, told: dict[str, Any]) -> FromPicture | None:
+    """The picture to paint from, with what is said of it.
+
+    Raises:
+        SettingsError: something is said of a picture that is not given, or a colour is none.
+    """
+    from velatura.api import FromPicture
+
+    given = {name: value for name, value in told.items() if value is not None}
+    if path is None:
+        if given:
+            raise SettingsError(f"--{next(iter(given)).replace('_', '-')} needs a picture", fix="name it with --from")
+        return None
+    if "background" in given:
+        given["background"] = colour(given["background"])
+    return FromPicture(path, **given)
+
+
+def _second_pass(scale: float | None, size: str | None, told: dict[str, Any]) -> Hires | None:
+    """The second pass, with what is said of it.
+
+    Raises:
+        SettingsError: something is said of a second pass that is not asked for, or a size is none.
+    """
+    from velatura.generation.hires import Hires
+
+    given = {name: value for name, value in told.items() if value is not None}
+    if scale is None and size is None:
+        if given:
+            names = {"cfg_scale": "cfg", "negative_prompt": "negative"}
+            name = names.get(first := next(iter(given)), first)
+            raise SettingsError(
+                f"--hires-{name} needs a second pass", fix="ask for it by --hires 2 or --hires-to 1024x1536"
+            )
+        return None
+    if scale is not None and size is not None:
+        raise SettingsError("--hires and --hires-to both say how large the second pass is", fix="leave one of them out")
+    if size is None:
+        return Hires(scale if scale is not None else 2.0, **given)
+    found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", size.replace(" ", ""))
+    if found is None or not (int(found[1]) or int(found[2])):
+        raise SettingsError(f"{size!r} is not a size", fix="write it as 1024x1536, or 1024x0 for one side")
+    return Hires(width=int(found[1]), height=int(found[2]), **given)
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """A colour as "#rrggbb".
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise SettingsError(f"{text!r} is not a colour", fix="write it as #rrggbb")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ FORMATS: Mapping[str, str] = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "avif
 QUALITY = 90
 
 _EXIF_BLOCK, _USER_COMMENT, _MAKER_NOTE, _MAKE, _MODEL = 0x8769, 0x9286, 0x927C, 0x010F, 0x0110
+_LONG, _UNDEFINED = 4, 7
+"""Types of values in TIFF."""
 _EXIF_ROOM = 65_000
 """Bytes that JPEG has for EXIF, and some to spare."""
 _UNICODE, _OURS = b"UNICODE\0", b"velatura\0"
@@ -145,11 +148,29 @@ def read(path: Path) -> Embedded:
 
 
 def _exif(infotext: str, record: Mapping[str, object]) -> bytes:
-    exif = Image.Exif()
-    block = exif.get_ifd(_EXIF_BLOCK)
-    block[_USER_COMMENT] = _UNICODE + _writable(infotext).encode("utf-16-be")
-    block[_MAKER_NOTE] = _OURS + _json(record).encode()
-    return exif.tobytes()
+    """EXIF with both texts, as UNDEFINED bytes: piexif, by which A1111 reads it, takes no other type for a comment."""
+    texts = (
+        (_MAKER_NOTE, _OURS + _json(record).encode()),
+        (_USER_COMMENT, _UNICODE + _writable(infotext).encode("utf-16-be")),
+    )
+    block = 8 + _directory_size(1)
+    place = block + _directory_size(len(texts))
+    entries, data = [], b""
+    for tag, text in texts:
+        entries.append((tag, _UNDEFINED, len(text), place + len(data)))
+        data += text + b"\0" * (len(text) % 2)
+    header = b"Exif\0\0MM\0*" + struct.pack(">I", 8)
+    return header + _directory([(_EXIF_BLOCK, _LONG, 1, block)]) + _directory(entries) + data
+
+
+def _directory(entries: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """A directory of TIFF: tag, type, count and place of each entry, and no further directory."""
+    packed = b"".join(struct.pack(">HHII", *entry) for entry in entries)
+    return struct.pack(">H", len(entries)) + packed + bytes(4)
+
+
+def _directory_size(entries: int) -> int:
+    return 2 + 12 * entries + 4
 
 
 def _comfy_exif(texts: list[object]) -> dict[str, str]:

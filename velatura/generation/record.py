@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation import infotext, prompt
 from velatura.generation.generate import Job, Sampling
+from velatura.generation.hires import Hires
 from velatura.generation.reading import weighted
 from velatura.tensorfile import tensor_hash
 from velatura.text import clip
@@ -53,6 +54,21 @@ class UsedLora:
     """Textual inversions that came with it."""
     passed_over: tuple[str, ...] = ()
     """Keys of its file that fit no layer of the base."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The picture that painting began with."""
+
+    name: str
+    """Of its file."""
+    sha256: str
+    """Of its file, hex."""
+    denoising: float
+    resize_mode: str
+    exact_steps: bool
+    background: tuple[int, int, int]
+    """What shows through where it is transparent."""
 
 
 def used_loras(
@@ -142,6 +158,8 @@ def infotext_of(
     *,
     batch: int,
     embeddings: Sequence[Embedding] = (),
+    begun: Begun | None = None,
+    hires: Hires | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """A picture's infotext and record."""
     words = prompt.rename_loras(job.prompt, {lora.asked: lora.name for lora in loras if lora.asked is not None})
@@ -160,6 +178,8 @@ def infotext_of(
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": model.hash[:10],
         "Model": model.name,
+        "Denoising strength": f"{begun.denoising:g}" if begun else None,
+        **(_second_pass(job, sampling, hires) if hires else {}),
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
         "RNG": "CPU",
         "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
@@ -179,6 +199,8 @@ def infotext_of(
         "scheduler": sampling.scheduler,
         "width": sampling.width,
         "height": sampling.height,
+        "begun": asdict(begun) if begun else None,
+        "hires": asdict(hires) if hires else None,
         "clip_skip": model.clip_skip,
         "emphasis": model.emphasis,
         "base": {"name": model.name, "family": model.variant.family, "sha256": model.hash},
@@ -206,3 +228,25 @@ def infotext_of(
         "torch": torch.__version__,
     }
     return infotext.write(told, job.negative_prompt, settings), record
+
+
+def _second_pass(job: Job, sampling: Sampling, hires: Hires) -> dict[str, object]:
+    """A high-resolution fix in A1111's and Forge's words; what is that of the first pass is left out."""
+
+    def other(value: object, first: object) -> object:
+        return None if value in (None, first) else value
+
+    sided = bool(hires.width or hires.height)
+    cfg_scale = other(hires.cfg_scale, sampling.cfg_scale)
+    return {
+        "Denoising strength": f"{hires.denoising:g}",
+        "Hires prompt": other(hires.prompt, job.prompt),
+        "Hires negative prompt": other(hires.negative_prompt, job.negative_prompt),
+        "Hires CFG Scale": None if cfg_scale is None else f"{cfg_scale:g}",
+        "Hires schedule type": other(hires.scheduler, sampling.scheduler),
+        "Hires upscale": None if sided else f"{hires.scale:g}",
+        "Hires resize": f"{hires.width}x{hires.height}" if sided else None,
+        "Hires steps": hires.steps or None,
+        "Hires upscaler": hires.upscaler,
+        "Hires sampler": other(hires.sampler, sampling.sampler),
+    }
