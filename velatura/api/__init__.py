@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from velatura.api.judging import evaluate, keep_lora, report
-    from velatura.api.painting import FromPicture, GenerateRequest, free_name, generate, png
+    from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
+    from velatura.api.request import FromPicture, GenerateRequest
     from velatura.api.training import refit_steps, train
 
 _PLACES = {
-    "FromPicture": "painting",
-    "GenerateRequest": "painting",
+    "FromPicture": "request",
+    "GenerateRequest": "request",
     "Plan": "planning",
     "evaluate": "judging",
     "free_name": "painting",

@@ -3,93 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import bases
 from velatura.api.inputs import read_texts, set_threads
 from velatura.api.memory import chosen
-from velatura.dataset.colour import WHITE
+from velatura.api.request import GenerateRequest
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, sha256, write_bytes
-from velatura.generation.hires import Hires
-from velatura.recipe import MemorySettings
+from velatura.generation.carriers import check_room
 from velatura.text.readers import unread
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from velatura.family import Model
-    from velatura.generation.record import Begun
+    from velatura.generation.generate import Job, Sampling
+    from velatura.generation.record import Begun, UsedLora
     from velatura.generation.start import Start
-
-
-@dataclass(frozen=True)
-class FromPicture:
-    """A picture to paint from."""
-
-    path: Path
-    denoising: float = 0.75
-    """How much of it is painted anew, 0 to 1."""
-    resize_mode: str = "stretch"
-    """How it is made to fit: stretch, crop, fill or latent."""
-    exact_steps: bool = False
-    """Take as many steps as are asked for, and not that share of them."""
-    background: tuple[int, int, int] = WHITE
-    """What shows through where it is transparent."""
-
-
-@dataclass(frozen=True)
-class GenerateRequest:
-    """What `velatura generate` is told."""
-
-    prompt: str
-    negative: str = ""
-    base: str = "pocket"
-    vae: str = ""
-    """File or name of another autoencoder."""
-    text_encoders: tuple[str, ...] = ()
-    """Files or names of text encoders, for bases of several files."""
-    base_sha256: str = ""
-    """What the base must be; empty: not checked."""
-    strict: bool = False
-    """Refuse a base whose files hold keys that its networks have no use for, rather than note them."""
-    loras: tuple[str, ...] = ()
-    """FILE or NAME, with `:strength` behind it."""
-    partial: bool = False
-    """Take of a LoRA what fits the base, and note the rest, rather than refuse it."""
-    seed: int | None = None
-    """None: drawn, and written down."""
-    steps: int | None = None
-    """This, and what follows: None for what suits the base."""
-    cfg: float | None = None
-    guidance: float | None = None
-    negative_strength: float = 1.0
-    """What strengths of LoRAs are multiplied by on the negative side of guidance."""
-    sampler: str | None = None
-    scheduler: str | None = None
-    width: int | None = None
-    height: int | None = None
-    begin: FromPicture | None = None
-    """A picture to paint from; then what is not said of width and height follows from its proportions."""
-    hires: Hires | None = None
-    """A second, larger pass."""
-    clip_skip: int | None = None
-    """Which hidden layer of CLIP is read, counted from the last; None: the base's own."""
-    emphasis: str = "a1111"
-    """What weights in the prompt do: a1111, a1111-nonorm or comfy."""
-    memory: MemorySettings = field(default_factory=MemorySettings)
-    """Where and in which precision; what is not said is chosen for the machine."""
-    count: int = 1
-    batch: int = 4
-    form: str = "png"
-    """Of the files: png, jpg, webp or avif."""
-    quality: int = 90
-    """Of files that lose something."""
-    out: Path | None = None
-    """Folder for the pictures; none: `images/` of the project, or of the current folder."""
-    project: Path | None = None
+    from velatura.text.weighted import Embedding
 
 
 def generate(request: GenerateRequest) -> Iterator[Event]:
@@ -98,27 +34,87 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     Raises:
         VelaturaError: a name resolves to nothing, a LoRA does not fit, the prompt has no meaning.
     """
-    from velatura.family import load_base
-    from velatura.generation import carriers
     from velatura.generation.contact import contact_sheet
-    from velatura.generation.generate import Job, Painted, Sampling, second_pass
-    from velatura.generation.generate import generate as paint
-    from velatura.generation.reading import weighted
-    from velatura.generation.record import infotext_of, used_embeddings, used_loras
-    from velatura.training.samples import merged
+    from velatura.generation.generate import Job
 
-    project, hires = request.project, request.hires
+    check(request)
+    model = yield from opened(request)
+    ready = yield from made_ready(model, request)
+    seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
+    jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
+    folder = make_folder(request.out or (request.project or Path.cwd()) / "images")
+    images, names = [], []
+    for event in painted(ready, jobs):
+        if not isinstance(event, Finished):
+            yield event
+            continue
+        images.append(event.image)
+        names.append(free_name(folder, f"{event.job.seed}", request.form))
+        write_bytes(folder / names[-1], event.data)
+        yield Preview(len(names), str(folder / names[-1]))
+    if len(images) > 1:
+        names.append(free_name(folder, f"{seed}-sheet", request.form))
+        write_bytes(folder / names[-1], _file(contact_sheet(images, columns=min(4, len(images))), request))
+    yield Done(len(images), {"folder": str(folder), "files": names, "seed": seed})
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that painting needs besides prompts and seeds, settled before the first step."""
+
+    request: GenerateRequest
+    model: Model
+    sampling: Sampling
+    loras: Sequence[UsedLora]
+    embeddings: Sequence[Embedding]
+    start: Start | None
+    begun: Begun | None
+    """What is to be said of the picture that painting starts from."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A picture, and the file that it is to be."""
+
+    job: Job
+    image: Image
+    data: bytes
+
+
+def check(request: GenerateRequest) -> None:
+    """Refuse what cannot be, before a base is loaded.
+
+    Raises:
+        SettingsError: an unknown form of file, upscaler or way of fitting, or two things that exclude each other.
+    """
+    from velatura.generation import carriers, hires
+    from velatura.generation.start import check_mode
+
     carriers.check_format(request.form, request.quality)
-    if hires is not None and request.begin is not None:
+    if request.hires is not None:
+        hires.check_upscaler(request.hires.upscaler)
+    if request.begin is not None:
+        check_mode(request.begin.resize_mode)
+    if request.hires is not None and request.begin is not None:
         raise SettingsError(
             "a second pass follows a picture painted from noise, not one painted from a picture",
             fix="leave --hires out, and paint larger by --width and --height",
         )
+
+
+def opened(request: GenerateRequest) -> Generator[Event, None, Model]:
+    """The base, loaded.
+
+    Raises:
+        SettingsError, ModelError: it is not there, or cannot be loaded.
+    """
+    from velatura.family import load_base
+
     base = bases.find(
         request.base,
         vae=request.vae,
         text_encoders=request.text_encoders,
-        beside=project,
+        beside=request.project,
         sha256=request.base_sha256,
     )
     set_threads(None)
@@ -128,6 +124,20 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     yield Progress("loading the base", 1, 1)
     for note in (*memory.warnings, *model.notes):
         yield Note(note)
+    return model
+
+
+def made_ready(model: Model, request: GenerateRequest) -> Generator[Event, None, Ready]:
+    """What a request comes to with a base; notes say what the user should know.
+
+    Raises:
+        VelaturaError: a name resolves to nothing, a LoRA does not fit, a prompt has no meaning.
+    """
+    from velatura.generation.generate import Sampling
+    from velatura.generation.reading import weighted
+    from velatura.generation.record import used_embeddings, used_loras
+
+    project = request.project
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
     loras = used_loras(model, request.prompt, request.loras, project, partial=request.partial)
     for lora in (lora for lora in loras if lora.passed_over):
@@ -149,47 +159,61 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
         model.defaults.guidance if request.guidance is None else request.guidance,
         request.negative_strength,
     )
-    seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
-    jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
-    folder = make_folder(request.out or (project or Path.cwd()) / "images")
+    return Ready(request, model, sampling, loras, named.embeddings, start, begun)
+
+
+def painted(ready: Ready, jobs: Sequence[Job]) -> Iterator[Event | Finished]:
+    """Paint, and make each picture the file that it is to be.
+
+    Raises:
+        VelaturaError: as `generation.generate.generate`; FileProblem: a file has no room for what is to be said.
+    """
+    from velatura.generation.generate import Painted, second_pass
+    from velatura.generation.generate import generate as paint
+    from velatura.training.samples import merged
+
+    request, model, sampling, hires = ready.request, ready.model, ready.sampling, ready.request.hires
     apart = sampling.apart or (hires is not None and second_pass(model, sampling, hires).sampling.apart)
-    images, names = [], []
-    used = [lora.applied for lora in loras]
-    with merged(model, used, apart=apart) as adapters:
-        events = paint(
+    check_room(request.form, *_told(ready, jobs, 0))
+    place = 0
+    with merged(model, [lora.applied for lora in ready.loras], apart=apart) as adapters:
+        for event in paint(
             model,
             jobs,
             sampling,
             batch=request.batch,
-            start=start,
+            start=ready.start,
             hires=hires,
-            embeddings=named.embeddings,
+            embeddings=ready.embeddings,
             adapters=adapters,
-        )
-        for event in events:
+        ):
             if not isinstance(event, Painted):
                 yield event
                 continue
-            infotext, record = infotext_of(
-                model,
-                event.job,
-                sampling,
-                loras,
-                batch=request.batch,
-                embeddings=named.embeddings,
-                begun=begun,
-                hires=hires,
-            )
-            images.append(event.image)
-            names.append(free_name(folder, f"{event.job.seed}", request.form))
-            data = carriers.to_bytes(event.image, infotext, record, form=request.form, quality=request.quality)
-            write_bytes(folder / names[-1], data)
-            yield Preview(len(names), str(folder / names[-1]))
-    if len(images) > 1:
-        names.append(free_name(folder, f"{seed}-sheet", request.form))
-        sheet = contact_sheet(images, columns=min(4, len(images)))
-        write_bytes(folder / names[-1], carriers.to_bytes(sheet, form=request.form, quality=request.quality))
-    yield Done(len(images), {"folder": str(folder), "files": names, "seed": seed})
+            yield Finished(event.job, event.image, _file(event.image, request, *_told(ready, jobs, place)))
+            place += 1
+
+
+def _told(ready: Ready, jobs: Sequence[Job], place: int) -> tuple[str, dict[str, Any]]:
+    """What is to be said of one of the jobs' pictures."""
+    from velatura.generation.record import infotext_of
+
+    return infotext_of(
+        ready.model,
+        jobs[place],
+        ready.sampling,
+        ready.loras,
+        batch=ready.request.batch,
+        embeddings=ready.embeddings,
+        begun=ready.begun,
+        hires=ready.request.hires,
+    )
+
+
+def _file(image: Image, request: GenerateRequest, infotext: str = "", record: dict[str, Any] | None = None) -> bytes:
+    from velatura.generation.carriers import to_bytes
+
+    return to_bytes(image, infotext, record, form=request.form, quality=request.quality)
 
 
 def _texts(request: GenerateRequest) -> list[str]:
@@ -225,12 +249,11 @@ def _begin(model: Model, request: GenerateRequest) -> tuple[Start | None, Begun 
     from velatura.dataset.images import open_image
     from velatura.generation.generate import check_size, nearest_side
     from velatura.generation.record import Begun
-    from velatura.generation.start import Start, check_mode, encoded_picture
+    from velatura.generation.start import Start, encoded_picture
 
     width, height, told = request.width, request.height, request.begin
     if told is None:
         return None, None, width or model.resolution, height or model.resolution
-    check_mode(told.resize_mode)
     image = open_image(told.path, background=told.background)
     across, down = image.size
     side = model.resolution

@@ -1,0 +1,78 @@
+"""What painting is told (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from velatura.generation.hires import Hires
+from velatura.recipe import MemorySettings
+
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class FromPicture:
+    """A picture to paint from."""
+
+    path: Path
+    denoising: float = 0.75
+    """How much of it is painted anew, 0 to 1."""
+    resize_mode: str = "stretch"
+    """How it is made to fit: stretch, crop, fill or latent."""
+    exact_steps: bool = False
+    """Take as many steps as are asked for, and not that share of them."""
+    background: tuple[int, int, int] = WHITE
+    """What shows through where it is transparent."""
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What `velatura generate` is told."""
+
+    prompt: str
+    negative: str = ""
+    base: str = "pocket"
+    vae: str = ""
+    """File or name of another autoencoder."""
+    text_encoders: tuple[str, ...] = ()
+    """Files or names of text encoders, for bases of several files."""
+    base_sha256: str = ""
+    """What the base must be; empty: not checked."""
+    strict: bool = False
+    """Refuse a base whose files hold keys that its networks have no use for, rather than note them."""
+    loras: tuple[str, ...] = ()
+    """FILE or NAME, with `:strength` behind it."""
+    partial: bool = False
+    """Take of a LoRA what fits the base, and note the rest, rather than refuse it."""
+    seed: int | None = None
+    """None: drawn, and written down."""
+    steps: int | None = None
+    """This, and what follows: None for what suits the base."""
+    cfg: float | None = None
+    guidance: float | None = None
+    negative_strength: float = 1.0
+    """What strengths of LoRAs are multiplied by on the negative side of guidance."""
+    sampler: str | None = None
+    scheduler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    begin: FromPicture | None = None
+    """A picture to paint from; then what is not said of width and height follows from its proportions."""
+    hires: Hires | None = None
+    """A second, larger pass."""
+    clip_skip: int | None = None
+    """Which hidden layer of CLIP is read, counted from the last; None: the base's own."""
+    emphasis: str = "a1111"
+    """What weights in the prompt do: a1111, a1111-nonorm or comfy."""
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    """Where and in which precision; what is not said is chosen for the machine."""
+    count: int = 1
+    batch: int = 4
+    form: str = "png"
+    """Of the files: png, jpg, webp or avif."""
+    quality: int = 90
+    """Of files that lose something."""
+    out: Path | None = None
+    """Folder for the pictures; none: `images/` of the project, or of the current folder."""
+    project: Path | None = None
