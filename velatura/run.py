@@ -150,6 +150,12 @@ class Run:
                     fix="delete that checkpoint's folder; the run goes on from the one before",
                 )
 
+    def take_back(self, checkpoint: CheckpointFolder) -> None:
+        """Give up a checkpoint: it stops counting first, and then is removed."""
+        with disk_problems(checkpoint.path):
+            (checkpoint.path / "manifest.json").unlink(missing_ok=True)
+            shutil.rmtree(checkpoint.path)
+
     def drop_state(self, checkpoint: CheckpointFolder) -> None:
         """Give up a checkpoint's optimizer state; the adapter stays."""
         path = checkpoint.path / "manifest.json"

@@ -135,6 +135,8 @@ def _toml_value(value: Any) -> str:
         items = [_toml_value(item) for item in value]
         on_one_line = f"[{', '.join(items)}]"
         return on_one_line if len(on_one_line) <= LINE else "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml_value(entry)}' for key, entry in value.items())} }}" if value else "{}"
     if isinstance(value, float):
         return repr(value)
     # JSON strings are TOML basic strings but for DEL, which TOML wants escaped.
@@ -143,7 +145,7 @@ def _toml_value(value: Any) -> str:
 
 def _of_union(part: str) -> bool:
     """Whether a part of a place names one of the kinds that a value may have, not a setting."""
-    return part in ("float", "int", "str") or part.startswith(("constrained-", "literal["))
+    return part in ("float", "int", "str", "bool") or part.startswith(("constrained-", "literal[", "list["))
 
 
 def _explain(key: str, first: Any) -> str:
@@ -153,6 +155,8 @@ def _explain(key: str, first: Any) -> str:
     if first["type"] == "model_type":
         return f"{key} is a group of settings, not a value"
     given = first.get("input")
+    if message.startswith(f"{key}."):
+        return str(message)
     shown = "" if isinstance(given, dict) else f", got {_short(given)}"
     return f"{key}: {message[:1].lower()}{message[1:]}{shown}"
 

@@ -29,7 +29,7 @@ from velatura.training.adapter import specs
 from velatura.training.checkpoint import load_state, state_bytes
 from velatura.training.data import Batches, Cached, encode
 from velatura.training.facts import adapter_writer
-from velatura.training.loop import train
+from velatura.training.loop import beginning, train
 from velatura.training.rate import learning_rate
 from velatura.training.samples import merged
 from velatura.training.validation import cells
@@ -173,10 +173,9 @@ def test_the_state_comes_back_exactly(trainer: Callable[..., Trainer], tmp_path:
     list(trained.events())
     saved = trained.run.checkpoints()[-1].state
     with inject(trained.model.trainable_parts, specs(trained.recipe, trained.model), seed=99) as injected:
-        parameters = injected.named()
-        optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3)
-        assert load_state(saved, parameters, optimizer) == 3
-        assert state_bytes(parameters, optimizer, step=3) == saved.read_bytes()
+        state = beginning(trained.model, injected, trained.recipe)
+        assert load_state(saved, state) == 3
+        assert state_bytes(state, step=3) == saved.read_bytes()
 
 
 def test_a_state_of_another_adapter_is_refused(trainer: Callable[..., Trainer]) -> None:
@@ -371,45 +370,140 @@ def test_an_absurd_learning_rate_is_an_error_and_nothing_broken_is_saved(trainer
         assert not list(trained.run.path.rglob("*.safetensors"))
 
 
-def test_a_loss_that_is_not_a_number_keeps_the_checkpoints_from_before(
-    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained = trainer()
+def spoil(monkeypatch: pytest.MonkeyPatch, *broken: int) -> None:
+    """Latents that are no numbers at some steps, the first is 0."""
     draw = Batches.of
 
     def spoilt(self: Batches, step: int) -> Any:
         for batch in draw(self, step):
-            if step == 7:
+            if step in broken:
                 batch.clean_BCHW[0, 0, 0, 0] = float("inf")
             yield batch
 
     monkeypatch.setattr(Batches, "of", spoilt)
-    with pytest.raises(TrainingError, match="at step 8: what is no number appears among the latents"):
+
+
+def test_a_micro_batch_without_numbers_is_left_out_and_named(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = trainer()
+    spoil(monkeypatch, 4, 7, 8)
+    events = list(trained.events())
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert len(notes) == 3 and all("gave no numbers" in note and ".png" in note for note in notes)
+    assert [note.partition(":")[0] for note in notes] == ["step 5", "step 8", "step 9"]
+    assert [one.step for one in trained.run.checkpoints()] == [3, 6, 9, 12]
+    assert all(np.isfinite(event.values.get("loss", 0)) for event in events if isinstance(event, Metric))
+    saved, _ = tensorfile.read(trained.run.checkpoints()[-1].state)
+    assert all(np.isfinite(tensorfile.as_float32(one)).all() for one in saved.values())
+
+
+def test_three_in_a_row_end_the_training_and_keep_the_checkpoints_from_before(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = trainer()
+    spoil(monkeypatch, *range(7, 12))
+    with pytest.raises(TrainingError, match="at step 8: what is no number appears among the latents, 3 times") as told:
         list(trained.events())
-    assert [one.step for one in trained.run.checkpoints()] == [3, 6]
+    assert "learning_rate" in told.value.fix
+    assert [one.step for one in trained.run.checkpoints()] == [3, 6], (
+        "that of step 9 was written since and is taken back"
+    )
     for checkpoint in trained.run.checkpoints():
         trained.run.verify(checkpoint)
-        assert all(
-            np.isfinite(tensorfile.as_float32(one)).all() for one in tensorfile.read(checkpoint.state)[0].values()
-        )
+    assert list(trained.run.path.glob("checkpoints/.*")) == []
+
+
+def test_a_loss_that_explodes_ends_the_training(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = trainer("train.steps=40", "checkpoints.every=2")
+    draw = Batches.of
+
+    def huge(self: Batches, step: int) -> Any:
+        for batch in draw(self, step):
+            if step >= 25:
+                batch.noise_BCHW.mul_(100.0)
+            yield batch
+
+    monkeypatch.setattr(Batches, "of", huge)
+    with pytest.raises(TrainingError, match=r"exploded by step .* has grown most is denoiser\."):
+        list(trained.events())
+    assert 24 <= trained.run.checkpoints()[-1].step < 40
 
 
 def test_a_stop_after_a_broken_step_saves_nothing_broken(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = trainer()
-    draw = Batches.of
-
-    def spoilt(self: Batches, step: int) -> Any:
-        for batch in draw(self, step):
-            batch.clean_BCHW[0, 0, 0, 0] = float("nan")
+    spoil(monkeypatch, 0)
+    for event in trained.events():
+        if isinstance(event, Note):
             trained.run.ask("stop")
-            yield batch
+    (checkpoint,) = trained.run.checkpoints()
+    assert checkpoint.step == 1
+    saved, _ = tensorfile.read(checkpoint.state)
+    assert all(np.isfinite(tensorfile.as_float32(one)).all() for one in saved.values())
 
-    monkeypatch.setattr(Batches, "of", spoilt)
-    with pytest.raises(TrainingError):
+
+def test_memory_that_is_too_small_halves_the_micro_batch_and_changes_nothing_else(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = trainer("train.batch=4", "train.steps=1", "train.clip=0")
+    trained.finish()
+    earlier = trained.run
+    predict, tried = trained.model.family.predict, []
+
+    def short(model: Model, noisy: torch.Tensor, *rest: Any) -> torch.Tensor:
+        tried.append(len(noisy))
+        if len(noisy) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return predict(model, noisy, *rest)
+
+    monkeypatch.setattr(trained.model.family, "predict", short)
+    trained.run = runs.create(
+        trained.run.path.parent.parent, trained.recipe, provenance=trained.run.provenance, dataset_lines=[]
+    )
+    notes = [event.text for event in trained.events() if isinstance(event, Note)]
+    assert [note for note in notes if "not enough memory for 4 pictures at once: from now on 2" in note] == notes
+    assert sum(count > 2 for count in tried) == len(notes) == 1, "what has been too much is not tried again"
+    assert sum(tried) == 4 + 4
+    (before, after) = (tensorfile.read(run.checkpoints()[-1].state)[0] for run in (earlier, trained.run))
+    for name in before:
+        if name.startswith("exp_avg/"):
+            one, other = tensorfile.as_float32(before[name]), tensorfile.as_float32(after[name])
+            assert np.allclose(one, other, atol=1e-6 + 1e-4 * np.abs(one).max()), name
+
+
+def test_memory_that_holds_no_single_picture_is_said(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = trainer()
+
+    def none(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trained.model.family, "predict", none)
+    with pytest.raises(TrainingError, match="not enough memory to train on a single picture"):
         list(trained.events())
-    assert trained.run.checkpoints() == []
+
+
+def test_what_comes_before_the_first_adapted_layer_is_computed_without_a_graph(
+    trainer: Callable[..., Trainer], model: Model
+) -> None:
+    trained = trainer("train.steps=1", "adapter.targets=['denoiser.up_blocks.*']")
+    graphs: dict[str, bool] = {}
+    denoiser = model.parts["denoiser"]
+    handles = [
+        module.register_forward_hook(lambda _, __, out, name=name: graphs.update({name: out.requires_grad}))
+        for name, module in denoiser.named_modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    list(trained.events())
+    for handle in handles:
+        handle.remove()
+    assert not graphs["conv_in"] and not graphs["mid_block.resnets.0.conv1"]
+    assert graphs["conv_out"]
 
 
 def test_an_error_leaves_the_base_without_the_adapter(trainer: Callable[..., Trainer], model: Model) -> None:

@@ -125,7 +125,8 @@ def report(run: runs.Run, results: Results, choice: Choice, **sections: Any) -> 
         shown += checkpoint.samples
     paths = {sample.path for sample in shown} | {sample.nearest for sample in shown if sample.nearest}
     pictures = {path: (run.path / path).read_bytes() for path in sorted(paths) if (run.path / path).exists()}
-    losses = [(event.step, event.values["loss"]) for event in run.events() if isinstance(event, Metric)]
+    measured = [event for event in run.events() if isinstance(event, Metric)]
+    losses = [(event.step, event.values["loss"]) for event in measured if "loss" in event.values]
     curves = (
         [Curve("Training loss", [Series("loss", [step for step, _ in losses], [value for _, value in losses])])]
         if losses

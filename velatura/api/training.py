@@ -127,6 +127,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
     from velatura.training.data import Batches, Cached
     from velatura.training.facts import adapter_writer
     from velatura.training.loop import train as train_loop
+    from velatura.training.pace import channels_last
 
     with runs.Lock(run):
         cached: Cached | None = None
@@ -142,6 +143,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
             read_all(model, painted, samples.sampling(recipe, model))
             model.turns.need("denoiser")  # some kinds of adapter begin from its weights
         assistant.bring(model)
+        channels_last(model, recipe.train)
         with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
             # a process that was killed may have published a checkpoint and not painted it

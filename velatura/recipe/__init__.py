@@ -17,6 +17,8 @@ from pydantic import Field, model_validator
 from velatura import schema
 from velatura.errors import RecipeError
 from velatura.recipe.objective import ObjectiveSettings as ObjectiveSettings
+from velatura.recipe.training import OPTIMIZER_SETTINGS as OPTIMIZER_SETTINGS
+from velatura.recipe.training import TrainSettings as TrainSettings
 from velatura.recipe.upgrade import NEWEST, upgraded
 from velatura.schema import Settings
 
@@ -91,35 +93,6 @@ class AdapterSettings(Settings):
     """Presets (`attention`, `attention+mlp`, `all`, `text`) or patterns such as `denoiser.*.attn*.to_q`."""
 
 
-class TrainSettings(Settings):
-    """How long and how fast to train."""
-
-    steps: int = Field(default=1500, gt=0)
-    """Optimizer steps, not micro-batches."""
-    batch: int = Field(default=4, gt=0)
-    """Pictures that go through the base at once; fewer take less memory."""
-    accumulation: int = Field(default=1, gt=0)
-    """Such batches of one step, their gradients added up: 2 x 2 trains as 4 x 1 does, in less memory and more time."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    """Learning rate of AdamW after the warm-up."""
-    text_learning_rate: float | None = Field(default=None, gt=0)
-    """The same for layers of text encoders, where targets name any (`text`); "none": as `learning_rate`."""
-    rates: list[str] = Field(default=[])
-    """What the learning rate of some layers is multiplied by, as `PATTERN=FACTOR`; the first that fits counts."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """The learning rate's course after the warm-up; cosine falls to zero at the last step."""
-    warmup: int = Field(default=0, ge=0)
-    """Steps in which the learning rate rises from zero."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Decoupled weight decay of AdamW."""
-    clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient; longer ones are shortened to it."""
-    seed: int = Field(default=1, ge=0)
-    """Every random draw of the run follows from it."""
-    threads: int | None = Field(default=None, ge=1)
-    """Processor threads; "none": as many as there are cores. Results depend on it in the last bits."""
-
-
 class CheckpointSettings(Settings):
     """When the adapter is kept."""
 
@@ -127,6 +100,9 @@ class CheckpointSettings(Settings):
     """Optimizer steps between two checkpoints."""
     keep_state: int = Field(default=2, ge=1)
     """How many of the newest checkpoints keep the optimizer's state, to resume from."""
+    average: int = Field(default=1, ge=1, le=32)
+    """Each checkpoint holds the mean of its weights and those at the checkpoints before it, so many in all; 3 to 5
+    smooth a high learning rate; 1: its own alone."""
 
 
 class ValidationSettings(Settings):
@@ -208,9 +184,19 @@ class Recipe(Settings):
     memory: MemorySettings = MemorySettings()
 
     @model_validator(mode="after")
-    def _warmup_fits(self) -> Recipe:
-        if self.train.warmup >= self.train.steps:
-            raise ValueError(f"train.warmup ({self.train.warmup}) must be less than train.steps ({self.train.steps})")
+    def _factors_fit(self) -> Recipe:
+        """What needs the two factors of a LoRA is refused for other kinds."""
+        train, kind = self.train, self.adapter.kind
+        if train.lora_plus != 1 and kind not in ("lora", "locon", "dora"):
+            raise ValueError(f"train.lora_plus needs a second factor, which {kind} has not")
+        for told, setting in (
+            (train.optimizer == "riemannian", "train.optimizer = riemannian"),
+            (train.max_norm is not None, "train.max_norm"),
+        ):
+            if told and kind != "lora":
+                raise ValueError(f"{setting} works on the two factors of a LoRA, and adapter.kind is {kind}")
+        if self.checkpoints.average > 1 and train.optimizer == "schedule_free":
+            raise ValueError("schedule_free keeps an average of its own: leave out checkpoints.average")
         return self
 
 

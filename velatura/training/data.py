@@ -222,6 +222,11 @@ class Batches:
                 yield self._batch(step, part, first, uniform_B[first : first + len(part)], whole)
             first += len(part)
 
+    def told(self, step: int, micro: int) -> str:
+        """Which pictures a micro-batch of a step holds, in words; the first is 0."""
+        names = ", ".join(self.samples[index].prepared.picture.name for index in self.pictures(step)[micro])
+        return f"micro-batch {micro + 1} ({names})"
+
     def _planned(self, epoch: int) -> list[Step]:
         told = self.settings
         return plan_steps(self.buckets, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=epoch)

@@ -14,6 +14,7 @@ from velatura.recipe import Recipe
 from velatura.training.adapter import changes_text
 from velatura.training.dataset import Pictures
 from velatura.training.loop import AdapterBytes
+from velatura.training.rate import full_rate
 from velatura.version import __version__
 
 
@@ -36,7 +37,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
         if tag.strip()
     )
     resolution = recipe.dataset.resolution or model.resolution
-    text_rate = settings.text_learning_rate or settings.learning_rate
+    text_rate = full_rate(settings, 0)
 
     def write(layers: dict[str, Change], step: int) -> bytes:
         facts = TrainingFacts(
@@ -63,10 +64,10 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             batches_per_epoch=per_epoch,
             learning_rate=settings.learning_rate,
             text_learning_rate=text_rate if changes_text(layers) else None,
-            optimizer="torch.optim.AdamW",
-            optimizer_arguments={"weight_decay": settings.weight_decay},
+            optimizer=settings.optimizer,
+            optimizer_arguments={"weight_decay": settings.weight_decay, **settings.optimizer_settings},
             schedule=settings.schedule,
-            warmup_steps=settings.warmup,
+            warmup_steps=settings.warmup_steps,
             max_grad_norm=settings.clip,
             seed=settings.seed,
             min_snr_gamma=recipe.objective.min_snr or None,

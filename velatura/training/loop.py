@@ -7,30 +7,34 @@ step's number, so going on from a checkpoint is the uninterrupted run, bit for b
 
 from __future__ import annotations
 
+import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from velatura.adapters.lora import Injected
 from velatura.adapters.weights import Change, part_of
 from velatura.errors import AdapterError, TrainingError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model
-from velatura.recipe import Recipe, TrainSettings
+from velatura.recipe import Recipe
 from velatura.run import CheckpointFolder, Request, Run, wait_while_paused
-from velatura.training.adapter import changes_text, of_text, told_for
+from velatura.training import norms, optimizers
+from velatura.training.adapter import changes_text
+from velatura.training.averages import Averages
 from velatura.training.breakdown import place
-from velatura.training.checkpoint import load_state, state_bytes
+from velatura.training.checkpoint import State, load_state, state_bytes
 from velatura.training.data import Batches, Cached
+from velatura.training.descent import Descent
+from velatura.training.gradients import Gradients
 from velatura.training.losses import loss
-from velatura.training.rate import learning_rate
+from velatura.training.pace import Compiled
+from velatura.training.readings import BROKEN, METRIC_EVERY, Health, Reading, Readings
 from velatura.weights.policy import precision
-
-METRIC_EVERY = 10
-"""Steps between two recorded losses."""
 
 CALMER = "lower train.learning_rate, which starts a new run; the checkpoints so far are kept"
 
@@ -44,50 +48,46 @@ def train(
     """Train the injected adapter to the recipe's last step, from the run's newest resumable checkpoint on.
 
     Yields a `Checkpoint` right after each is whole on disk. A request to stop ends the loop early,
-    with a checkpoint at the step reached.
+    with a checkpoint at the step reached. Nothing waits for the device but checkpoints.
 
     Raises:
-        TrainingError: loss or gradients are no numbers, or do not depend on what is trained; nothing of that step is
-            kept.
+        TrainingError: losses or gradients are no numbers time after time, the loss explodes, or neither depends on what
+            is trained; nothing of such steps is kept.
         RunError: the checkpoint to go on from is damaged.
     """
     settings = recipe.train
-    parameters = injected.named()
-    optimizer = torch.optim.AdamW(
-        _groups(parameters, settings), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    state = beginning(model, injected, recipe)
+    gradients, optimizer, averages = state.gradients, state.optimizer, state.averages
     batches = Batches(model, cached, recipe, encode_texts=changes_text(injected.layers))
-    step = resume(run, injected, optimizer)
+    descend = Descent(lambda batch: loss(model, batch, recipe.objective), gradients)
+    step = resume(run, state)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
     if step or run.events():  # an earlier start may have ended before its first checkpoint
         yield Resumed(step)
+    compiled = Compiled(model, settings.compile)
+    readings, health = Readings(), Health(recorded_losses(run, step))
     controls = run.control_end()
     started, first = time.monotonic(), step
-    losses: list[torch.Tensor] = []
     while step < settings.steps:
-        with injected.step(step):
-            value = torch.zeros((), device=model.policy.device)
-            for batch in batches.of(step):
-                part = loss(model, batch, recipe.objective)
-                if part.requires_grad:  # not where nothing that is trained is read: the next line says so
-                    part.backward()  # type: ignore[no-untyped-call]
-                value += part.detach()
-        _complete_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip, error_if_nonfinite=False)
-        if not bool(norm.isfinite() & value.isfinite()):  # waits for the device: nothing broken may be taken over
-            with injected.step(step):
-                where = place(model, injected, batches.of(step), recipe.objective)
-            what = f"training broke down at step {step + 1}: what is no number appears {where}"
-            raise TrainingError(what, fix=_calmer(model))
-        _set_rates(optimizer, settings, step)
-        losses.append(value)
-        if (step + 1) % METRIC_EVERY == 0 or due(recipe, step + 1):
-            mean = float(torch.stack(losses).mean())
-            yield Metric(step + 1, {"loss": mean, "learning_rate": learning_rate(settings, step)})
-            losses = []
+        optimizers.set_rates(optimizer, settings, step)
+        with injected.step(step), compiled, reaching(state.parameters) if step == first else nullcontext():
+            descended = descend(batches.of(step))
+        norm = gradients.finish(clip=settings.clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        if settings.max_norm:
+            norms.limit(injected, settings.max_norm)
         step += 1
+        averages.update(step)
+        readings.send(step, descended, [norm, norms.of(state.parameters), gradients.scale[0]])
+        yield from map(Note, descend.said())
+        for reading in readings.arrived(wait=due(recipe, step)):
+            for micro in health.see(reading):
+                left_out = f"{batches.told(reading.step - 1, micro)} gave no numbers and is left out"
+                yield Note(f"step {reading.step}: {left_out}")
+            if health.broken >= BROKEN or health.exploded:
+                raise broken_down(model, injected, batches, run, reading, health, recipe)
+            if reading.step % METRIC_EVERY == 0 or due(recipe, reading.step):
+                yield Metric(reading.step, health.close() | optimizers.measured(optimizer, settings, reading.step - 1))
         seconds = (time.monotonic() - started) / (step - first) * (settings.steps - step)
         yield Progress("training", step, settings.steps, round(seconds, 1))
         asked, controls = run.requests(controls)
@@ -96,57 +96,106 @@ def train(
             more, controls = wait_while_paused(run, controls)
             asked += more
         if due(recipe, step) or _wants_checkpoint(asked):
-            files = {
-                "adapter.safetensors": _sound(model, adapter_bytes, injected.weights(), step),
-                "state.safetensors": state_bytes(parameters, optimizer, step=step),
-            }
-            published = run.publish(step, files)
-            forget_old_states(run, keep=recipe.checkpoints.keep_state)
-            yield Checkpoint(step, published.path.relative_to(run.path).as_posix())
+            yield publish(model, injected, recipe, run, state, step, adapter_bytes)
         if "stop" in asked:
             yield Note(f"stopped at step {step}; start it again to go on")
             return
 
 
-def _groups(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> list[dict[str, Any]]:
-    """Parameters with the same learning rate together: denoiser and text encoders apart, and blocks with their own."""
-    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {}
+def beginning(model: Model, injected: Injected, recipe: Recipe) -> State:
+    """Everything that changes as a run trains, before its first step."""
+    parameters = injected.named()
+    averages = Averages(parameters, ema=recipe.train.ema, checkpoints=recipe.checkpoints.average)
+    gradients = Gradients(list(parameters.values()), scaled=model.policy.dtype == torch.float16)
+    return State(parameters, optimizers.made(parameters, recipe.train), averages, gradients)
+
+
+def publish(
+    model: Model, injected: Injected, recipe: Recipe, run: Run, state: State, step: int, adapter_bytes: AdapterBytes
+) -> Checkpoint:
+    """Write a checkpoint; one that was only asked for does not count in the means of later ones."""
+    with state.averages.shown(), optimizers.averaged(state.optimizer):
+        weights = injected.weights()
+    if due(recipe, step):
+        state.averages.keep()
+    files = {
+        "adapter.safetensors": _sound(model, adapter_bytes, weights, step),
+        "state.safetensors": state_bytes(state, step=step),
+    }
+    published = run.publish(step, files)
+    forget_old_states(run, keep=recipe.checkpoints.keep_state)
+    return Checkpoint(step, published.path.relative_to(run.path).as_posix())
+
+
+@contextmanager
+def reaching(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """See that something of each part is read; single layers may go unread, as the last of CLIP does.
+
+    Raises:
+        TrainingError: nothing at all of a part is.
+    """
+    reached: set[str] = set()
+    handles = []
     for name, one in parameters.items():
-        kinds.setdefault((of_text(name), told_for(name, settings.rates, 1.0)), []).append(one)
+        reach = functools.partial(_reach, reached, part_of(name))
+        handles.append(one.register_post_accumulate_grad_hook(reach))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for part in {part_of(name): None for name in parameters}:
+        if part not in reached:
+            raise TrainingError(
+                f"what adapter.targets names of {part} changes nothing in this base",
+                fix=f"leave {part} out of adapter.targets",
+            )
+
+
+def _reach(reached: set[str], part: str, _: Tensor) -> None:
+    reached.add(part)
+
+
+def broken_down(
+    model: Model,
+    injected: Injected,
+    batches: Batches,
+    run: Run,
+    reading: Reading,
+    health: Health,
+    recipe: Recipe,
+) -> TrainingError:
+    """The error that ends a training which has come apart; checkpoints from since then are taken back."""
+    if health.exploded:
+        names = {name: float(one.detach().norm()) for name, one in injected.named().items()}
+        layer = max(names, key=lambda name: names[name])
+        what = f"training has exploded by step {reading.step}: the loss is {reading.loss:.3g}"
+        return TrainingError(f"{what}, and what has grown most is {layer}", fix=_calmer(model))
+    for checkpoint in run.checkpoints():
+        if checkpoint.step >= health.since:
+            run.take_back(checkpoint)
+    micro = max(place for place, good in enumerate(reading.good) if not good)
+    with injected.step(reading.step - 1):
+        broken = itertools.islice(batches.of(reading.step - 1), micro, micro + 1)
+        where = place(model, injected, broken, recipe.objective)
+    what = f"training broke down at step {health.since}: what is no number appears {where}"
+    return TrainingError(f"{what}, {health.broken} times in a row", fix=_calmer(model))
+
+
+def recorded_losses(run: Run, step: int) -> list[float]:
+    """The losses that earlier starts have recorded up to a step."""
+    events = run.events()
     return [
-        {"params": chosen, "text": text, "factor": factor}
-        for (text, factor), chosen in sorted(kinds.items(), key=lambda kind: kind[0])
+        one.values["loss"] for one in events if isinstance(one, Metric) and one.step <= step and "loss" in one.values
     ]
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["factor"] * learning_rate(settings, step, text=group["text"])
-
-
-def _complete_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Zeros for layers that nothing reads, such as the text encoder's last where an earlier one is read.
-
-    Raises:
-        TrainingError: nothing at all of a part is read.
-    """
-    reached = {part_of(name) for name, parameter in parameters.items() if parameter.grad is not None}
-    for name, parameter in parameters.items():
-        if part_of(name) not in reached:
-            raise TrainingError(
-                f"what adapter.targets names of {part_of(name)} changes nothing in this base",
-                fix=f"leave {part_of(name)} out of adapter.targets",
-            )
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-
-
-def resume(run: Run, injected: Injected, optimizer: torch.optim.Optimizer) -> int:
+def resume(run: Run, state: State) -> int:
     """Go back to the newest checkpoint that has its state; the step to go on from."""
     for checkpoint in reversed(run.checkpoints()):
         if checkpoint.state.exists():
             run.verify(checkpoint)
-            return load_state(checkpoint.state, injected.named(), optimizer)
+            return load_state(checkpoint.state, state)
     return 0
 
 

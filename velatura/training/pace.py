@@ -1,0 +1,61 @@
+"""How a denoiser is made to train faster where the recipe says so: compiled block by block, channels last."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from velatura.errors import RecipeError
+from velatura.family import Model
+from velatura.recipe import TrainSettings
+from velatura.weights.swap import blocks_of
+
+
+class Compiled:
+    """The denoiser's blocks are compiled while this is entered; pictures are painted without."""
+
+    def __init__(self, model: Model, wanted: bool) -> None:
+        """Nothing is compiled before a block is first called.
+
+        Raises:
+            RecipeError: the weights are not there to be compiled in, or the denoiser's blocks are not known.
+        """
+        blocks = blocks_of(model.parts["denoiser"]) if wanted else []
+        policy = model.policy
+        if wanted and (policy.quantised is not None or policy.swapped_blocks or not blocks):
+            raise RecipeError(
+                "only a denoiser whose weights are all in place as they are can be compiled",
+                where="train.compile",
+                fix="set it to false, or memory.quantised to off and memory.swapped_blocks to 0",
+            )
+        self._made = [(block, torch.compile(block._call_impl)) for block in blocks]
+
+    def __enter__(self) -> None:
+        """Calls of the blocks go to what was compiled of them."""
+        for block, made in self._made:
+            block._compiled_call_impl = made
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The blocks are as they were."""
+        for block, _ in self._made:
+            block._compiled_call_impl = None
+
+
+def channels_last(model: Model, settings: TrainSettings) -> None:
+    """Lay out the denoiser's convolutions with channels last, where the recipe says so.
+
+    Raises:
+        RecipeError: it has no convolutions on pictures.
+    """
+    if not settings.channels_last:
+        return
+    denoiser: Any = model.parts["denoiser"]
+    if sum(isinstance(module, torch.nn.Conv2d) for module in denoiser.modules()) < 2:
+        raise RecipeError(
+            "this base's denoiser has no convolutions to lay out", where="train.channels_last", fix="set it to false"
+        )
+    denoiser.to(memory_format=torch.channels_last)
