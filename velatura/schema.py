@@ -170,8 +170,10 @@ def _nearest_key(key: str, kind: type[Settings], *, is_group: bool) -> str | Non
     known = known_keys(kind)
     if is_group:
         return nearest(key, sorted({name.rpartition(".")[0] for name in known} - {""}))
+    by_last = {name.rsplit(".", 1)[-1]: name for name in known}
+    if elsewhere := by_last.get(key.rsplit(".", 1)[-1]):
+        return elsewhere
     if match := nearest(key, known):
         return match
-    by_last = {name.rsplit(".", 1)[-1]: name for name in known}
     match = nearest(key.rsplit(".", 1)[-1], list(by_last))
     return by_last[match] if match else None
