@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from velatura import schema, settings
 from velatura.errors import ModelError, SettingsError, nearest
-from velatura.weights import hub, parts, search
+from velatura.events import Progress
+from velatura.weights import fetching, hub, parts, search
 from velatura.weights.containers import read_header
 from velatura.weights.parts import PartFiles, PartKind
 from velatura.weights.source import BaseFolder
@@ -100,7 +101,7 @@ def find(
         ModelError: the base that was found is another one, or it cannot be fetched.
     """
     if hub.is_id(model) and settings.base_at(model, beside=beside) is None:
-        found = hub.find(model, fetch=fetch)
+        found = fetching.find(model, fetch=fetch)
     else:
         found = settings.find_base(model, beside=beside, sha256=sha256)
     files = described(found)
@@ -116,6 +117,17 @@ def find(
             fix="name the right one in base.model, or take base.sha256 out of the recipe",
         )
     return files
+
+
+def fetched(model: str, *, beside: Path | None = None) -> Iterator[Progress]:
+    """Fetch the base that an id on Hugging Face means, where it is not in the cache; yields how far it is.
+
+    Raises:
+        ModelError: there is no such base, or it may not be fetched.
+        FileProblem: the disk is full.
+    """
+    if hub.is_id(model) and settings.base_at(model, beside=beside) is None and hub.whole(model) is None:
+        yield from fetching.fetched(model)
 
 
 def described(path: Path) -> BaseFiles:

@@ -13,7 +13,7 @@ import pytest
 
 from velatura import bases
 from velatura.errors import FileProblem, ModelError, VelaturaError
-from velatura.weights import hub
+from velatura.weights import fetching, hub
 
 ID = "ada/dream-v2"
 
@@ -75,7 +75,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         pytest.fail("the network was asked")
 
-    for name in ("HfApi", "hf_hub_download", "snapshot_download"):
+    for name in ("HfApi", "hf_hub_download"):
         monkeypatch.setattr(huggingface_hub, name, refuse)
 
 
@@ -93,29 +93,28 @@ def snapshot(cache: Path, files: dict[str, str], identifier: str = ID, commit: s
 
 def site(
     monkeypatch: pytest.MonkeyPatch, cache: Path, files: dict[str, str], raising: Exception | None = None
-) -> list[list[str]]:
+) -> list[str]:
     """A site that has these files; what was fetched of them."""
     import huggingface_hub
 
-    fetched: list[list[str]] = []
+    fetched: list[str] = []
 
-    def info(_: str) -> Any:
+    def info(_: str, *, files_metadata: bool) -> Any:
         if raising is not None:
             raise raising
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in (*files, *CLUTTER)])
+        sizes = {name: len(text) if files_metadata else None for name, text in files.items()}
+        listed = {**dict.fromkeys(CLUTTER, 1), **sizes}
+        return SimpleNamespace(
+            siblings=[SimpleNamespace(rfilename=name, size=size, lfs=None) for name, size in listed.items()]
+        )
 
-    def one(_: str, name: str, *, cache_dir: Path) -> str:
-        assert cache_dir == cache
+    def one(_: str, name: str, *, revision: str = COMMIT, cache_dir: Path) -> str:
+        assert cache_dir == cache and revision == COMMIT
+        fetched.append(name)
         return str(snapshot(cache, {name: files[name]}) / name)
-
-    def many(_: str, *, cache_dir: Path, allow_patterns: list[str]) -> str:
-        assert cache_dir == cache
-        fetched.append(allow_patterns)
-        return str(snapshot(cache, {name: files[name] for name in allow_patterns}))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(model_info=info))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", one)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", many)
     return fetched
 
 
@@ -155,18 +154,18 @@ def test_a_folder_that_is_named_like_an_id_comes_first(tmp_path: Path, monkeypat
 
 def test_of_a_repository_only_what_is_needed_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = site(monkeypatch, cache, WHOLE)
-    folder = hub.find(ID)
+    folder = fetching.find(ID)
     assert folder == cache / "models--ada--dream-v2" / "snapshots" / COMMIT
-    assert [sorted(names) for names in fetched] == [sorted(WHOLE)]
-    assert hub.find(ID) == folder
-    assert len(fetched) == 1
+    assert sorted(set(fetched)) == sorted(WHOLE)
+    assert fetching.find(ID) == folder
+    assert len(fetched) == len(WHOLE) + 1, "the list of parts is asked for first"
 
 
 def test_a_fetch_that_was_cut_short_goes_on(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot(cache, {name: text for name, text in WHOLE.items() if not name.startswith("unet/")})
     fetched = site(monkeypatch, cache, WHOLE)
-    hub.find(ID)
-    assert len(fetched) == 1
+    fetching.find(ID)
+    assert any(name.startswith("unet/") for name in fetched)
 
 
 def test_shards_are_fetched_with_their_list_and_half_precision_only_where_there_is_no_other() -> None:
@@ -219,14 +218,14 @@ def test_what_goes_wrong_on_the_way_is_one_sentence(
 ) -> None:
     site(monkeypatch, cache, WHOLE, raising=error())
     with pytest.raises(ModelError, match=sentence) as problem:
-        hub.find(ID)
+        fetching.find(ID)
     assert "\n" not in str(problem.value)
 
 
 def test_a_full_disk_is_the_disk_s_fault(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site(monkeypatch, cache, WHOLE, raising=OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(FileProblem, match="the disk is full"):
-        hub.find(ID)
+        fetching.find(ID)
 
 
 def test_a_repository_without_a_base_or_without_safetensors_says_so(
@@ -234,23 +233,23 @@ def test_a_repository_without_a_base_or_without_safetensors_says_so(
 ) -> None:
     site(monkeypatch, cache, {})
     with pytest.raises(ModelError, match="not a base in diffusers' form"):
-        hub.find(ID)
+        fetching.find(ID)
     site(monkeypatch, cache, {name: text for name, text in WHOLE.items() if not name.startswith("vae/diff")})
     with pytest.raises(ModelError, match="no weights as safetensors for its vae"):
-        hub.find(ID)
+        fetching.find(ID)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"unet"', "null"])
 def test_a_damaged_list_of_parts_is_one_sentence(cache: Path, text: str) -> None:
     snapshot(cache, {**WHOLE, "model_index.json": text})
     with pytest.raises(VelaturaError, match=r"model_index.json is damaged"):
-        hub.find(ID)
+        fetching.find(ID)
 
 
 @pytest.mark.parametrize("part", ["../../../outside", "..", "un\\\\et", "/etc"])
 def test_a_list_of_parts_does_not_lead_out_of_its_folder(cache: Path, part: str) -> None:
     folder = snapshot(cache, {**WHOLE, "model_index.json": json.dumps({**INDEX, part: ["diffusers", "Model"]})})
-    assert hub.find(ID) == folder
+    assert fetching.find(ID) == folder
 
 
 @pytest.mark.parametrize("commit", ["../../../elsewhere", "main", ""])

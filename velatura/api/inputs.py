@@ -35,14 +35,16 @@ def read_pictures(recipe: Recipe, project: Path, model: Model) -> Pictures:
     return read(recipe, project, resolution=resolution, latent_factor=model.latent_factor)
 
 
-def base_of(recipe: Recipe, project: Path) -> BaseFiles:
-    """The files of the recipe's base.
+def base_of(recipe: Recipe, project: Path, *, fetch: bool = True) -> BaseFiles:
+    """The files of the recipe's base, fetched where that is allowed.
 
     Raises:
         SettingsError, ModelError: it is not there, or another one than the recipe's hash says.
     """
     told = recipe.base
-    return bases.find(told.model, vae=told.vae, text_encoders=told.text_encoders, beside=project, sha256=told.sha256)
+    return bases.find(
+        told.model, vae=told.vae, text_encoders=told.text_encoders, beside=project, sha256=told.sha256, fetch=fetch
+    )
 
 
 def readers_of(files: BaseFiles) -> tuple[Reader, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from velatura import bases
 from velatura import run as runs
 from velatura.api.inputs import (
     base_of,
@@ -45,6 +46,7 @@ def evaluate(path: Path) -> Iterator[Event]:
         raise RunError("this run has no checkpoint yet", where=run.path.name, fix="train it first")
     recipe, project = run.recipe, run.path.parent.parent
     set_threads(recipe.train.threads)
+    yield from bases.fetched(recipe.base.model, beside=project)
     base = base_of(recipe, project)
     memory = chosen(base, recipe.memory, task="paint")
     model = load_base(base, policy=memory.policy, strict=recipe.base.strict)

@@ -110,6 +110,7 @@ def opened(request: GenerateRequest) -> Generator[Event, None, Model]:
     """
     from velatura.family import load_base
 
+    yield from bases.fetched(request.base, beside=request.project)
     base = bases.find(
         request.base,
         vae=request.vae,

@@ -44,7 +44,7 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
 
     recipe = recipes.load(path, overrides)
     project = project_of(path)
-    base = base_of(recipe, project)
+    base = base_of(recipe, project, fetch=False)
     resolution = recipe.dataset.resolution or bases.resolution(base)
     memory = chosen(base, recipe.memory, task="train")
     pictures = read(recipe, project, resolution=resolution)

@@ -96,6 +96,7 @@ def regularise(request: RegulariseRequest) -> Iterator[Event]:
     if not request.prompts and not (request.trigger or recipe.dataset.trigger):
         what, fix = "there is no trigger whose place the class could take", "give --trigger, or --prompt"
         raise RecipeError(what, where="dataset.trigger", fix=fix)
+    yield from bases.fetched(request.base or recipe.base.model, beside=project)
     base = _base(request, recipe, project)
     set_threads(recipe.train.threads)
     yield Progress("loading the base", 0, 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from velatura import bases
 from velatura import recipe as recipes
 from velatura import run as runs
 from velatura.api.inputs import (
@@ -56,6 +57,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
         raise RecipeError("a run cannot be given other settings", where=path, fix="train the recipe with --set instead")
     recipe = runs.open_run(path).recipe if is_run else recipes.load(path, overrides)
     project = path.resolve().parent.parent if is_run else project_of(path)
+    yield from bases.fetched(recipe.base.model, beside=project)
     base = base_of(recipe, project)
     yield Progress("loading the base", 0, 1)
     # torch comes in here, after everything that a recipe can be wrong about without it

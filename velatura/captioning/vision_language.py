@@ -22,7 +22,7 @@ from velatura.dataset import images
 from velatura.doctor.devices import Device, devices
 from velatura.errors import DatasetError, MissingExtra, ModelError
 from velatura.recipe import MemorySettings
-from velatura.weights import hub, policy
+from velatura.weights import fetching, hub, policy
 from velatura.weights.containers import read_header
 from velatura.weights.fit import ROOM, gigabytes
 
@@ -161,7 +161,9 @@ def found(model: str | Path) -> tuple[Path, str]:
     if folder.is_dir():
         name = folder.resolve().name
     elif hub.is_id(name):
-        folder = hub.files(name, WANTED, unwanted=UNWANTED, whole=lambda one: (one / CONFIG).is_file() and weights(one))
+        folder = fetching.files(
+            name, WANTED, unwanted=UNWANTED, whole=lambda one: (one / CONFIG).is_file() and weights(one)
+        )
     else:
         fix = "give the folder of a model, or an id on Hugging Face"
         raise ModelError("there is no such model", where=name, fix=fix)
@@ -266,7 +268,9 @@ def _without_videos(folder: Path) -> Any:
         pictures = AutoImageProcessor.from_pretrained(folder, **told)
         return Half(pictures, tokenizer, video_processor=None, chat_template=tokenizer.chat_template)
     except Exception as error:
-        what = f"this model also watches videos, for which transformers wants torchvision ({hub.reason(error)[:120]})"
+        what = (
+            f"this model also watches videos, for which transformers wants torchvision ({fetching.reason(error)[:120]})"
+        )
         fix = "pip install torchvision, or serve the model with llama.cpp or vLLM and give --endpoint"
         raise MissingExtra(what, where=folder.name, fix=fix) from error
 
@@ -298,7 +302,7 @@ def _quiet() -> None:
 
 
 def _unreadable(folder: Path, error: Exception) -> ModelError:
-    said = hub.reason(error)
+    said = fetching.reason(error)
     if "trust_remote_code" in str(error):
         what = "this model brings its own program, which is never run"
         return ModelError(what, where=folder.name, fix="take a model that transformers knows itself")

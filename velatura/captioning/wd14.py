@@ -22,7 +22,7 @@ from velatura.captioning.captioner import Answer, Asked
 from velatura.dataset.editing import tests_of
 from velatura.dataset.wording import has_words, tag_key
 from velatura.errors import DatasetError, MissingExtra, ModelError
-from velatura.weights import hub
+from velatura.weights import fetching, hub
 
 MODEL, TAGS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER, RATING = "0", "4", "9"
@@ -206,5 +206,5 @@ def _found(model: str | Path) -> tuple[Path, str]:
     if isinstance(model, Path) or path.suffix == ".onnx" or not hub.is_id(model):
         fix = "give a folder with model.onnx and selected_tags.csv, or an id such as SmilingWolf/wd-vit-tagger-v3"
         raise ModelError("there is no such tagger", where=model, fix=fix)
-    folder = hub.files(model, (MODEL, TAGS), whole=lambda one: (one / MODEL).is_file() and (one / TAGS).is_file())
+    folder = fetching.files(model, (MODEL, TAGS), whole=lambda one: (one / MODEL).is_file() and (one / TAGS).is_file())
     return folder / MODEL, model.rpartition("/")[2]

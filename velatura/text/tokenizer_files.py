@@ -10,7 +10,7 @@ from pathlib import Path
 
 from velatura import settings
 from velatura.errors import ModelError
-from velatura.weights import hub
+from velatura.weights import fetching, hub
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class Published:
         if hub.offline():
             raise ModelError(f"{what} is switched off", where=path, fix=fix)
         LOGGER.warning("fetching the tokenizer of %s (%s), once, from %s", self.owner, self.size, source)
-        hub.quiet()
+        fetching.quiet()
         try:
             return Path(huggingface_hub.hf_hub_download(repository, name, cache_dir=cache)).parent
         except Exception as error:  # whatever ails the network, what to do is the same
-            raise ModelError(f"{what} failed: {hub.reason(error)}", where=path, fix=fix) from error
+            raise ModelError(f"{what} failed: {fetching.reason(error)}", where=path, fix=fix) from error
 
 
 @contextlib.contextmanager
