@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
+    from velatura.api.repeating import Changes, again
     from velatura.api.request import FromPicture, GenerateRequest
     from velatura.api.training import refit_steps, train
 
 _PLACES = {
+    "Changes": "repeating",
     "FromPicture": "request",
     "GenerateRequest": "request",
     "Plan": "planning",
+    "again": "repeating",
     "evaluate": "judging",
     "free_name": "painting",
     "generate": "painting",
@@ -33,9 +36,11 @@ _PLACES = {
 """Public name -> the module that holds it."""
 
 __all__ = [
+    "Changes",
     "FromPicture",
     "GenerateRequest",
     "Plan",
+    "again",
     "evaluate",
     "free_name",
     "generate",

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from velatura import bases
 from velatura.api.inputs import read_texts, set_threads
 from velatura.api.memory import chosen
+from velatura.api.repeating import likeness, pixels_hash
 from velatura.api.request import GenerateRequest
+from velatura.bases import BaseFiles
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, sha256, write_bytes
@@ -38,16 +40,23 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     from velatura.generation.generate import Job
 
     check(request)
-    model = yield from opened(request)
-    ready = yield from made_ready(model, request)
+    model, files = yield from opened(request)
+    ready = yield from made_ready(model, files, request)
     seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
     jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
+    if request.original is not None:
+        jobs = [Job(prompt, seed, negative) for seed, prompt, negative in request.original.together]
+        seed = jobs[request.original.place].seed
     folder = make_folder(request.out or (request.project or Path.cwd()) / "images")
     images, names = [], []
     for event in painted(ready, jobs):
         if not isinstance(event, Finished):
             yield event
             continue
+        if request.original is not None:
+            if event.place != request.original.place:
+                continue
+            yield Note(likeness(event.image, request.original))
         images.append(event.image)
         names.append(free_name(folder, f"{event.job.seed}", request.form))
         write_bytes(folder / names[-1], event.data)
@@ -64,6 +73,7 @@ class Ready:
 
     request: GenerateRequest
     model: Model
+    files: BaseFiles
     sampling: Sampling
     loras: Sequence[UsedLora]
     embeddings: Sequence[Embedding]
@@ -77,6 +87,8 @@ class Finished:
     """A picture, and the file that it is to be."""
 
     job: Job
+    place: int
+    """Of the job, among all."""
     image: Image
     data: bytes
 
@@ -102,8 +114,8 @@ def check(request: GenerateRequest) -> None:
         )
 
 
-def opened(request: GenerateRequest) -> Generator[Event, None, Model]:
-    """The base, loaded.
+def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, BaseFiles]]:
+    """The base, loaded, and its files.
 
     Raises:
         SettingsError, ModelError: it is not there, or cannot be loaded.
@@ -118,17 +130,17 @@ def opened(request: GenerateRequest) -> Generator[Event, None, Model]:
         beside=request.project,
         sha256=request.base_sha256,
     )
-    set_threads(None)
+    set_threads(request.threads)
     yield Progress("loading the base", 0, 1)
     memory = chosen(base, request.memory, task="paint")
     model = load_base(base, policy=memory.policy, strict=request.strict)
     yield Progress("loading the base", 1, 1)
     for note in (*memory.warnings, *model.notes):
         yield Note(note)
-    return model
+    return model, base
 
 
-def made_ready(model: Model, request: GenerateRequest) -> Generator[Event, None, Ready]:
+def made_ready(model: Model, files: BaseFiles, request: GenerateRequest) -> Generator[Event, None, Ready]:
     """What a request comes to with a base; notes say what the user should know.
 
     Raises:
@@ -160,7 +172,7 @@ def made_ready(model: Model, request: GenerateRequest) -> Generator[Event, None,
         model.defaults.guidance if request.guidance is None else request.guidance,
         request.negative_strength,
     )
-    return Ready(request, model, sampling, loras, named.embeddings, start, begun)
+    return Ready(request, model, files, sampling, loras, named.embeddings, start, begun)
 
 
 def painted(ready: Ready, jobs: Sequence[Job]) -> Iterator[Event | Finished]:
@@ -191,7 +203,9 @@ def painted(ready: Ready, jobs: Sequence[Job]) -> Iterator[Event | Finished]:
             if not isinstance(event, Painted):
                 yield event
                 continue
-            yield Finished(event.job, event.image, _file(event.image, request, *_told(ready, jobs, place)))
+            infotext, record = _told(ready, jobs, place)
+            data = _file(event.image, request, infotext, record | {"pixels": pixels_hash(event.image)})
+            yield Finished(event.job, place, event.image, data)
             place += 1
 
 
@@ -199,6 +213,7 @@ def _told(ready: Ready, jobs: Sequence[Job], place: int) -> tuple[str, dict[str,
     """What is to be said of one of the jobs' pictures."""
     from velatura.generation.record import infotext_of
 
+    first = place - place % ready.request.batch
     return infotext_of(
         ready.model,
         jobs[place],
@@ -208,6 +223,8 @@ def _told(ready: Ready, jobs: Sequence[Job], place: int) -> tuple[str, dict[str,
         embeddings=ready.embeddings,
         begun=ready.begun,
         hires=ready.request.hires,
+        together=jobs[first : first + ready.request.batch],
+        files=ready.files,
     )
 
 

@@ -27,6 +27,21 @@ class FromPicture:
 
 
 @dataclass(frozen=True)
+class Original:
+    """A picture that is to be painted again, bit for bit."""
+
+    path: Path
+    pixels: str
+    """sha256 of its pixels as RGB, hex."""
+    place: int
+    """Its place in its batch."""
+    together: tuple[tuple[int, str, str], ...]
+    """Seed, prompt and negative prompt of the pictures of its batch."""
+    doubts: tuple[str, ...] = ()
+    """What is not as it was, so that the last bits may differ."""
+
+
+@dataclass(frozen=True)
 class GenerateRequest:
     """What `velatura generate` is told."""
 
@@ -73,6 +88,10 @@ class GenerateRequest:
     """Of the files: png, jpg, webp or avif."""
     quality: int = 90
     """Of files that lose something."""
+    threads: int | None = None
+    """Of the processor, on which the last bits depend; None: as many as suit it."""
+    original: Original | None = None
+    """Paint this picture again, and say whether it is the same."""
     out: Path | None = None
     """Folder for the pictures; none: `images/` of the project, or of the current folder."""
     project: Path | None = None

@@ -12,12 +12,20 @@ from velatura.cli.options import Json
 from velatura.errors import SettingsError
 
 if TYPE_CHECKING:
-    from velatura.api import FromPicture
-    from velatura.generation.hires import Hires
+    from velatura.api import FromPicture, GenerateRequest
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help='What to paint, as in "a red boat at night <lora:ink:0.8>".')],
+    context: typer.Context,
+    prompt: Annotated[
+        str | None, typer.Argument(help='What to paint, as in "a red boat at night <lora:ink:0.8>".')
+    ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE", help="Paint this picture again, as it says it was made; other options change that."
+        ),
+    ] = None,
     negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     base: Annotated[
         str | None, typer.Option(help="Base model: a name, a file or a folder; none: the project's, else pocket.")
@@ -160,16 +168,44 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Paint pictures from a prompt, each file saying how it was made."""
+    values = dict(locals())
     from velatura import api, recipe
     from velatura import project as projects
-    from velatura.cli import ending
-    from velatura.cli.progress import follow
+    from velatura.generation.hires import Hires
 
     project = project or projects.containing(Path.cwd())
-    own = recipe.load(project) if project else recipe.Recipe()
-    told = own.base
     words = {"device": device, "precision": precision, "quantised": quantise, "swapped_blocks": swap}
     asked = [f"{key}={value}" for key, value in words.items() if value is not None]
+    asked += memory or ()
+    start = {
+        "denoising": denoising,
+        "resize_mode": resize_mode,
+        "exact_steps": exact_steps or None,
+        "background": background,
+    }
+    second = {
+        "steps": hires_steps,
+        "denoising": hires_denoising,
+        "upscaler": hires_upscaler,
+        "sampler": hires_sampler,
+        "scheduler": hires_scheduler,
+        "cfg_scale": hires_cfg,
+        "prompt": hires_prompt,
+        "negative_prompt": hires_negative,
+    }
+    if again is not None:
+        changes = api.Changes(
+            {name: _value(value) for name, value in values.items() if name in _given(context) & _changeable()},
+            _start(begin, start),
+            _second_pass(hires, hires_to, second, there=True),
+            asked,
+        )
+        _follow(api.again(again, project=project, changes=changes), as_json=as_json)
+        return
+    if prompt is None:
+        raise SettingsError("there is nothing to paint", fix='write a prompt, as in velatura generate "a red boat"')
+    own = recipe.load(project) if project else recipe.Recipe()
+    told = own.base
     request = api.GenerateRequest(
         prompt=prompt,
         negative=negative,
@@ -189,87 +225,102 @@ def generate(
         scheduler=scheduler,
         width=width,
         height=height,
-        begin=_picture(
-            begin,
-            {
-                "denoising": denoising,
-                "resize_mode": resize_mode,
-                "exact_steps": exact_steps or None,
-                "background": background,
-            },
-        ),
-        hires=_second_pass(
-            hires,
-            hires_to,
-            {
-                "steps": hires_steps,
-                "denoising": hires_denoising,
-                "upscaler": hires_upscaler,
-                "sampler": hires_sampler,
-                "scheduler": hires_scheduler,
-                "cfg_scale": hires_cfg,
-                "prompt": hires_prompt,
-                "negative_prompt": hires_negative,
-            },
-        ),
+        begin=_picture(_start(begin, start)),
+        hires=Hires(**size) if (size := _second_pass(hires, hires_to, second)) else None,
         form=form,
         quality=quality,
         clip_skip=clip_skip if clip_skip is not None or base else told.clip_skip,
         emphasis=emphasis,
-        memory=recipe.with_memory(own.memory, [*asked, *(memory or ())]),
+        memory=recipe.with_memory(own.memory, asked),
         count=count,
         batch=batch,
         out=out,
         project=project,
     )
+    _follow(request, as_json=as_json)
+
+
+def _follow(request: GenerateRequest, *, as_json: bool) -> None:
+    """Paint, and say how it ended."""
+    from velatura import api
+    from velatura.cli import ending
+    from velatura.cli.progress import follow
+
     done = follow(api.generate(request), as_json=as_json, interrupted="stopped; the pictures painted so far are kept")
     if done is not None and not as_json:
         ending.show(done)
 
 
-def _picture(path: Path | None, told: dict[str, Any]) -> FromPicture | None:
-    """The picture to paint from, with what is said of it.
+def _given(context: typer.Context) -> set[str]:
+    """The options that the user wrote."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def _changeable() -> set[str]:
+    """Fields of a request that have an option of their own."""
+    from dataclasses import fields
+
+    from velatura.api import GenerateRequest
+
+    return {one.name for one in fields(GenerateRequest)} - {"begin", "hires", "memory", "project"}
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _start(path: Path | None, told: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the picture to paint from.
 
     Raises:
-        SettingsError: something is said of a picture that is not given, or a colour is none.
+        SettingsError: a colour is none.
+    """
+    given = {name: value for name, value in told.items() if value is not None}
+    if "background" in given:
+        given["background"] = colour(given["background"])
+    return {**({"path": path} if path is not None else {}), **given}
+
+
+def _picture(told: dict[str, Any]) -> FromPicture | None:
+    """The picture to paint from.
+
+    Raises:
+        SettingsError: something is said of a picture that is not given.
     """
     from velatura.api import FromPicture
 
-    given = {name: value for name, value in told.items() if value is not None}
-    if path is None:
-        if given:
-            raise SettingsError(f"--{next(iter(given)).replace('_', '-')} needs a picture", fix="name it with --from")
-        return None
-    if "background" in given:
-        given["background"] = colour(given["background"])
-    return FromPicture(path, **given)
+    if told and "path" not in told:
+        raise SettingsError(f"--{next(iter(told)).replace('_', '-')} needs a picture", fix="name it with --from")
+    return FromPicture(**told) if told else None
 
 
-def _second_pass(scale: float | None, size: str | None, told: dict[str, Any]) -> Hires | None:
-    """The second pass, with what is said of it.
+def _second_pass(scale: float | None, size: str | None, told: dict[str, Any], *, there: bool = False) -> dict[str, Any]:
+    """What is said of the second pass; nothing where none is asked for.
+
+    Args:
+        there: there may be one already.
 
     Raises:
         SettingsError: something is said of a second pass that is not asked for, or a size is none.
     """
-    from velatura.generation.hires import Hires
-
     given = {name: value for name, value in told.items() if value is not None}
     if scale is None and size is None:
-        if given:
+        if given and not there:
             names = {"cfg_scale": "cfg", "negative_prompt": "negative"}
             name = names.get(first := next(iter(given)), first)
             raise SettingsError(
                 f"--hires-{name} needs a second pass", fix="ask for it by --hires 2 or --hires-to 1024x1536"
             )
-        return None
+        return given
     if scale is not None and size is not None:
         raise SettingsError("--hires and --hires-to both say how large the second pass is", fix="leave one of them out")
     if size is None:
-        return Hires(scale if scale is not None else 2.0, **given)
+        return {"scale": scale, "width": 0, "height": 0, **given}
     found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", size.replace(" ", ""))
     if found is None or not (int(found[1]) or int(found[2])):
         raise SettingsError(f"{size!r} is not a size", fix="write it as 1024x1536, or 1024x0 for one side")
-    return Hires(width=int(found[1]), height=int(found[2]), **given)
+    return {"width": int(found[1]), "height": int(found[2]), **given}
 
 
 def colour(text: str) -> tuple[int, int, int]:

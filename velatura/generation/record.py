@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from velatura.adapters.blocks import factors
 from velatura.adapters.layers import every_shape
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import AdapterFile
+from velatura.bases import BaseFiles
 from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation import infotext, prompt
@@ -160,9 +161,20 @@ def infotext_of(
     embeddings: Sequence[Embedding] = (),
     begun: Begun | None = None,
     hires: Hires | None = None,
+    together: Sequence[Job] = (),
+    files: BaseFiles | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """A picture's infotext and record."""
-    words = prompt.rename_loras(job.prompt, {lora.asked: lora.name for lora in loras if lora.asked is not None})
+    """A picture's infotext and record.
+
+    Args:
+        together: the jobs of its batch, itself among them; where it was painted alone they may be left out.
+        files: of the base; what was named beside its first file is told.
+    """
+    names = {lora.asked: lora.name for lora in loras if lora.asked is not None}
+    words = prompt.rename_loras(job.prompt, names)
+    if hires is not None and hires.prompt is not None:
+        hires = replace(hires, prompt=prompt.rename_loras(hires.prompt, names))
+    vae = files.vae if files is not None else None
     beside = [lora for lora in loras if lora.asked is None]
     told = words + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
     bracketed = any(mark in told + job.negative_prompt for mark in "([")
@@ -178,8 +190,10 @@ def infotext_of(
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": model.hash[:10],
         "Model": model.name,
+        "VAE hash": user.file_hash(vae)[:10] if vae else None,
+        "VAE": vae.name if vae else None,
         "Denoising strength": f"{begun.denoising:g}" if begun else None,
-        **(_second_pass(job, sampling, hires) if hires else {}),
+        **(_second_pass(words, job.negative_prompt, sampling, hires) if hires else {}),
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
         "RNG": "CPU",
         "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
@@ -203,7 +217,13 @@ def infotext_of(
         "hires": asdict(hires) if hires else None,
         "clip_skip": model.clip_skip,
         "emphasis": model.emphasis,
-        "base": {"name": model.name, "family": model.variant.family, "sha256": model.hash},
+        "base": {
+            "name": model.name,
+            "family": model.variant.family,
+            "sha256": model.hash,
+            "vae": vae.name if vae else "",
+            "text_encoders": [path.name for path in files.text_encoders] if files else [],
+        },
         "loras": [
             {
                 "name": lora.name,
@@ -218,19 +238,23 @@ def infotext_of(
         "embeddings": [{"name": one.name, "sha256": one.hash} for one in embeddings],
         "adapters": "merged" if model.policy.merges and not apart else "beside the layers",
         "batch": batch,
+        "together": _together(job, together, names),
         "device": model.policy.device,
         "dtype": str(model.policy.dtype).removeprefix("torch."),
         "vae_dtype": str(model.policy.vae_dtype).removeprefix("torch."),
         "vae_tiling": model.policy.vae_tiling,
         "quantised": model.policy.quantised,
+        "in_turn": model.policy.in_turn,
+        "swapped_blocks": model.policy.swapped_blocks,
         "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "velatura": __version__,
         "torch": torch.__version__,
     }
     return infotext.write(told, job.negative_prompt, settings), record
 
 
-def _second_pass(job: Job, sampling: Sampling, hires: Hires) -> dict[str, object]:
+def _second_pass(words: str, negative: str, sampling: Sampling, hires: Hires) -> dict[str, object]:
     """A high-resolution fix in A1111's and Forge's words; what is that of the first pass is left out."""
 
     def other(value: object, first: object) -> object:
@@ -240,8 +264,8 @@ def _second_pass(job: Job, sampling: Sampling, hires: Hires) -> dict[str, object
     cfg_scale = other(hires.cfg_scale, sampling.cfg_scale)
     return {
         "Denoising strength": f"{hires.denoising:g}",
-        "Hires prompt": other(hires.prompt, job.prompt),
-        "Hires negative prompt": other(hires.negative_prompt, job.negative_prompt),
+        "Hires prompt": other(hires.prompt, words),
+        "Hires negative prompt": other(hires.negative_prompt, negative),
         "Hires CFG Scale": None if cfg_scale is None else f"{cfg_scale:g}",
         "Hires schedule type": other(hires.scheduler, sampling.scheduler),
         "Hires upscale": None if sided else f"{hires.scale:g}",
@@ -250,3 +274,13 @@ def _second_pass(job: Job, sampling: Sampling, hires: Hires) -> dict[str, object
         "Hires upscaler": hires.upscaler,
         "Hires sampler": other(hires.sampler, sampling.sampler),
     }
+
+
+def _together(job: Job, jobs: Sequence[Job], names: Mapping[str, str]) -> dict[str, Any]:
+    """The batch that a picture was painted in, and its place there: the last bits depend on how many there are."""
+    jobs = jobs or [job]
+    told: dict[str, Any] = {"place": list(jobs).index(job), "seeds": [one.seed for one in jobs]}
+    if any((one.prompt, one.negative_prompt) != (job.prompt, job.negative_prompt) for one in jobs):
+        told["prompts"] = [prompt.rename_loras(one.prompt, names) for one in jobs]
+        told["negative_prompts"] = [one.negative_prompt for one in jobs]
+    return told

@@ -1,0 +1,240 @@
+"""Painting a picture again, from what it says of itself: as it was, or with something changed.
+
+What it was made with is looked for by name and known by its hash, so that it is never silently something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from velatura import bases, settings
+from velatura.api.request import FromPicture, GenerateRequest, Original
+from velatura.errors import SettingsError, VelaturaError
+from velatura.files import sha256
+from velatura.generation import prompt as grammar
+from velatura.generation.carriers import read
+from velatura.generation.hires import Hires
+from velatura.recipe import MemorySettings, with_memory
+from velatura.tensorfile import tensor_hash
+from velatura.version import __version__
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CALLED = {"negative_prompt": "negative", "cfg_scale": "cfg"}
+"""What the record calls otherwise than the request; all else has one name in both."""
+
+NESTED = ("begin", "hires", "memory", "loras", "base", "batch")
+"""What of a request is made from several things that the record says."""
+
+HARMLESS = frozenset({"out", "form", "quality", "project"})
+"""What of a request may be otherwise without changing the picture."""
+
+PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be otherwise than it was."""
+
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the request."""
+    begin: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the picture to paint from."""
+    hires: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the second pass."""
+    memory: Sequence[str] = ()
+    """Settings of [memory], as "device=cpu"."""
+
+
+def again(picture: Path, *, project: Path | None = None, changes: Changes | None = None) -> GenerateRequest:
+    """The request that paints a picture again.
+
+    Raises:
+        SettingsError: the picture does not say how it was made, or something that it was made with is not here.
+        FileProblem: it is no picture.
+    """
+    changes = changes or Changes()
+    record: Mapping[str, Any] | None = read(picture).record
+    if record is None or not isinstance(record.get("base"), dict):
+        raise SettingsError("this picture does not say how it was made", where=picture, fix="name another")
+    known = {one.name for one in fields(GenerateRequest)} - set(NESTED)
+    prompt, beside = _loras(record, project)
+    begin, same_start = _begin(record.get("begun"), picture, project, changes.begin)
+    memory, doubts = _memory(record, changes.memory)
+    hires = {**(record.get("hires") or {}), **changes.hires}
+    request = GenerateRequest(
+        **{
+            **{name: value for key, value in record.items() if (name := CALLED.get(key, key)) in known},
+            "prompt": prompt,
+            "loras": beside,
+            "base": _base(record["base"], project) if "base" not in changes.told else "",
+            "base_sha256": "" if "base" in changes.told else record["base"]["sha256"],
+            "vae": record["base"].get("vae", ""),
+            "text_encoders": tuple(record["base"].get("text_encoders", ())),
+            "begin": begin,
+            "hires": Hires(**hires) if hires else None,
+            "memory": memory,
+            "project": project,
+            **changes.told,
+        }
+    )
+    changed = set(changes.told) - HARMLESS or changes.hires or changes.memory or not same_start
+    if changed or "pixels" not in record or "together" not in record:
+        return request
+    together = _together(record, prompt)
+    original = Original(picture, record["pixels"], record["together"]["place"], together, (*doubts, *_doubts(record)))
+    return replace(request, original=original, batch=len(together))
+
+
+def _together(record: Mapping[str, Any], prompt: str) -> tuple[tuple[int, str, str], ...]:
+    """The batch, with LoRAs named as they are found."""
+    told = record["together"]
+    count = len(told["seeds"])
+    names = _renamed(record["prompt"], prompt)
+    prompts = [grammar.rename_loras(one, names) for one in told.get("prompts", [record["prompt"]] * count)]
+    negatives = told.get("negative_prompts", [record["negative_prompt"]] * count)
+    return tuple(zip(told["seeds"], prompts, negatives, strict=True))
+
+
+def _renamed(before: str, after: str) -> dict[str, str]:
+    pairs = zip(grammar.extract_loras(before)[1], grammar.extract_loras(after)[1], strict=True)
+    return {old.name: new.name for old, new in pairs}
+
+
+def _base(told: Mapping[str, Any], project: Path | None) -> str:
+    """The name or path of the base of a hash."""
+    name, wanted = str(told["name"]), str(told["sha256"])
+    parts = {"vae": told.get("vae", ""), "text_encoders": told.get("text_encoders", ())}
+    try:
+        bases.find(name, **parts, beside=project, sha256=wanted, fetch=False)
+        return name
+    except VelaturaError:
+        pass
+    for path in settings.list_bases():
+        try:
+            if bases.base_hash(bases.locate(bases.described(path))) == wanted:
+                return str(path)
+        except VelaturaError:
+            continue
+    raise SettingsError(
+        f"the base {name} that this picture was painted with is not here: its sha256 begins with {wanted[:10]}",
+        fix="put it into a folder of bases, or paint with another by --base",
+    )
+
+
+def _loras(record: Mapping[str, Any], project: Path | None) -> tuple[str, tuple[str, ...]]:
+    """The prompt with its LoRAs named as they are found here, and those that stand beside it."""
+    found = [(one["name"], _lora(one["name"], one["sha256_tensors"], project), one) for one in record.get("loras", ())]
+    count = len(grammar.extract_loras(record["prompt"])[1])
+    prompt = grammar.rename_loras(record["prompt"], {name: place for name, place, _ in found[:count]})
+    return prompt, tuple(f"{place}:{told['strength']!r}" for _, place, told in found[count:])
+
+
+def _lora(name: str, wanted: str, project: Path | None) -> str:
+    """The name or path of the LoRA of a hash."""
+    try:
+        if _tensor_hash(settings.find_lora(name, project=project)) == wanted:
+            return name
+    except VelaturaError:
+        pass
+    places = (*((project / "loras", project) if project else ()), *settings.load().folders("loras"))
+    for path in settings.list_weights(places, settings.LORA_ENDINGS):
+        if settings.remembered("tensor-hashes", [path], _tensor_hash)[path] == wanted:
+            return str(path)
+    raise SettingsError(
+        f"the LoRA {name} that this picture was painted with is not here: the sha256 of its tensors begins with"
+        f" {wanted[:12]}",
+        fix="put it into a folder of LoRAs, or paint without it by another prompt",
+    )
+
+
+def _tensor_hash(path: Path) -> str:
+    return tensor_hash(path.read_bytes())
+
+
+def _begin(
+    told: Mapping[str, Any] | None, picture: Path, project: Path | None, changes: Mapping[str, Any]
+) -> tuple[FromPicture | None, bool]:
+    """The picture to paint from, and whether all of it is as it was."""
+    if told is None:
+        return (FromPicture(**changes), False) if changes else (None, True)
+    name = str(told["name"])
+    places = [picture.parent, Path.cwd(), *((project, project / "images") if project else ())]
+    given = [changes["path"]] if "path" in changes else [place / name for place in places]
+    found = next((path for path in given if path.is_file() and sha256(path) == told["sha256"]), None)
+    if found is None and "path" not in changes:
+        raise SettingsError(
+            f"the picture {name} that this one was painted from is not here: its sha256 begins with"
+            f" {str(told['sha256'])[:10]}",
+            fix="name its file with --from",
+        )
+    before = {"background": tuple(told["background"])}
+    before |= {key: told[key] for key in ("denoising", "resize_mode", "exact_steps")}
+    same = found is not None and not set(changes) - {"path"}
+    return FromPicture(**{"path": found, **before, **changes}), same
+
+
+def _memory(record: Mapping[str, Any], changes: Sequence[str]) -> tuple[MemorySettings, tuple[str, ...]]:
+    """Where and in which precision it was painted; what this machine has not is left to choose, and told."""
+    from velatura.doctor.devices import devices
+
+    device = record.get("device")
+    if device not in {one.kind for one in devices()}:
+        return with_memory(MemorySettings(), changes), (f"it was painted on {device}, which is not here",)
+    was = {
+        "device": device,
+        "precision": PRECISIONS.get(str(record.get("dtype"))),
+        "vae_precision": PRECISIONS.get(str(record.get("vae_dtype"))),
+        "vae_tiling": record.get("vae_tiling"),
+        "quantised": record.get("quantised") or "off",
+        "in_turn": record.get("in_turn"),
+        "swapped_blocks": record.get("swapped_blocks"),
+    }
+    told = [f"{key}={str(value).lower()}" for key, value in was.items() if value is not None]
+    return with_memory(MemorySettings(), [*told, *changes]), ()
+
+
+def _doubts(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is not as it was, and may change the last bits: equal within 1e-4 is what can be said then."""
+    import torch
+
+    now = {"torch": torch.__version__, "velatura": __version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+    found = [
+        f"it was painted with {name} {record[name]}, and this is {value}"
+        for name, value in now.items()
+        if name in record and record[name] != value
+    ]
+    if record.get("device") != "cpu":
+        found.append(f"{record.get('device')} does not compute the same bits twice")
+    return tuple(found)
+
+
+def pixels_hash(image: Image) -> str:
+    """sha256 of a picture's pixels as RGB, hex."""
+    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+
+
+def likeness(image: Image, original: Original) -> str:
+    """How a picture painted again compares with the first, in a sentence."""
+    import numpy as np
+    from PIL import Image as Images
+
+    name = original.path.name
+    if pixels_hash(image) == original.pixels:
+        return f"this is {name} again, bit for bit"
+    doubts = "; ".join(original.doubts) or "nothing that was written down is otherwise"
+    with Images.open(original.path) as opened:
+        first = opened.convert("RGB")
+    if pixels_hash(first) != original.pixels:
+        return (
+            f"this is not {name} bit for bit, and how near it is cannot be said of a file that lost something: {doubts}"
+        )
+    off = np.abs(np.asarray(first, np.int16) - np.asarray(image.convert("RGB"), np.int16))
+    return (
+        f"this is {name} again, but for {(off > 0).mean():.2%} of its values, by {off.max()} of 255 at most: {doubts}"
+    )
