@@ -23,6 +23,7 @@ from velatura.events import Done, Note
 from velatura.files import sha256
 from velatura.generation import carriers
 from velatura.generation.hires import Hires
+from velatura.recipe import TuningSettings
 
 WriteLora = Callable[[Path, int], Path]
 Paint = Callable[..., list[Path]]
@@ -71,6 +72,7 @@ def same(picture: Path, **told: Any) -> bool:
         {"negative": "a cat", "sampler": "Euler a", "scheduler": "Karras", "clip_skip": 2, "emphasis": "comfy"},
         {"width": 96, "height": 72, "hires": Hires(1.5, steps=2, denoising=0.5, prompt="a house", cfg_scale=1.0)},
         {"form": "webp", "quality": 100},
+        {"sampler": "DPM++ SDE", "tuning": TuningSettings(eta=0.5, rng="nv", cfg_rescale=0.3)},
     ],
     ids=str,
 )
@@ -84,9 +86,15 @@ def test_a_picture_of_a_batch_is_painted_beside_those_it_was_painted_beside(pain
     for picture, beside, place in ((pictures[1], [7, 8, 9], 1), (pictures[4], [10, 11], 1)):
         request = api.again(picture)
         assert request.original is not None
-        assert [seed for seed, _, _ in request.original.together] == beside
+        assert [seed for seed, *_ in request.original.together] == beside
         assert (request.original.place, request.batch) == (place, len(beside))
         assert same(picture)
+
+
+def test_variations_are_painted_again_too(paint: Paint) -> None:
+    *pictures, _ = paint(count=2, variation_seed=5, variation_strength=0.4)
+    assert len(pictures) == 2
+    assert all(same(picture) for picture in pictures)
 
 
 def test_it_is_painted_with_as_many_threads_as_it_was(paint: Paint) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from velatura.diffusion.guidance import classifier_free
+from tests.parity import guidance as page
+from tests.parity import within
+from velatura.diffusion.guidance import classifier_free, rescaled
 from velatura.diffusion.objective import Objective
 
 torch.set_num_threads(1)
@@ -37,3 +40,16 @@ def test_guiding_predictions_or_clean_latents_is_the_same() -> None:
             objective.denoised(noisy, POSITIVE, sigma), objective.denoised(noisy, NEGATIVE, sigma), 5.0
         )
         torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_rescaling_is_that_of_diffusers(share: float) -> None:
+    from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import rescale_noise_cfg
+
+    guided = classifier_free(POSITIVE, NEGATIVE, 7.0)
+    found = rescaled(guided, POSITIVE, share)
+    tolerance = within(page.ROWS, "cfg_rescale")
+    torch.testing.assert_close(found, rescale_noise_cfg(guided, POSITIVE, share), rtol=tolerance, atol=tolerance)
+    if share == 1:
+        torch.testing.assert_close(found.std(dim=(1, 2, 3)), POSITIVE.std(dim=(1, 2, 3)))
+    assert share == 0 or float((found - guided).abs().max()) > 100 * tolerance

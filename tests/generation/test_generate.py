@@ -154,7 +154,7 @@ def test_another_seed_is_another_picture_and_the_place_in_the_batch_is_none(mode
 
 
 def test_the_first_noise_is_torch_s_own_from_the_seed_as_in_a1111_on_the_cpu(model: Model) -> None:
-    noise = module.SeededNoise([7, 8], model, QUICK)
+    noise = module.seeded_noise(model, [Job("", 7), Job("", 8)], QUICK)
     first, second = noise.next(), noise.next()
     expected = torch.Generator("cpu").manual_seed(8)
     assert torch.equal(first[1], torch.randn((4, 8, 12), generator=expected))

@@ -42,10 +42,16 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     check(request)
     model, files = yield from opened(request)
     ready = yield from made_ready(model, files, request)
-    seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "little")
+    seed = drawn_unless(request.seed)
     jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
+    if request.variation_strength:
+        first, strength = drawn_unless(request.variation_seed), request.variation_strength
+        jobs = [Job(request.prompt, seed, request.negative, first + place, strength) for place in range(request.count)]
     if request.original is not None:
-        jobs = [Job(prompt, seed, negative) for seed, prompt, negative in request.original.together]
+        jobs = [
+            Job(prompt, seed, negative, variation, strength)
+            for seed, prompt, negative, variation, strength in request.original.together
+        ]
         seed = jobs[request.original.place].seed
     folder = make_folder(request.out or (request.project or Path.cwd()) / "images")
     images, names = [], []
@@ -107,6 +113,10 @@ def check(request: GenerateRequest) -> None:
         hires.check_upscaler(request.hires.upscaler)
     if request.begin is not None:
         check_mode(request.begin.resize_mode)
+    if request.variation_seed is not None and not request.variation_strength:
+        raise SettingsError(
+            "a variation seed without a strength changes nothing", fix="add --variation-strength, as in 0.1"
+        )
     if request.hires is not None and request.begin is not None:
         raise SettingsError(
             "a second pass follows a picture painted from noise, not one painted from a picture",
@@ -146,7 +156,7 @@ def made_ready(model: Model, files: BaseFiles, request: GenerateRequest) -> Gene
     Raises:
         VelaturaError: a name resolves to nothing, a LoRA does not fit, a prompt has no meaning.
     """
-    from velatura.generation.generate import Sampling
+    from velatura.generation.generate import Sampling, check_negative
     from velatura.generation.reading import weighted
     from velatura.generation.record import used_embeddings, used_loras
 
@@ -171,7 +181,9 @@ def made_ready(model: Model, files: BaseFiles, request: GenerateRequest) -> Gene
         request.scheduler or model.defaults.scheduler,
         model.defaults.guidance if request.guidance is None else request.guidance,
         request.negative_strength,
+        request.tuning,
     )
+    check_negative(request.negative, sampling)
     return Ready(request, model, files, sampling, loras, named.embeddings, start, begun)
 
 
@@ -283,6 +295,11 @@ def _begin(model: Model, request: GenerateRequest) -> tuple[Start | None, Begun 
         told.path.name, sha256(told.path), told.denoising, told.resize_mode, told.exact_steps, told.background
     )
     return Start(latents, told.denoising, told.exact_steps), begun, width, height
+
+
+def drawn_unless(seed: int | None) -> int:
+    """The seed, or one that is drawn."""
+    return int.from_bytes(os.urandom(4), "little") if seed is None else seed
 
 
 def free_name(folder: Path, stem: str, ending: str = "png") -> str:

@@ -18,7 +18,7 @@ from velatura.files import sha256
 from velatura.generation import prompt as grammar
 from velatura.generation.carriers import read
 from velatura.generation.hires import Hires
-from velatura.recipe import MemorySettings, with_memory
+from velatura.recipe import MemorySettings, TuningSettings, with_memory, with_tuning
 from velatura.tensorfile import tensor_hash
 from velatura.version import __version__
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CALLED = {"negative_prompt": "negative", "cfg_scale": "cfg"}
 """What the record calls otherwise than the request; all else has one name in both."""
 
-NESTED = ("begin", "hires", "memory", "loras", "base", "batch")
+NESTED = ("begin", "hires", "memory", "tuning", "loras", "base", "batch")
 """What of a request is made from several things that the record says."""
 
 HARMLESS = frozenset({"out", "form", "quality", "project"})
@@ -49,6 +49,8 @@ class Changes:
     """Fields of the second pass."""
     memory: Sequence[str] = ()
     """Settings of [memory], as "device=cpu"."""
+    tuning: Sequence[str] = ()
+    """Rarer settings of painting, as "eta=0.5"."""
 
 
 def again(picture: Path, *, project: Path | None = None, changes: Changes | None = None) -> GenerateRequest:
@@ -67,6 +69,7 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     begin, same_start = _begin(record.get("begun"), picture, project, changes.begin)
     memory, doubts = _memory(record, changes.memory)
     hires = {**(record.get("hires") or {}), **changes.hires}
+    variation = record.get("variation") or {"seed": None, "strength": 0.0}
     request = GenerateRequest(
         **{
             **{name: value for key, value in record.items() if (name := CALLED.get(key, key)) in known},
@@ -79,11 +82,14 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
             "begin": begin,
             "hires": Hires(**hires) if hires else None,
             "memory": memory,
+            "tuning": with_tuning(changes.tuning, TuningSettings(**record.get("tuning", {}))),
+            "variation_seed": variation["seed"],
+            "variation_strength": variation["strength"],
             "project": project,
             **changes.told,
         }
     )
-    changed = set(changes.told) - HARMLESS or changes.hires or changes.memory or not same_start
+    changed = set(changes.told) - HARMLESS or changes.hires or changes.memory or changes.tuning or not same_start
     if changed or "pixels" not in record or "together" not in record:
         return request
     together = _together(record, prompt)
@@ -91,14 +97,16 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     return replace(request, original=original, batch=len(together))
 
 
-def _together(record: Mapping[str, Any], prompt: str) -> tuple[tuple[int, str, str], ...]:
+def _together(record: Mapping[str, Any], prompt: str) -> tuple[tuple[int, str, str, int, float], ...]:
     """The batch, with LoRAs named as they are found."""
     told = record["together"]
     count = len(told["seeds"])
     names = _renamed(record["prompt"], prompt)
     prompts = [grammar.rename_loras(one, names) for one in told.get("prompts", [record["prompt"]] * count)]
     negatives = told.get("negative_prompts", [record["negative_prompt"]] * count)
-    return tuple(zip(told["seeds"], prompts, negatives, strict=True))
+    variations = told.get("variations", [(0, 0.0)] * count)
+    batch = zip(told["seeds"], prompts, negatives, variations, strict=True)
+    return tuple((seed, one, negative, other, strength) for seed, one, negative, (other, strength) in batch)
 
 
 def _renamed(before: str, after: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from velatura.generation.hires import Hires
-from velatura.recipe import MemorySettings
+from velatura.recipe import MemorySettings, TuningSettings
 
 WHITE = (255, 255, 255)
 
@@ -35,8 +35,8 @@ class Original:
     """sha256 of its pixels as RGB, hex."""
     place: int
     """Its place in its batch."""
-    together: tuple[tuple[int, str, str], ...]
-    """Seed, prompt and negative prompt of the pictures of its batch."""
+    together: tuple[tuple[int, str, str, int, float], ...]
+    """Seed, prompt, negative prompt, seed and strength of the variation of the pictures of its batch."""
     doubts: tuple[str, ...] = ()
     """What is not as it was, so that the last bits may differ."""
 
@@ -70,6 +70,12 @@ class GenerateRequest:
     """What strengths of LoRAs are multiplied by on the negative side of guidance."""
     sampler: str | None = None
     scheduler: str | None = None
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    """What hardly anyone changes of sampler, schedule, noise and guidance."""
+    variation_seed: int | None = None
+    """The seed of noise that every picture's is mixed with, counting up; None: drawn, and written down."""
+    variation_strength: float = 0.0
+    """How much of it, 0 to 1; above 0 all pictures have one seed, and only the variation counts up, as in A1111."""
     width: int | None = None
     height: int | None = None
     begin: FromPicture | None = None

@@ -77,6 +77,21 @@ def generate(
     scheduler: Annotated[
         str | None, typer.Option(help="Noise schedule, by its name in A1111; none: Karras, or what suits the base.")
     ] = None,
+    tuning: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A rarer setting of sampler, schedule, noise or guidance, as in eta=0.5, s_churn=10, sigma_max=10,"
+            " rng=nv or cfg_rescale=0.7; docs/reference/settings.md lists them as samples.tuning; repeatable.",
+        ),
+    ] = None,
+    variation_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of a variation; none: drawn and written down.")
+    ] = None,
+    variation_strength: Annotated[
+        float, typer.Option(min=0, max=1, help="How much of the variation: 0 is none, 1 is its own picture.")
+    ] = 0.0,
     width: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
     begin: Annotated[
@@ -199,6 +214,7 @@ def generate(
             _start(begin, start),
             _second_pass(hires, hires_to, second, there=True),
             asked,
+            tuning or (),
         )
         _follow(api.again(again, project=project, changes=changes), as_json=as_json)
         return
@@ -223,6 +239,9 @@ def generate(
         negative_strength=negative_strength,
         sampler=sampler,
         scheduler=scheduler,
+        tuning=recipe.with_tuning(tuning or ()),
+        variation_seed=variation_seed,
+        variation_strength=variation_strength,
         width=width,
         height=height,
         begin=_picture(_start(begin, start)),
@@ -263,7 +282,7 @@ def _changeable() -> set[str]:
 
     from velatura.api import GenerateRequest
 
-    return {one.name for one in fields(GenerateRequest)} - {"begin", "hires", "memory", "project"}
+    return {one.name for one in fields(GenerateRequest)} - {"begin", "hires", "memory", "tuning", "project"}
 
 
 def _value(value: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from velatura.adapters.switch import Switch
-from velatura.diffusion.guidance import classifier_free, composed
+from velatura.diffusion.guidance import classifier_free, composed, rescaled
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation.prompt import Scheduled, scheduled, scheduled_negative
 from velatura.generation.prompt.schedule import text_at
@@ -38,20 +38,45 @@ class Prompts:
 
 
 def read_prompts(
-    prompt: str, negative_prompt: str, *, steps: int, cfg_scale: float, first_pass: int | None = None
+    prompt: str,
+    negative_prompt: str,
+    *,
+    steps: int,
+    cfg_scale: float,
+    first_pass: int | None = None,
+    always_negative: bool = False,
 ) -> Prompts:
     """A picture's prompts as they are painted with.
 
     Args:
         steps: of the pass.
         first_pass: steps of the pass before, where this is the second.
+        always_negative: the sampler asks for the answer to the negative prompt, whatever the scale.
 
     Raises:
         PromptError: a prompt has no meaning.
     """
     positive = scheduled(prompt, steps, first_pass=first_pass)
-    alone = cfg_scale == 1 and [one.weight for one in positive] == [1.0]
+    alone = not always_negative and cfg_scale == 1 and [one.weight for one in positive] == [1.0]
     return Prompts(positive, None if alone else scheduled_negative(negative_prompt, steps, first_pass=first_pass))
+
+
+@dataclass(frozen=True)
+class Without:
+    """When guidance is left out, and the prompt's answer stands alone: A1111's "skip early CFG" and "NGMS"."""
+
+    early: float = 0.0
+    """As long as the denoiser was asked no more often than this before; 0: never."""
+    below: float = 0.0
+    """Below this noise level, every other time."""
+    every: bool = False
+    """Every time, there."""
+
+    def at(self, sigma: float, asked: int) -> bool:
+        """Whether it is left out at this noise level, the denoiser having been asked so often."""
+        if self.early and asked <= self.early:
+            return True
+        return sigma < self.below and (self.every or asked % 2 == 1)
 
 
 class Guided:
@@ -73,6 +98,8 @@ class Guided:
         guidance: float,
         adapters: Switch | None = None,
         negative_strength: float = 1.0,
+        without: Without | None = None,
+        rescale: float = 0.0,
     ) -> None:
         """Nothing is asked yet.
 
@@ -86,10 +113,13 @@ class Guided:
             guidance: told to bases into which it is distilled.
             adapters: those in use.
             negative_strength: what their strength is multiplied by for negative prompts.
+            without: when there is no guidance.
+            rescale: how far guidance's contrast is brought back to the prompt's own.
         """
         self._model, self._texts, self._adapters = model, texts, adapters
         self._size = torch.tensor([[height, width]], dtype=torch.float32)
-        self._cfg_scale, self._guidance = cfg_scale, guidance
+        self._cfg_scale, self._guidance, self._rescale = cfg_scale, guidance, rescale
+        self._without, self._asked = without or Without(), 0
         self._scheduled: list[tuple[Scheduled, bool]] = []
         """Row -> what it is told, and whether that is a negative prompt."""
         self._owners: list[int] = []
@@ -106,30 +136,44 @@ class Guided:
         shares = [negative_strength if negative else 1.0 for _, negative in self._scheduled]
         self._share_R = torch.tensor(shares) if negative_strength != 1 else None
         self._now: list[str] = []
+        self._rows: list[int] = []
         self._groups: list[tuple[list[int], Conditioning]] = []
 
-    def __call__(self, x_BCHW: Tensor, sigma: float, step: int) -> Tensor:
-        """The prediction at a step, counted from 0, (B, C, H, W)."""
-        answers_RCHW = self._answers(x_BCHW, sigma, step)
+    def __call__(self, x_BCHW: Tensor, sigma: float, step: int) -> tuple[Tensor, Tensor | None]:
+        """The prediction at a step, counted from 0, (B, C, H, W), and the one for the negative prompts alone.
+
+        None in its place where they were not asked for.
+        """
+        alone = self._without.at(sigma, self._asked)
+        self._asked += 1
+        answers_RCHW = self._answers(x_BCHW, sigma, step, alone=alone)
         pictures = range(len(x_BCHW))
         positive_BCHW = torch.stack([self._joined(picture, answers_RCHW) for picture in pictures])
-        if self._cfg_scale == 1:
-            return positive_BCHW
+        if alone or not self._negative:
+            return positive_BCHW, None
         negative_BCHW = answers_RCHW[[self._negative[picture] for picture in pictures]]
-        return classifier_free(positive_BCHW, negative_BCHW, self._cfg_scale)
+        if self._cfg_scale == 1:
+            return positive_BCHW, negative_BCHW
+        guided_BCHW = classifier_free(positive_BCHW, negative_BCHW, self._cfg_scale)
+        if self._rescale:
+            guided_BCHW = rescaled(guided_BCHW, positive_BCHW, self._rescale)
+        return guided_BCHW, negative_BCHW
 
     def _row(self, picture: int, told: Scheduled, *, negative: bool = False) -> int:
         self._owners.append(picture)
         self._scheduled.append((told, negative))
         return len(self._owners) - 1
 
-    def _answers(self, x_BCHW: Tensor, sigma: float, step: int) -> Tensor:
+    def _answers(self, x_BCHW: Tensor, sigma: float, step: int, *, alone: bool) -> Tensor:
         found_RCHW = x_BCHW.new_empty((len(self._owners), *x_BCHW.shape[1:]))
-        for rows, conditioning in self._told(step):
+        for rows, conditioning in self._told(step, alone=alone):
             sigma_B = torch.full((len(rows),), sigma, dtype=torch.float64)
             noisy = x_BCHW[[self._owners[row] for row in rows]]
             with self._strengths(rows):
                 found_RCHW[rows] = self._model.family.predict(self._model, noisy, sigma_B, conditioning)
+        if alone:
+            for picture, row in self._negative.items():
+                found_RCHW[row] = found_RCHW[self._positive[picture][0]]
         return found_RCHW
 
     def _strengths(self, rows: Sequence[int]) -> AbstractContextManager[None]:
@@ -146,16 +190,17 @@ class Guided:
             return answers_RCHW[rows[0]]
         return composed(answers_RCHW[rows], answers_RCHW[self._negative[picture]], weights)
 
-    def _told(self, step: int) -> list[tuple[list[int], Conditioning]]:
+    def _told(self, step: int, *, alone: bool) -> list[tuple[list[int], Conditioning]]:
         """What goes through the denoiser together: texts of one length. Made anew where a text changes."""
         now = [text_at(told.texts, step) for told, _ in self._scheduled]
-        if now != self._now:
-            encoded = [self._encoded(row, text) for row, text in enumerate(now)]
+        asked = [row for row, (_, negative) in enumerate(self._scheduled) if not (alone and negative)]
+        if now != self._now or asked != self._rows:
+            encoded = {row: self._encoded(row, now[row]) for row in asked}
             places: dict[int, list[int]] = {}
-            for row, text in enumerate(encoded):
+            for row, text in encoded.items():
                 places.setdefault(text.tokens_BLD.shape[1], []).append(row)
             self._groups = [(rows, self._conditioning([encoded[row] for row in rows])) for rows in places.values()]
-            self._now = now
+            self._now, self._rows = now, asked
         return self._groups
 
     def _encoded(self, row: int, text: str) -> TextConditioning:

@@ -2,7 +2,7 @@
 
 A job is one picture: its prompts, its seed. Jobs of one size and one sampling go through the
 denoiser together, as many at a time as the batch allows. Each picture's noise comes from its own
-seed on the CPU, as in A1111 with the RNG source "CPU", whatever the batch and the device.
+seed (`noise.py`), whatever the batch and the device.
 
 Painting from a picture and the second pass of a high-resolution fix are the same loop with another
 start: latents of a picture, or of the first pass, given as much noise as the first step takes away.
@@ -13,7 +13,7 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -23,16 +23,19 @@ from torch import Tensor
 
 from velatura.adapters.switch import Switch
 from velatura.diffusion import samplers
+from velatura.diffusion.samplers.table import CFGPP_SHARE
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Note, Progress
 from velatura.family import Model, TextConditioning
 from velatura.generation import hires as second
 from velatura.generation import start as starts
 from velatura.generation import upscale
-from velatura.generation.conditioning import Guided, Prompts, read_prompts
+from velatura.generation.conditioning import Guided, Prompts, Without, read_prompts
 from velatura.generation.hires import Hires
+from velatura.generation.noise import Seed, SeededNoise, check_source
 from velatura.generation.reading import breakdown, read_texts
 from velatura.generation.start import Start
+from velatura.recipe import TuningSettings
 from velatura.text.weighted import Embedding
 
 LONGEST = 8192
@@ -56,6 +59,8 @@ class Sampling:
     negative_strength: float = 1.0
     """What the strengths of LoRAs on the denoiser are multiplied by on the negative side of guidance. Below 1 guidance
     leads away from what the base would do of itself, and so brings out what the LoRAs add."""
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    """What hardly anyone changes."""
 
     @property
     def apart(self) -> bool:
@@ -70,6 +75,10 @@ class Job:
     prompt: str
     seed: int
     negative_prompt: str = ""
+    variation: int = 0
+    """The seed of the noise that its own is mixed with."""
+    variation_strength: float = 0.0
+    """How much of that noise: 0 is none, 1 nothing else."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +120,13 @@ def generate(
         raise SettingsError(f"{wrong} is not a seed", fix="use a number from 0 to 18446744073709551615")
     if sampling.steps < 1 or batch < 1:
         raise SettingsError(f"{sampling.steps} steps in batches of {batch} paint nothing", fix="use 1 or more of each")
+    check_variations(jobs)
     passes = [_Pass.of(model, sampling, start)]
     if hires is not None:
         passes.append(second_pass(model, sampling, hires))
-    total = sum(len(one.sigmas) - 1 for one in passes) * -(-len(jobs) // batch)
+    if any(one.sampler.alone for one in passes):
+        batch = 1
+    total = sum(one.steps for one in passes) * -(-len(jobs) // batch)
     done = 0
     needed = (text for one in passes for prompts in one.prompts(jobs) for text in prompts.texts)
     texts = read_texts(model, needed, embeddings)
@@ -122,11 +134,12 @@ def generate(
         group = jobs[first : first + batch]
         latents = None if start is None else start.of(first, len(group))
         for one in passes:
+            before = done
             for step in one.run(model, group, latents, texts, adapters):
                 painted = step.x
-                done += 1
+                done = min(done + 1, before + one.steps)
                 yield Progress("painting", done, total)
-            latents = painted
+            done, latents = before + one.steps, painted
             if not bool(latents.isfinite().all()):
                 raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
         known = len(model.notes)
@@ -150,6 +163,8 @@ class _Pass:
     """How the latents given are brought to the size of this pass."""
     first_pass: int | None = None
     """Steps of the pass before, where this is the second."""
+    highest: float = 0.0
+    """The noise level that the schedule begins with, wherever this pass does."""
 
     @classmethod
     def of(
@@ -161,17 +176,38 @@ class _Pass:
         first_pass: int | None = None,
     ) -> _Pass:
         """Settle the sampler and the noise levels."""
-        sampler, schedule = samplers.resolve(sampling.sampler, sampling.scheduler, model.objective)
+        sampler, schedule = samplers.resolve(
+            sampling.sampler,
+            sampling.scheduler,
+            model.objective,
+            family=model.variant.family,
+            told=sampling.tuning.told(),
+            strict=hires is None,  # what the first pass has honoured, a second with another sampler may not know
+        )
+        check_source(sampling.tuning.rng, model.policy.device)
+        check_guidance(sampling)
         factor = model.latent_factor
         objective = model.objective_for(sampling.height // factor, sampling.width // factor)
+        whole = schedule(objective, sampling.steps)
         if hires is not None:
             told = hires.denoising, True
         elif start is not None:
             told = start.denoising, start.exact_steps
         else:
-            return cls(sampling, sampler, schedule(objective, sampling.steps))
+            return cls(sampling, sampler, whole, highest=whole[0])
         remaining = starts.levels(partial(schedule, objective), sampling.steps, denoising=told[0], exact_steps=told[1])
-        return cls(sampling, sampler, remaining, start, hires, first_pass)
+        return cls(sampling, sampler, remaining, start, hires, first_pass, whole[0])
+
+    @property
+    def steps(self) -> int:
+        """How many there will be; a guess where the sampler decides on the way."""
+        return self.sampler.steps(self.sigmas)
+
+    @property
+    def _asked(self) -> int:
+        """How often A1111 expects the denoiser to be asked."""
+        steps = self.sampling.steps if self.start is None and self.hires is None else self.steps
+        return steps * self.sampler.evaluations
 
     def prompts(self, jobs: Sequence[Job]) -> list[Prompts]:
         """The prompts of this pass."""
@@ -185,7 +221,8 @@ class _Pass:
                 )
                 for job in jobs
             ]
-        return [prompts_of(job, self.sampling, first_pass=self.first_pass) for job in jobs]
+        asked = self.sampler.cfgpp
+        return [prompts_of(job, self.sampling, first_pass=self.first_pass, always_negative=asked) for job in jobs]
 
     def run(
         self,
@@ -198,22 +235,32 @@ class _Pass:
         """The steps of a batch, from the latents given; from noise alone where there are none."""
         if self.hires is not None and latents_BCHW is not None:
             latents_BCHW = enlarged(model, latents_BCHW, self.hires)
-        noise = SeededNoise([job.seed for job in jobs], model, self.sampling)
-        told = self.sampling
+        noise = seeded_noise(model, jobs, self.sampling)
+        told, tuning = self.sampling, self.sampling.tuning
         guided = Guided(
             model,
             self.prompts(jobs),
             texts,
             width=told.width,
             height=told.height,
-            cfg_scale=told.cfg_scale,
+            cfg_scale=told.cfg_scale * (CFGPP_SHARE if self.sampler.cfgpp else 1),
             guidance=told.guidance,
             adapters=adapters,
             negative_strength=told.negative_strength if told.apart else 1.0,
+            without=Without(
+                early=tuning.skip_early_cfg * self._asked,
+                below=tuning.s_min_uncond,
+                every=tuning.s_min_uncond_all,
+            ),
+            rescale=tuning.cfg_rescale,
         )
         denoise = _Denoise(model, guided, adapters)
         x = _first_latents(model, noise.next(), self.sampler, self.sigmas[0], latents_BCHW)
-        yield from self.sampler.run(denoise, x, self.sigmas, noise=lambda _, __: noise.next())
+        draw: samplers.Noise = noise.fresh
+        if self.sampler.noise == "path":
+            lowest = min(sigma for sigma in self.sigmas if sigma > 0)
+            draw = noise.path(lowest, self.highest, together=tuning.one_path)
+        yield from self.sampler.run(denoise.both if self.sampler.cfgpp else denoise, x, self.sigmas, noise=draw)
 
 
 def second_pass(model: Model, sampling: Sampling, hires: Hires) -> _Pass:
@@ -260,20 +307,18 @@ def enlarged(model: Model, latents_BCHW: Tensor, hires: Hires) -> Tensor:
     return upscale.cropped(larger, target.crop_x, target.crop_y)
 
 
-class SeededNoise:
-    """Noise for a batch: each picture draws from its own seed, so the batch changes nothing."""
-
-    def __init__(self, seeds: Sequence[int], model: Model, sampling: Sampling) -> None:
-        """Nothing is drawn yet."""
-        self._streams = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        factor = model.latent_factor
-        self._shape = (model.latent_channels, sampling.height // factor, sampling.width // factor)
-        self._device = model.policy.device
-
-    def next(self) -> Tensor:
-        """The next draw of every picture, unit variance, (B, C, H, W)."""
-        drawn = [torch.randn(self._shape, generator=stream) for stream in self._streams]
-        return torch.stack(drawn).to(self._device)
+def seeded_noise(model: Model, jobs: Sequence[Job], sampling: Sampling) -> SeededNoise:
+    """The noise of a batch."""
+    factor, tuning = model.latent_factor, sampling.tuning
+    resized = tuning.resized_from
+    return SeededNoise(
+        [Seed(job.seed, job.variation, job.variation_strength) for job in jobs],
+        (model.latent_channels, sampling.height // factor, sampling.width // factor),
+        model.policy.device,
+        source=tuning.rng,
+        seed_delta=tuning.ensd,
+        resized_from=None if resized is None else (resized[1] // factor, resized[0] // factor),
+    )
 
 
 def _first_latents(
@@ -291,12 +336,18 @@ class _Denoise:
     def __init__(self, model: Model, guided: Guided, adapters: Switch | None) -> None:
         self.model, self.guided, self.adapters = model, guided, adapters
 
-    @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        return self.both(x, sigma, step)[0]
+
+    @torch.inference_mode()
+    def both(self, x: Tensor, sigma: float, step: int) -> tuple[Tensor, Tensor]:
+        """With guidance, and as the negative prompt alone has it."""
         if self.adapters is not None:
             self.adapters.at(step + 1)
-        prediction = self.guided(x, sigma, step)
-        return self.model.objective.denoised(x, prediction, torch.full((len(x),), sigma, dtype=torch.float64))
+        sigma_B = torch.full((len(x),), sigma, dtype=torch.float64)
+        guided, negative = self.guided(x, sigma, step)
+        denoised = self.model.objective.denoised(x, guided, sigma_B)
+        return denoised, denoised if negative is None else self.model.objective.denoised(x, negative, sigma_B)
 
 
 def read_all(
@@ -311,7 +362,9 @@ def read_all(
     return read_texts(model, (text for job in jobs for text in prompts_of(job, sampling).texts), embeddings)
 
 
-def prompts_of(job: Job, sampling: Sampling, *, first_pass: int | None = None) -> Prompts:
+def prompts_of(
+    job: Job, sampling: Sampling, *, first_pass: int | None = None, always_negative: bool = False
+) -> Prompts:
     """The prompts of a job through the steps of a pass.
 
     Raises:
@@ -323,6 +376,7 @@ def prompts_of(job: Job, sampling: Sampling, *, first_pass: int | None = None) -
         steps=sampling.steps,
         cfg_scale=sampling.cfg_scale,
         first_pass=first_pass,
+        always_negative=always_negative,
     )
 
 
@@ -337,6 +391,48 @@ def decode(model: Model, latents_BCHW: Tensor) -> list[Image.Image]:
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         images.append(Image.fromarray(np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())))
     return images
+
+
+def check_variations(jobs: Sequence[Job]) -> None:
+    """Refuse variations that there are not.
+
+    Raises:
+        SettingsError: a strength beyond 0 to 1, or no seed.
+    """
+    for job in jobs:
+        if not 0 <= job.variation_strength <= 1:
+            raise SettingsError(f"a variation of {job.variation_strength:g} is not possible", fix="use 0 to 1")
+        if not 0 <= job.variation < 2**64:
+            raise SettingsError(f"{job.variation} is not a seed", fix="use a number from 0 to 18446744073709551615")
+
+
+def check_negative(negative_prompt: str, sampling: Sampling) -> None:
+    """Refuse a negative prompt that has no part in painting.
+
+    Raises:
+        SettingsError: there is one, and no guidance to keep away from it by.
+    """
+    asked = samplers.SAMPLERS[sampling.sampler].cfgpp if sampling.sampler in samplers.SAMPLERS else False
+    if negative_prompt.strip() and sampling.cfg_scale == 1 and not asked:
+        raise SettingsError(
+            "a negative prompt has no part in painting at cfg 1",
+            where=negative_prompt,
+            fix="use cfg 2 or more, which takes twice as long, or leave it out",
+        )
+
+
+def check_guidance(sampling: Sampling) -> None:
+    """Refuse settings of guidance where there is none.
+
+    Raises:
+        SettingsError: one is told, and the scale is 1.
+    """
+    tuning = sampling.tuning
+    told = {name: getattr(tuning, name) for name in ("cfg_rescale", "skip_early_cfg", "s_min_uncond")}
+    if sampling.cfg_scale == 1 and (name := next((name for name, value in told.items() if value), None)):
+        raise SettingsError(f"{name} needs guidance, and cfg is 1", fix=f"leave {name} out, or use cfg 2 or more")
+    if tuning.s_min_uncond_all and not tuning.s_min_uncond:
+        raise SettingsError("s_min_uncond_all needs s_min_uncond", fix="set it too, as in s_min_uncond=1.5")
 
 
 def check_size(model: Model, width: int, height: int) -> None:

@@ -25,7 +25,7 @@ from velatura.adapters.weights import AdapterFile
 from velatura.bases import BaseFiles
 from velatura.errors import PromptError
 from velatura.family import Model
-from velatura.generation import infotext, prompt
+from velatura.generation import infotext, prompt, tuned
 from velatura.generation.generate import Job, Sampling
 from velatura.generation.hires import Hires
 from velatura.generation.reading import weighted
@@ -192,10 +192,12 @@ def infotext_of(
         "Model": model.name,
         "VAE hash": user.file_hash(vae)[:10] if vae else None,
         "VAE": vae.name if vae else None,
+        "Variation seed": job.variation if job.variation_strength else None,
+        "Variation seed strength": f"{job.variation_strength:g}" if job.variation_strength else None,
         "Denoising strength": f"{begun.denoising:g}" if begun else None,
         **(_second_pass(words, job.negative_prompt, sampling, hires) if hires else {}),
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
-        "RNG": "CPU",
+        **tuned.words(sampling.tuning, sampling.sampler),
         "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
         "TI hashes": infotext.lora_hashes((one.name, one.hash[:12]) for one in embeddings) or None,
         "Emphasis": EMPHASIS[model.emphasis] if bracketed else None,
@@ -211,6 +213,8 @@ def infotext_of(
         "negative_strength": sampling.negative_strength,
         "sampler": sampling.sampler,
         "scheduler": sampling.scheduler,
+        "tuning": sampling.tuning.model_dump(exclude_defaults=True),
+        "variation": {"seed": job.variation, "strength": job.variation_strength} if job.variation_strength else None,
         "width": sampling.width,
         "height": sampling.height,
         "begun": asdict(begun) if begun else None,
@@ -283,4 +287,6 @@ def _together(job: Job, jobs: Sequence[Job], names: Mapping[str, str]) -> dict[s
     if any((one.prompt, one.negative_prompt) != (job.prompt, job.negative_prompt) for one in jobs):
         told["prompts"] = [prompt.rename_loras(one.prompt, names) for one in jobs]
         told["negative_prompts"] = [one.negative_prompt for one in jobs]
+    if any(one.variation_strength for one in jobs):
+        told["variations"] = [(one.variation, one.variation_strength) for one in jobs]
     return told

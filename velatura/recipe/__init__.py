@@ -19,6 +19,7 @@ from velatura.errors import RecipeError
 from velatura.recipe.objective import ObjectiveSettings as ObjectiveSettings
 from velatura.recipe.training import OPTIMIZER_SETTINGS as OPTIMIZER_SETTINGS
 from velatura.recipe.training import TrainSettings as TrainSettings
+from velatura.recipe.tuning import TuningSettings as TuningSettings
 from velatura.recipe.upgrade import NEWEST, upgraded
 from velatura.schema import Settings
 
@@ -138,6 +139,7 @@ class SampleSettings(Settings):
     """Name of the sampler, as A1111 writes it; empty: what suits the base, DPM++ 2M for most."""
     scheduler: str = ""
     """Name of the noise schedule, as A1111 writes it; empty: what suits the base, Karras for most."""
+    tuning: TuningSettings = TuningSettings()
 
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -231,6 +233,18 @@ def with_memory(told: MemorySettings, overrides: Iterable[str]) -> MemorySetting
     """
     named = (f"memory.{override}" for override in overrides)
     return build({"memory": told.model_dump()}, named).memory
+
+
+def with_tuning(overrides: Iterable[str], told: TuningSettings | None = None) -> TuningSettings:
+    """Settings of painting with overrides of the form `eta=0.5`.
+
+    Raises:
+        RecipeError: an unknown key or a value out of range.
+    """
+    tree = (told or TuningSettings()).model_dump()
+    for override in overrides:
+        tree = apply_override(tree, override)
+    return schema.build(TuningSettings, tree, where="--set")
 
 
 def apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:

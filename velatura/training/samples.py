@@ -22,7 +22,8 @@ from velatura.adapters.weights import AdapterFile
 from velatura.diffusion.samplers import resolve
 from velatura.errors import AdapterError, PromptError
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, generate, nearest_side
+from velatura.generation.generate import Job, Painted, Sampling, check_guidance, generate, nearest_side
+from velatura.generation.noise import check_source
 from velatura.generation.prompt import literal, parse
 from velatura.generation.record import used_embeddings
 from velatura.recipe import Recipe
@@ -121,7 +122,9 @@ def check(recipe: Recipe, model: Model) -> None:
         SettingsError: an unknown sampler or schedule, or one that does not fit the base.
     """
     how = sampling(recipe, model)
-    resolve(how.sampler, how.scheduler, model.objective)
+    resolve(how.sampler, how.scheduler, model.objective, family=model.variant.family, told=recipe.samples.tuning.told())
+    check_source(recipe.samples.tuning.rng, model.policy.device)
+    check_guidance(how)
     for prompt in recipe.samples.prompts:
         if parse(prompt).loras:
             raise PromptError(
@@ -161,6 +164,7 @@ def sampling(recipe: Recipe, model: Model) -> Sampling:
         told.scheduler or own.scheduler,
         told.guidance or own.guidance,
         told.negative_strength,
+        told.tuning,
     )
 
 

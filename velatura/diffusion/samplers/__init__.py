@@ -31,13 +31,14 @@ from velatura.diffusion.samplers.single_step import (
     sample_heun,
     sample_lcm,
 )
-from velatura.diffusion.samplers.step import Step, ancestral_step
+from velatura.diffusion.samplers.step import Noise, Step, ancestral_step
 from velatura.diffusion.samplers.table import SAMPLERS, SETTINGS, Sampler, resolve
 from velatura.diffusion.samplers.unipc import sample_unipc
 
 __all__ = [
     "SAMPLERS",
     "SETTINGS",
+    "Noise",
     "Sampler",
     "Step",
     "ancestral_step",

@@ -167,6 +167,7 @@ def resolve(
     *,
     family: str = "sd15",
     told: Mapping[str, float | str] | None = None,
+    strict: bool = True,
 ) -> tuple[Sampler, Schedule]:
     """The sampler and the schedule that two names mean for one objective, with what they are told bound to them.
 
@@ -178,6 +179,7 @@ def resolve(
         objective: what the base predicts.
         family: of the base; some schedules are made for one.
         told: settings of sampler and schedule by name, those of `SETTINGS` and `schedules.SETTINGS`.
+        strict: refuse those that neither can honour, rather than leave them out.
 
     Raises:
         SettingsError: an unknown name, a sampler or schedule that is wrong for the base, or a setting that neither
@@ -199,7 +201,7 @@ def resolve(
             levels = partial(_below_pure_noise, levels)
         if found.flow is not found.run:
             found = replace(found, run=found.flow)
-    return _told(found, levels, told or {})
+    return _told(found, levels, told or {}, strict=strict)
 
 
 def _schedule(sampler: Sampler, name: str, objective: Objective, family: str) -> Schedule:
@@ -221,11 +223,13 @@ def _schedule(sampler: Sampler, name: str, objective: Objective, family: str) ->
     return found
 
 
-def _told(sampler: Sampler, levels: Schedule, told: Mapping[str, float | str]) -> tuple[Sampler, Schedule]:
+def _told(
+    sampler: Sampler, levels: Schedule, told: Mapping[str, float | str], *, strict: bool
+) -> tuple[Sampler, Schedule]:
     """Settings where they belong."""
     to_schedule = schedules.settings_of(levels)
     for name in told:
-        if name not in sampler.settings and name not in to_schedule:
+        if strict and name not in sampler.settings and name not in to_schedule:
             able = [other.name for other in SAMPLERS.values() if name in other.settings]
             able += [other for other, one in SCHEDULES.items() if name in schedules.settings_of(one)]
             raise SettingsError(
