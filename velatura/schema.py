@@ -113,17 +113,25 @@ def _write_group(group: Settings, path: tuple[str, ...], lines: list[str], comme
         lines += ["", f"[{'.'.join(path)}]"]
     if comments and type(group).__doc__:
         lines.append(f"# {type(group).__doc__}")
-    nested = []
+    nested: list[tuple[str, Settings]] = []
+    listed: list[tuple[str, list[Settings]]] = []
     for name, field in type(group).model_fields.items():
         value = getattr(group, name)
         if isinstance(value, Settings):
             nested.append((name, value))
+            continue
+        if isinstance(value, list) and value and isinstance(value[0], Settings):
+            listed.append((name, value))
             continue
         if comments and field.description:
             lines += ["", *(f"# {line}" for line in field.description.splitlines())]
         lines.append(f"{name} = {_toml_value(value)}")
     for name, value in nested:
         _write_group(value, (*path, name), lines, comments)
+    for name, values in listed:
+        for one in values:
+            lines += ["", f"[[{'.'.join((*path, name))}]]"]
+            _write_group(one, (), lines, False)  # what each setting means stands above those for all
 
 
 def _toml_value(value: Any) -> str:

@@ -13,6 +13,7 @@ from velatura.dataset.prepared import Prepared, lines, load, prepare
 from velatura.dataset.scan import Dataset, scan
 from velatura.dataset.split import Split, hold_out
 from velatura.errors import DatasetError
+from velatura.recipe import FolderSettings
 
 Paint = Callable[..., Path]
 
@@ -34,7 +35,8 @@ def by_name(prepared: tuple[Prepared, ...]) -> dict[str, Prepared]:
 def test_each_picture_gets_bucket_captions_and_side(dataset: Dataset) -> None:
     split = Split((0, 1, 2), (3, 4))
 
-    found = by_name(prepare(dataset, area=(64, 64), step=8, minimum=32, maximum=128, trigger="mara", split=split))
+    told = FolderSettings(trigger="mara")
+    found = by_name(prepare(dataset, area=(64, 64), step=8, minimum=32, maximum=128, rules=told, split=split))
 
     assert {name: one.bucket for name, one in found.items()} == {
         "1.png": (80, 48),
@@ -60,7 +62,7 @@ def test_without_trigger_and_captions_the_caption_is_empty(dataset: Dataset) -> 
 def test_renaming_files_changes_nothing_that_training_sees(dataset: Dataset) -> None:
     def seen(of: Dataset) -> list[object]:
         split = hold_out(of, seed=3)
-        prepared = prepare(of, area=(64, 64), step=8, minimum=32, trigger="mara", split=split)
+        prepared = prepare(of, area=(64, 64), step=8, minimum=32, rules=FolderSettings(trigger="mara"), split=split)
         return [(one.picture.sha256, one.bucket, one.resized, one.captions, one.held_out) for one in prepared]
 
     before = seen(dataset)
@@ -108,7 +110,8 @@ def test_a_picture_exchanged_since_is_noticed(dataset: Dataset, paint: Paint) ->
 
 
 def test_the_record_holds_one_line_per_picture_and_no_path(dataset: Dataset, tmp_path: Path) -> None:
-    prepared = prepare(dataset, area=(64, 64), step=8, minimum=32, trigger="🎨", split=Split((0, 1, 2, 3), (4,)))
+    told, split = FolderSettings(trigger="🎨"), Split((0, 1, 2, 3), (4,))
+    prepared = prepare(dataset, area=(64, 64), step=8, minimum=32, rules=told, split=split)
 
     records = {record["name"]: record for record in map(json.loads, lines(prepared))}
 

@@ -43,7 +43,7 @@ class Judged:
         self.model = model
         self.recipe: Recipe = resolved(load(project), model, 1)
         self.pictures: Pictures = read_pictures(self.recipe, project, model)
-        *_, cached = encode(model, self.pictures.prepared, flip=False)
+        *_, cached = encode(model, self.pictures.prepared)
         assert isinstance(cached, Cached)
         self.cached = cached
         made = provenance(self.recipe, self.pictures, model)

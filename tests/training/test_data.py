@@ -27,16 +27,24 @@ MakeProject = Callable[..., Path]
 
 
 def encoded(project: Path, model: Model, *, flip: bool = False) -> tuple[Recipe, Pictures, Cached]:
-    recipe = load(project)
+    recipe = load(project, [f"dataset.flip={str(flip).lower()}"])
     pictures = read_pictures(recipe, project, model)
-    *_, cached = encode(model, pictures.prepared, flip=flip)
+    *_, cached = encode(model, pictures.prepared)
     assert isinstance(cached, Cached)
     return recipe, pictures, cached
 
 
-def settings(*, caption_dropout: float = 0.05, **told: Any) -> Recipe:
-    dataset = {"caption_dropout": caption_dropout}
-    return build({"version": 2, "train": {"steps": 100, "batch": 2, "seed": 3, **told}, "dataset": dataset})
+def settings(**told: Any) -> Recipe:
+    return build({"version": 2, "train": {"steps": 100, "batch": 2, "seed": 3, **told}})
+
+
+def told_otherwise(cached: Cached, **rules: Any) -> Cached:
+    """The same pictures under other rules; what they need is not encoded anew."""
+    changed = [
+        replace(one, prepared=replace(one.prepared, rules=one.prepared.rules.model_copy(update=rules)))
+        for one in cached.train
+    ]
+    return replace(cached, train=tuple(changed))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -53,12 +61,12 @@ def same(one: Batch, other: Batch) -> bool:
 
 def test_the_batch_of_a_step_does_not_depend_on_what_ran_before(make_project: MakeProject, model: Model) -> None:
     _, _, cached = encoded(make_project("dataset.caption_dropout=0.5"), model, flip=True)
-    straight = Batches(model, cached, settings(caption_dropout=0.5))
+    straight = Batches(model, told_otherwise(cached, caption_dropout=0.5), settings())
     in_order = {step: at(straight, step) for step in range(20)}
     torch.manual_seed(99)
     np.random.seed(99)
     for step in (17, 3, 11, 3, 0):
-        fresh = Batches(model, cached, settings(caption_dropout=0.5))
+        fresh = Batches(model, told_otherwise(cached, caption_dropout=0.5), settings())
         torch.rand(7)
         assert same(at(fresh, step), in_order[step])
         assert same(at(straight, step), in_order[step])
@@ -78,7 +86,7 @@ def test_another_step_and_another_seed_draw_otherwise(make_project: MakeProject,
 def test_drawing_a_batch_leaves_the_global_generators_alone(make_project: MakeProject, model: Model) -> None:
     _, _, cached = encoded(make_project(), model, flip=True)
     torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    at(Batches(model, cached, settings(caption_dropout=0.3)), 5)
+    at(Batches(model, told_otherwise(cached, caption_dropout=0.3), settings()), 5)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
 
@@ -125,7 +133,7 @@ def test_each_picture_keeps_its_own_latents_and_caption(make_project: MakeProjec
             assert torch.equal(sample.texts[0].tokens_BLD, text)
             width, height = sample.prepared.bucket
             assert sample.latents_CHW.shape == (4, height // 8, width // 8)
-    batches = Batches(model, cached, settings(batch=2, caption_dropout=0))
+    batches = Batches(model, told_otherwise(cached, caption_dropout=0), settings())
     for step in range(batches.per_epoch):
         batch = at(batches, step)
         for place, index in enumerate(batches.pictures(step)[0]):
@@ -141,7 +149,7 @@ def test_flipping_mirrors_about_half_of_the_samples_anew_at_each_step(make_proje
         batch = at(batches, step)
         for place, index in enumerate(batches.pictures(step)[0]):
             straight = torch.equal(batch.clean_BCHW[place], cached.train[index].latents_CHW)
-            assert straight != torch.equal(batch.clean_BCHW[place], cached.mirrored[index])
+            assert straight != torch.equal(batch.clean_BCHW[place], cached.train[index].views[1].latents_CHW)
             seen[index].append(not straight)
     shares = [float(np.mean(mirrored)) for mirrored in seen.values()]
     assert 0.4 < np.mean(shares) < 0.6
@@ -158,9 +166,10 @@ def test_mirrored_latents_are_those_of_the_mirrored_picture_not_mirrored_latents
         mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     mirrored.save(path)
     _, _, turned = encoded(project, model)
-    assert torch.allclose(cached.mirrored[0], turned.train[0].latents_CHW, atol=1e-5)
-    assert not torch.allclose(cached.mirrored[0], cached.train[0].latents_CHW.flip(-1), atol=1e-3)
-    assert encoded(project, model)[2].mirrored is None
+    mirrored_CHW = cached.train[0].views[1].latents_CHW
+    assert torch.allclose(mirrored_CHW, turned.train[0].latents_CHW, atol=1e-5)
+    assert not torch.allclose(mirrored_CHW, cached.train[0].latents_CHW.flip(-1), atol=1e-3)
+    assert [len(one.views) for one in turned.train] == [1]
 
 
 def dropped(batch: Batch, empty: Tensor) -> list[bool]:
@@ -170,7 +179,7 @@ def dropped(batch: Batch, empty: Tensor) -> list[bool]:
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_captions_are_dropped_at_the_rate_asked_for(make_project: MakeProject, model: Model, rate: float) -> None:
     _, _, cached = encoded(make_project(), model)
-    batches = Batches(model, cached, settings(caption_dropout=rate))
+    batches = Batches(model, told_otherwise(cached, caption_dropout=rate), settings())
     found = [one for step in range(200) for one in dropped(at(batches, step), cached.empty.tokens_BLD)]
     assert len(found) > 300
     assert np.mean(found) == pytest.approx(rate, abs=0 if rate in (0, 1) else 0.08)
@@ -180,9 +189,9 @@ def test_whether_a_caption_is_dropped_does_not_hang_on_whether_the_picture_is_mi
     make_project: MakeProject, model: Model
 ) -> None:
     project = make_project(pictures=3)
-    cached = encoded(project, model, flip=True)[2]
-    straight = replace(cached, mirrored=None)
-    told = settings(caption_dropout=0.5, batch=3)
+    cached = told_otherwise(encoded(project, model, flip=True)[2], caption_dropout=0.5)
+    straight = told_otherwise(cached, flip=False)
+    told = settings(batch=3)
     mirrored_too, never = Batches(model, cached, told), Batches(model, straight, told)
     pairs = []
     for step in range(100):
@@ -190,7 +199,7 @@ def test_whether_a_caption_is_dropped_does_not_hang_on_whether_the_picture_is_mi
         gone = dropped(batch, cached.empty.tokens_BLD)
         assert batch.noise_BCHW.equal(at(never, step).noise_BCHW)
         turned = [
-            torch.equal(batch.clean_BCHW[place], cached.mirrored[index])
+            torch.equal(batch.clean_BCHW[place], cached.train[index].views[1].latents_CHW)
             for place, index in enumerate(mirrored_too.pictures(step)[0])
         ]
         pairs += list(zip(gone, turned, strict=True))
@@ -203,7 +212,7 @@ def test_all_captions_of_a_picture_are_used(make_project: MakeProject, model: Mo
     (project / "dataset" / "0.txt").write_text("a boat\na ship\na sail", encoding="utf-8")
     _, _, cached = encoded(project, model)
     index = next(place for place, one in enumerate(cached.train) if len(one.texts) == 3)
-    batches = Batches(model, cached, settings(caption_dropout=0))
+    batches = Batches(model, told_otherwise(cached, caption_dropout=0), settings())
     used = Counter()
     for step in range(60):
         batch = at(batches, step)
@@ -223,7 +232,7 @@ def test_long_captions_are_not_cut_and_short_ones_are_filled_up_as_when_painting
     long = ", ".join(f"boat {number}" for number in range(60))
     (project / "dataset" / "0.txt").write_text(long, encoding="utf-8")
     _, _, cached = encoded(project, model)
-    batch = at(Batches(model, cached, settings(caption_dropout=0)), 0)
+    batch = at(Batches(model, told_otherwise(cached, caption_dropout=0), settings()), 0)
     with torch.no_grad():
         together = model.family.encode_prompts(
             model,

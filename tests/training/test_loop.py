@@ -44,7 +44,7 @@ class Trainer:
         self.model = model
         self.recipe = resolved(load(project), model, 1)
         self.pictures = read_pictures(self.recipe, project, model)
-        *_, cached = encode(model, self.pictures.prepared, flip=self.recipe.dataset.flip)
+        *_, cached = encode(model, self.pictures.prepared)
         assert isinstance(cached, Cached)
         self.cached = cached
         made = provenance(self.recipe, self.pictures, model)

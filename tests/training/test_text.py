@@ -59,7 +59,7 @@ class Trainer:
         self.model = model
         self.recipe: Recipe = resolved(load(project), model, 1)
         self.pictures = read_pictures(self.recipe, project, model)
-        *_, cached = encode(model, self.pictures.prepared, flip=False)
+        *_, cached = encode(model, self.pictures.prepared)
         assert isinstance(cached, Cached)
         self.cached = cached
         self.run: Run = runs.create(project, self.recipe, provenance={}, dataset_lines=[])
@@ -114,7 +114,7 @@ def test_gradients_are_peft_s_on_the_same_encoder(make_project: MakeProject, bas
     model = load_base(base)
     read_texts(model, clip_skip=skip)
     recipe = resolved(load(make_project(TEXT)), model, 1)
-    *_, cached = encode(model, read_pictures(recipe, make_project(), model).prepared, flip=False)
+    *_, cached = encode(model, read_pictures(recipe, make_project(), model).prepared)
     assert isinstance(cached, Cached)
     batches = Batches(model, cached, recipe, encode_texts=True)
     layers = drawn(model, ".layers.0.")

@@ -96,7 +96,9 @@ def test_a_range_of_timesteps_is_kept_by_epsilon(density: Any, low: int, high: i
     objective = Objective.from_betas()
     found = levels(objective, timesteps=density, min_timestep=low, max_timestep=high)
     rows = objective.timestep(found)
-    assert (int(rows.min()), int(rows.max())) == (low, high - 1), "as kohya's randint(min, max)"
+    assert low <= int(rows.min()) and int(rows.max()) <= high - 1
+    if density in (None, "mode"):
+        assert (int(rows.min()), int(rows.max())) == (low, high - 1), "as kohya's randint(min, max)"
     if density is None and high - low > 100:
         counts = torch.bincount(rows.long())[low:]
         assert float(counts.max() - counts.min()) <= 1 + 100_000 / (high - low) * 0.01

@@ -26,7 +26,7 @@ MakeProject = Callable[..., Path]
 @pytest.fixture
 def samples(make_project: MakeProject, model: Model) -> list[Sample]:
     project = make_project(pictures=9)
-    *_, cached = encode(model, read_pictures(load(project), project, model).prepared, flip=False)
+    *_, cached = encode(model, read_pictures(load(project), project, model).prepared)
     assert isinstance(cached, Cached)
     return [*cached.held_out, *cached.train[:3]]
 

@@ -38,8 +38,7 @@ class Plan:
 
 def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     """Steps, epochs and buckets of a recipe, and what is unwise in it; loads no weights."""
-    from velatura.dataset.buckets import plan_steps
-    from velatura.training.dataset import read
+    from velatura.training.dataset import counted, read, steps_of
     from velatura.weights.policy import written
 
     recipe = recipes.load(path, overrides)
@@ -48,9 +47,8 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     resolution = recipe.dataset.resolution or bases.resolution(base)
     memory = chosen(base, recipe.memory, task="train")
     pictures = read(recipe, project, resolution=resolution)
-    told = recipe.train
-    steps = plan_steps(pictures.epoch, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=0)
-    per_epoch = len(steps)
+    recipe = counted(recipe, pictures)
+    per_epoch = len(steps_of(recipe, pictures.epoch, epoch=0))
     every = recipe.checkpoints.every
     return Plan(
         steps=recipe.train.steps,

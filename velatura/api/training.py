@@ -63,6 +63,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     # torch comes in here, after everything that a recipe can be wrong about without it
     from velatura.family import load_base
     from velatura.training.adapter import specs
+    from velatura.training.dataset import counted
     from velatura.training.samples import check as check_samples
     from velatura.training.samples import embeddings as sample_embeddings
 
@@ -77,6 +78,7 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     recipe = resolved(recipe, model, threads)
     check_samples(recipe, model)
     pictures = read_pictures(recipe, project, model)
+    recipe = recipe if is_run else counted(recipe, pictures)  # a run may have been lengthened
     named = sample_embeddings(model, recipe, pictures, project)
     long = unread(model.readers, recipe, pictures)
     for note in (*memory.warnings, *model.notes, *pictures.notes, *named.passed_over, *long):
@@ -167,7 +169,7 @@ def _encoded(model: Model, recipe: Recipe, pictures: Pictures) -> Iterator[Progr
     from velatura.training.data import encode
 
     every = (*pictures.prepared, *pictures.regularisation)
-    return encode(model, every, flip=recipe.dataset.flip, masked=recipe.objective.masked_loss)
+    return encode(model, every, masked=recipe.objective.masked_loss, seed=recipe.train.seed)
 
 
 def _paint_samples(
@@ -209,10 +211,11 @@ def _refit(model: Model, recipe: Recipe, pictures: Pictures, judged: runs.Run, p
         yield Note("no checkpoint could be recommended, so there is nothing to train again on all pictures")
         return
     steps = refit_steps(result["step"], len(pictures.train), len(pictures.prepared))
+    length = {"steps": steps, "epochs": None}
     recipe = recipe.model_copy(
         update={
             "dataset": recipe.dataset.model_copy(update={"hold_out": 0.0}),
-            "train": recipe.train.model_copy(update={"steps": steps, "warmup": min(recipe.train.warmup, steps - 1)}),
+            "train": recipe.train.model_copy(update={**length, "warmup": min(recipe.train.warmup, steps - 1)}),
             "checkpoints": recipe.checkpoints.model_copy(update={"every": steps}),
         }
     )
@@ -241,7 +244,9 @@ def resolved(recipe: Recipe, model: Model, threads: int) -> Recipe:
     from velatura.weights.policy import written
 
     base = recipe.base.model_copy(update={"sha256": model.hash})
-    dataset = recipe.dataset.model_copy(update={"resolution": recipe.dataset.resolution or model.resolution})
+    side = recipe.dataset.resolution or model.resolution
+    blocks = [one.model_copy(update={"resolution": one.resolution or side}) for one in recipe.dataset.blocks]
+    dataset = recipe.dataset.model_copy(update={"resolution": side, "blocks": blocks})
     gamma = recipe.objective.min_snr
     if gamma is None:
         gamma = 0.0 if model.objective.kind == "flow" or recipe.objective.debiased else 5.0

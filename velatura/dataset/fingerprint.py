@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from velatura.dataset.scan import Dataset, Picture
 from velatura.dataset.split import Split
+
+NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def content(picture: Picture) -> str:
@@ -17,7 +20,13 @@ def content(picture: Picture) -> str:
     return json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
 
 
-def fingerprint(dataset: Dataset, split: Split | None = None, *, regularisation: Iterable[Picture] = ()) -> str:
+def fingerprint(
+    dataset: Dataset,
+    split: Split | None = None,
+    *,
+    regularisation: Iterable[Picture] = (),
+    wildcards: Mapping[str, Sequence[str]] = NONE,
+) -> str:
     """SHA-256 (64 hexadecimal digits) over all pictures' contents, in an order of their own.
 
     Renaming and reordering change nothing; a changed caption, one that is added empty, and another split do.
@@ -26,10 +35,12 @@ def fingerprint(dataset: Dataset, split: Split | None = None, *, regularisation:
         dataset: the pictures.
         split: what of them is held out; None: nothing.
         regularisation: pictures of the class that are trained beside them.
+        wildcards: what the captions' wildcards stand for.
     """
     held_out = set(split.held_out) if split else set()
     told = [("held out " if at in held_out else "") + content(one) for at, one in enumerate(dataset.pictures)]
     told += [f"class {content(one)}" for one in regularisation]
+    told += [f"wildcard {json.dumps([name, *lines])}" for name, lines in wildcards.items()]
     digest = hashlib.sha256(b"velatura dataset 2\n")
     for line in sorted(told):
         digest.update(line.encode() + b"\n")

@@ -210,20 +210,21 @@ def picture_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> Size:
 
 
 def cover_resize(
-    image: Image.Image, width: int, height: int, *, resized: Size | None = None
+    image: Image.Image, width: int, height: int, *, resized: Size | None = None, window: tuple[int, int] | None = None
 ) -> tuple[Image.Image, Geometry]:
-    """Scale the picture (Lanczos) to cover width x height and cut out the centre.
+    """Scale the picture (Lanczos) to cover width x height and cut out the centre, or another window.
 
     Args:
         image: the picture.
         width: of the crop.
         height: of the crop.
         resized: scale to this size instead of the smallest that covers; no side shorter than the crop.
+        window: left and top of the crop in the scaled picture; None: that of the centre.
     """
     across, down = resized or cover_size(image.size, (width, height))
     if across < width or down < height:
         raise ValueError(f"{across} x {down} does not cover {width} x {height}")
-    left, top = (across - width) // 2, (down - height) // 2
+    left, top = window or ((across - width) // 2, (down - height) // 2)
     geometry = Geometry((image.height, image.width), (top, left), (height, width))
     if (across, down) == image.size:
         return image.crop((left, top, left + width, top + height)), geometry

@@ -16,6 +16,9 @@ from pydantic import Field, model_validator
 
 from velatura import schema
 from velatura.errors import RecipeError
+from velatura.recipe.dataset import BlockSettings as BlockSettings
+from velatura.recipe.dataset import DatasetSettings as DatasetSettings
+from velatura.recipe.dataset import FolderSettings as FolderSettings
 from velatura.recipe.objective import ObjectiveSettings as ObjectiveSettings
 from velatura.recipe.training import OPTIMIZER_SETTINGS as OPTIMIZER_SETTINGS
 from velatura.recipe.training import TrainSettings as TrainSettings
@@ -46,28 +49,6 @@ class BaseSettings(Settings):
     """A LoRA that undoes the distillation of a few-step base; it works while training and is not in the result."""
     strict: bool = False
     """Refuse a base whose files hold keys that its networks have no use for, rather than note them."""
-
-
-class DatasetSettings(Settings):
-    """The pictures, and how captions are read."""
-
-    path: str = "dataset"
-    """Folder of pictures with `.txt` captions; relative to the recipe."""
-    trigger: str = ""
-    """Words put in front of every caption that does not hold them; they will call the style up."""
-    resolution: int | None = Field(default=None, ge=64, le=4096)
-    """Side of a square of the training area, in pixels; "none": the base's own."""
-    hold_out: float = Field(default=0.2, ge=0, le=0.5)
-    """Share of the pictures kept out of training, to judge by."""
-    flip: bool = False
-    """Also train on mirrored pictures."""
-    caption_dropout: float = Field(default=0.05, ge=0, le=1)
-    """Share of the samples trained without their caption."""
-    regularisation: str = "reg"
-    """Folder in the dataset with pictures of the class, trained as often as the set's own to keep what the base knows;
-    `reg` is used where it is there, another must be there; none: no such pictures."""
-    prior_weight: float = Field(default=1.0, ge=0)
-    """What the loss of pictures of the class counts, where there are any; 0: they are left out."""
 
 
 class AdapterSettings(Settings):
@@ -220,6 +201,8 @@ def build(tree: dict[str, Any], overrides: Iterable[str] = (), *, where: object 
     Raises:
         RecipeError: an unknown key (the nearest right one is named) or a value out of range.
     """
+    if isinstance(blocks := tree.get("dataset"), list):
+        tree = {**tree, "dataset": {"blocks": blocks}}
     for override in overrides:
         tree = apply_override(tree, override)
     return schema.build(Recipe, upgraded(tree), where=where)

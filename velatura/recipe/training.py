@@ -64,6 +64,8 @@ class TrainSettings(Settings):
 
     steps: int = Field(default=1500, gt=0)
     """Optimizer steps, not micro-batches."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Whole passes over the pictures, which then decide how many steps there are; "none": `steps` decides."""
     batch: int = Field(default=4, gt=0)
     """Pictures that go through the base at once; fewer take less memory."""
     accumulation: int = Field(default=1, gt=0)

@@ -19,15 +19,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from velatura import randomness
-from velatura.dataset.buckets import Step, plan_steps
+from velatura.dataset.buckets import Step
 from velatura.dataset.images import Geometry as Origin
-from velatura.dataset.prepared import Prepared, epoch, load, load_mask
+from velatura.dataset.prepared import Prepared, Window, epoch, load, load_mask, windows
 from velatura.events import Note, Progress
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.generation.reading import breakdown, check_text
 from velatura.recipe import Recipe
 from velatura.text.weighted import plain
 from velatura.training import noise, timesteps
+from velatura.training.dataset import steps_of
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture as it is cut and turned."""
+
+    latents_CHW: Tensor
+    geometry: Origin
+    mask_HW: Tensor | None = None
+    """How much each latent counts in the loss, 0 to 1; None: all the same."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,27 @@ class Sample:
     """One picture as the denoiser sees it."""
 
     prepared: Prepared
-    latents_CHW: Tensor
+    views: tuple[View, ...]
+    """The first is the picture as it is judged by; where it is also trained mirrored, every second one is."""
     texts: tuple[TextConditioning, ...]
     """One for each of its captions."""
-    geometry: Origin
-    mask_HW: Tensor | None = None
-    """How much each latent counts in the loss, 0 to 1; None: all the same."""
+    wordings: tuple[tuple[TextConditioning, ...], ...] = ()
+    """Of each caption those that a step may tell; none: the caption itself."""
+
+    @property
+    def latents_CHW(self) -> Tensor:
+        """Of the first view."""
+        return self.views[0].latents_CHW
+
+    @property
+    def geometry(self) -> Origin:
+        """Of the first view."""
+        return self.views[0].geometry
+
+    @property
+    def mask_HW(self) -> Tensor | None:
+        """Of the first view."""
+        return self.views[0].mask_HW
 
 
 @dataclass(frozen=True)
@@ -51,8 +77,6 @@ class Cached:
     held_out: tuple[Sample, ...]
     empty: TextConditioning
     """The empty caption: what a dropped caption becomes."""
-    mirrored: tuple[Tensor, ...] | None
-    """Latents of the mirrored training pictures, then of those of the class, where the recipe asks for them."""
     of_class: tuple[Sample, ...] = ()
     """Pictures of the class, trained beside the set (regularisation)."""
 
@@ -77,46 +101,58 @@ class Batch:
 
 
 def encode(
-    model: Model, prepared: Sequence[Prepared], *, flip: bool, masked: str = "off"
+    model: Model, prepared: Sequence[Prepared], *, masked: str = "off", seed: int = 0, turned: bool = True
 ) -> Iterator[Progress | Note | Cached]:
     """Encode pictures and captions; yields progress and notes, and last the cached dataset.
 
     Args:
         model: what encodes them.
         prepared: the pictures, those of the class last.
-        flip: also mirrored.
         masked: what weighs their parts, as `objective.masked_loss` says.
+        seed: of what is drawn.
+        turned: also mirrored and cut in several places, where their rules say so.
 
     Raises:
         DatasetError: a picture cannot be read any more.
         ModelError: a picture's latents or a caption's features are no numbers.
     """
     samples: list[Sample] = []
-    mirrored: list[Tensor] = []
     known: dict[str, TextConditioning] = {}
+
+    def text(caption: str) -> TextConditioning:
+        if caption not in known:
+            known[caption] = _told(model, caption)
+        return known[caption]
+
     with torch.no_grad():
         for number, one in enumerate(prepared):
-            pixels_CHW, origin = _pixels(one)
             notes = len(model.notes)
-            latents_CHW = _latents(model, one, pixels_CHW)
+            views = tuple(_views(model, one, masked, seed=seed, turned=turned))
             for note in model.notes[notes:]:
                 yield Note(note)
-            for caption in one.captions:
-                if caption not in known:
-                    known[caption] = _told(model, caption)
-            mask_HW = latent_mask(one, masked, latents_CHW)
-            if mask_HW is not None and not mask_HW.any():
+            if all(view.mask_HW is not None and not view.mask_HW.any() for view in views):
                 yield Note(f"{one.picture.name}: its mask is black all over, so nothing is learnt from it")
-            texts = tuple(known[caption] for caption in one.captions)
-            samples.append(Sample(one, latents_CHW, texts, origin, mask_HW))
-            if flip and not one.held_out:
-                mirrored.append(_latents(model, one, pixels_CHW.flip(-1)))
+            texts = tuple(text(caption) for caption in one.captions)
+            wordings = tuple(tuple(text(caption) for caption in spoken) for spoken in one.wordings) if turned else ()
+            samples.append(Sample(one, views, texts, wordings))
             yield Progress("encoding pictures", number + 1, len(prepared))
         empty = _told(model, "")
     train = tuple(one for one in samples if not (one.prepared.held_out or one.prepared.of_class))
     of_class = tuple(sample for sample in samples if sample.prepared.of_class)
     held_out = tuple(sample for sample in samples if sample.prepared.held_out)
-    yield Cached(train, held_out, empty, tuple(mirrored) if flip else None, of_class)
+    yield Cached(train, held_out, empty, of_class)
+
+
+def _views(model: Model, one: Prepared, masked: str, *, seed: int, turned: bool) -> Iterator[View]:
+    """The picture in each of its windows, each also mirrored where its rules say so."""
+    for window in windows(one, seed=seed) if turned else (None,):
+        pixels_CHW, origin = _pixels(one, window)
+        latents_CHW = _latents(model, one, pixels_CHW)
+        mask_HW = latent_mask(one, masked, latents_CHW, window)
+        yield View(latents_CHW, origin, mask_HW)
+        if turned and one.rules.flip and not one.held_out:
+            mirrored_HW = None if mask_HW is None else mask_HW.flip(-1)
+            yield View(_latents(model, one, pixels_CHW.flip(-1)), _mirrored(one, origin), mirrored_HW)
 
 
 @torch.no_grad()
@@ -124,7 +160,8 @@ def retold(model: Model, samples: Sequence[Sample]) -> list[Sample]:
     """The samples with their captions encoded anew, by text encoders that an adapter has changed."""
     captions = dict.fromkeys(caption for sample in samples for caption in sample.prepared.captions)
     known = {caption: _told(model, caption) for caption in captions}
-    return [replace(one, texts=tuple(known[caption] for caption in one.prepared.captions)) for one in samples]
+    told = [tuple(known[caption] for caption in one.prepared.captions) for one in samples]
+    return [replace(one, texts=texts, wordings=()) for one, texts in zip(samples, told, strict=True)]
 
 
 def _latents(model: Model, one: Prepared, pixels_CHW: Tensor) -> Tensor:
@@ -135,9 +172,9 @@ def _latents(model: Model, one: Prepared, pixels_CHW: Tensor) -> Tensor:
     return found_CHW
 
 
-def latent_mask(one: Prepared, told: str, latents_CHW: Tensor) -> Tensor | None:
+def latent_mask(one: Prepared, told: str, latents_CHW: Tensor, window: Window = None) -> Tensor | None:
     """The mask's mean over the pixels of each latent, (H, W); None where every part counts the same."""
-    mask = load_mask(one, told)
+    mask = load_mask(one, told, window)
     if mask is None:
         return None
     grey_HW = torch.from_numpy(np.array(mask, dtype=np.float32)) / 255
@@ -150,9 +187,9 @@ def _told(model: Model, caption: str) -> TextConditioning:
     return told
 
 
-def _pixels(one: Prepared) -> tuple[Tensor, Origin]:
+def _pixels(one: Prepared, window: Window) -> tuple[Tensor, Origin]:
     """A picture in [-1, 1], (3, H, W), and what it was cut from."""
-    image, origin = load(one)
+    image, origin = load(one, window)
     pixels_HWC = torch.from_numpy(np.array(image, dtype=np.float32))
     return pixels_HWC.permute(2, 0, 1) / 127.5 - 1, origin
 
@@ -166,11 +203,10 @@ def conditioned(model: Model, text: TextConditioning, origins: Sequence[Origin])
     return model.conditioned(text, geometry=Geometry(*columns))
 
 
-def _mirrored(one: Sample) -> Origin:
+def _mirrored(one: Prepared, origin: Origin) -> Origin:
     """The origin of the mirrored picture: what was cut off on the right is now on the left."""
-    top, left = one.geometry.crop_top_left
-    width = one.geometry.target[1]
-    return replace(one.geometry, crop_top_left=(top, one.prepared.resized[0] - left - width))
+    top, left = origin.crop_top_left
+    return replace(origin, crop_top_left=(top, one.resized[0] - left - origin.target[1]))
 
 
 def stack_masks(masks: Sequence[Tensor | None], like_CHW: Tensor) -> Tensor | None:
@@ -190,20 +226,25 @@ class Batches:
         Args:
             encode_texts: captions are encoded for each batch, by the text encoders as they are then.
         """
-        self.model, self.cached, self.encode_texts = model, cached, encode_texts
-        self.settings, self.objective, self.dataset = recipe.train, recipe.objective, recipe.dataset
+        self.model, self.cached, self.recipe, self.encode_texts = model, cached, recipe, encode_texts
+        self.seed, self.objective = recipe.train.seed, recipe.objective
         self.samples = (*cached.train, *cached.of_class)
         self.buckets = epoch(sample.prepared for sample in self.samples)
         self.leaning = timesteps.leaning(model.objective, recipe.objective)
-        self.per_epoch = len(self._planned(0))
+        self.per_epoch = len(steps_of(recipe, self.buckets, epoch=0))
         self._order: tuple[int, list[Step]] = (-1, [])
 
     def pictures(self, step: int) -> Step:
         """The micro-batches of step `step`, counted from 0: indices into the samples, the set's, then the class's."""
         epoch, place = divmod(step, self.per_epoch)
         if self._order[0] != epoch:
-            self._order = (epoch, self._planned(epoch))
+            self._order = (epoch, steps_of(self.recipe, self.buckets, epoch=epoch))
         return self._order[1][place]
+
+    def told(self, step: int, micro: int) -> str:
+        """Which pictures a micro-batch of a step holds, in words; the first is 0."""
+        names = ", ".join(self.samples[index].prepared.picture.name for index in self.pictures(step)[micro])
+        return f"micro-batch {micro + 1} ({names})"
 
     def of(self, step: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """The micro-batches of step `step`, one after the other, ready to train on.
@@ -222,58 +263,64 @@ class Batches:
                 yield self._batch(step, part, first, uniform_B[first : first + len(part)], whole)
             first += len(part)
 
-    def told(self, step: int, micro: int) -> str:
-        """Which pictures a micro-batch of a step holds, in words; the first is 0."""
-        names = ", ".join(self.samples[index].prepared.picture.name for index in self.pictures(step)[micro])
-        return f"micro-batch {micro + 1} ({names})"
-
-    def _planned(self, epoch: int) -> list[Step]:
-        told = self.settings
-        return plan_steps(self.buckets, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=epoch)
-
     def _batch(self, step: int, chosen: Sequence[int], first: int, uniform_B: Tensor, whole: int) -> Batch:
         """Some of a step's samples, from its `first` on."""
-        seed, device = self.settings.seed, self.model.policy.device
-        clean, texts, captions, noises, disturbed, origins, masks = [], [], [], [], [], [], []
+        seed, device = self.seed, self.model.policy.device
+        views, texts, captions, noises, disturbed = [], [], [], [], []
         for place, index in enumerate(chosen, first):
-            draw = randomness.generator(seed, "sample", step, place)
-            sample = self.samples[index]
-            mirror = self.cached.mirrored is not None and draw.random() < 0.5
-            clean.append(self.cached.mirrored[index] if mirror and self.cached.mirrored else sample.latents_CHW)
-            origins.append(_mirrored(sample) if mirror else sample.geometry)
-            masks.append(sample.mask_HW.flip(-1) if mirror and sample.mask_HW is not None else sample.mask_HW)
-            dropped = draw.random() < self.dataset.caption_dropout
-            which = int(draw.integers(len(sample.texts)))
-            texts.append(self.cached.empty if dropped else sample.texts[which])
-            captions.append("" if dropped else sample.prepared.captions[which])
-            noises.append(noise.drawn(clean[-1], self.objective, seed=seed, step=step, place=place))
+            view, text, caption = self._drawn(step, place, self.samples[index])
+            views.append(view)
+            texts.append(text)
+            captions.append(caption)
+            noises.append(noise.drawn(view.latents_CHW, self.objective, seed=seed, step=step, place=place))
             disturbed.append(noise.disturbed(noises[-1], self.objective, seed=seed, step=step, place=place))
         if self.encode_texts:
             text = self.model.family.encode_prompts(self.model, [plain(caption) for caption in captions])
         else:
             text = stack_prompts(texts, self.cached.empty).to(device)
+        clean_BCHW = torch.stack([view.latents_CHW for view in views])
         return Batch(
-            torch.stack(clean).to(device),
+            clean_BCHW.to(device),
             torch.stack(noises).to(device),
-            self._sigmas(uniform_B, *clean[0].shape[-2:]),
-            conditioned(self.model, text, origins),
+            self._sigmas(uniform_B, *clean_BCHW.shape[-2:]),
+            conditioned(self.model, text, [view.geometry for view in views]),
             self._weights(chosen),
-            stack_masks(masks, clean[0]),
+            stack_masks([view.mask_HW for view in views], clean_BCHW[0]),
             torch.stack(disturbed).to(device) if self.objective.input_perturbation else None,
             whole,
         )
+
+    def _drawn(self, step: int, place: int, sample: Sample) -> tuple[View, TextConditioning, str]:
+        """How a sample is cut, turned and told at this place of a step."""
+        rules, epoch = sample.prepared.rules, step // self.per_epoch
+        draw = randomness.generator(self.seed, "sample", step, place)
+        mirror = rules.flip and draw.random() < 0.5
+        dropped = draw.random() < rules.caption_dropout
+        which = int(draw.integers(len(sample.texts)))
+        view = self._one_of(len(sample.views) // (1 + rules.flip), "crop", step, place) * (1 + rules.flip) + mirror
+        if dropped or (rules.caption_dropout_every and (epoch + 1) % rules.caption_dropout_every == 0):
+            return sample.views[view], self.cached.empty, ""
+        if rules.captions != "random":
+            which = epoch % len(sample.texts) if rules.captions == "in_turn" else 0
+        if not sample.wordings:
+            return sample.views[view], sample.texts[which], sample.prepared.captions[which]
+        wording = self._one_of(len(sample.wordings[which]), "wording", step, place)
+        return sample.views[view], sample.wordings[which][wording], sample.prepared.wordings[which][wording]
+
+    def _one_of(self, count: int, purpose: str, step: int, place: int) -> int:
+        return int(randomness.generator(self.seed, purpose, step, place).integers(count)) if count > 1 else 0
 
     def _weights(self, chosen: Sequence[int]) -> Tensor | None:
         """Pictures of the class count as told."""
         if not self.cached.of_class:
             return None
-        prior = self.dataset.prior_weight
+        prior = self.recipe.dataset.prior_weight
         return torch.tensor([prior if self.samples[index].prepared.of_class else 1.0 for index in chosen])
 
     def _uniform(self, step: int, count: int) -> Tensor:
         """One number from each of `count` equal slices of [0, 1), in an order drawn anew: less spread than free
         draws."""
-        draw = randomness.generator(self.settings.seed, "sigma", step)
+        draw = randomness.generator(self.seed, "sigma", step)
         return torch.from_numpy((draw.permutation(count) + draw.random(count)) / count)
 
     def _sigmas(self, uniform_B: Tensor, height: int, width: int) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from velatura.dataset import layout
-from velatura.dataset.buckets import Bucket
+from velatura.dataset import layout, telling
+from velatura.dataset.buckets import Bucket, Step, plan_steps
 from velatura.dataset.checks import of_split
 from velatura.dataset.duplicates import near_duplicates
 from velatura.dataset.fingerprint import fingerprint
@@ -18,7 +18,7 @@ from velatura.dataset.prepared import Prepared, epoch, prepare, regularising
 from velatura.dataset.scan import Dataset, scan
 from velatura.dataset.split import Split, hold_out
 from velatura.errors import DatasetError
-from velatura.recipe import DatasetSettings, Recipe
+from velatura.recipe import DatasetSettings, FolderSettings, Recipe
 
 SMALL = 15
 """With so few pictures each one held out is missed; the run says so and offers to train again on all."""
@@ -38,7 +38,7 @@ class Pictures:
 
     @property
     def train(self) -> tuple[Prepared, ...]:
-        """What is trained on."""
+        """What is trained on; a picture that is trained at several resolutions is there several times."""
         return tuple(one for one in self.prepared if not one.held_out)
 
     @property
@@ -81,57 +81,161 @@ def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 
     Args:
         recipe: what the run is told.
         folder: the recipe's folder, against which its paths count.
-        resolution: side of the square of the training area, in pixels.
+        resolution: side of the square of the training area, in pixels, where a folder has none of its own.
         latent_factor: pixels per latent; buckets are multiples of 8 latents, or 4 for small bases.
 
     Raises:
-        DatasetError: the folder is missing, holds no readable picture, or is in the middle of an edit.
+        DatasetError: a folder is missing, holds no readable picture, or is in the middle of an edit; or a wildcard's
+            file is.
     """
-    path = folder / recipe.dataset.path
+    seed = recipe.train.seed
+    own = [one for one in recipe.dataset.folders if one.role == "set"]
+    if not own:
+        raise DatasetError("every block holds pictures of the class, and none the set", where="dataset.blocks")
+    scans = _named({path: _scanned(folder / path) for path in dict.fromkeys(one.path for one in own)})
+    dataset = _together(scans, folder)
+    groups = near_duplicates(dataset.pictures)
+    split = hold_out(dataset, share=recipe.dataset.hold_out, seed=seed, groups=groups)
+    refuse_leaks(dataset, split, groups)
+    beside = _class_folders(recipe, folder)
+    lists = _wildcards(recipe, folder, [*scans.values(), *(found for _, found in beside)])
+    fitted = partial(_fitted, lists=lists, seed=seed, usual=resolution, latent_factor=latent_factor)
+    held_out = {dataset.pictures[index].path for index in split.held_out}
+    prepared = tuple(one for block in own for one in fitted(scans[block.path], block, held_out=held_out))
+    found = [one for block, of_class in beside for one in fitted(of_class, block)]
+    sides = dict.fromkeys(one.side for one in prepared if not one.held_out)
+    of_class = tuple(one for side in sides for one in _beside(found, prepared, side))
+    remarks = [*_of_class(recipe, beside, found, of_class), *_of_masks(recipe, prepared)]
+    marked = fingerprint(dataset, split, regularisation=[one.picture for one in of_class], wildcards=lists)
+    read_too = {path for block, _ in beside if (path := folder / block.path)}
+    return Pictures(_without(dataset, read_too), prepared, marked, of_class, tuple(remarks))
+
+
+def counted(recipe: Recipe, pictures: Pictures) -> Recipe:
+    """The recipe with the steps that its epochs come to, where it tells epochs."""
+    if recipe.train.epochs is None:
+        return recipe
+    steps = recipe.train.epochs * len(steps_of(recipe, pictures.epoch, epoch=0))
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": steps})})
+
+
+def steps_of(recipe: Recipe, buckets: Sequence[Bucket], *, epoch: int) -> list[Step]:
+    """The steps of one epoch, each with its micro-batches, as `buckets.plan_steps`."""
+    told = recipe.train
+    return plan_steps(buckets, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=epoch)
+
+
+def _scanned(path: Path) -> Dataset:
     if path.is_dir() and (edit := unfinished(path)) is not None:
         fix = "run that command again, or `velatura dataset undo`"
         raise DatasetError(f"the pictures are in the middle of an edit: {edit.told}", where=path, fix=fix)
-    dataset = scan(path)
-    groups = near_duplicates(dataset.pictures)
-    split = hold_out(dataset, share=recipe.dataset.hold_out, seed=recipe.train.seed, groups=groups)
-    refuse_leaks(dataset, split, groups)
-    step = min(64, latent_factor * 4 if resolution < 256 else latent_factor * 8)
-    fitted = partial(
-        prepare, area=(resolution, resolution), step=step, minimum=max(step, resolution // 2), maximum=resolution * 2
+    return scan(path)
+
+
+def _named(scans: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The scans, each picture named with its folder where there are several."""
+    if len(scans) == 1:
+        return dict(scans)
+    return {
+        path: replace(
+            found,
+            pictures=tuple(replace(one, name=f"{path}/{one.name}") for one in found.pictures),
+            problems=tuple(replace(one, name=f"{path}/{one.name}") for one in found.problems),
+            left_aside=tuple(f"{path}/{name}" for name in found.left_aside),
+        )
+        for path, found in scans.items()
+    }
+
+
+def _together(scans: Mapping[str, Dataset], folder: Path) -> Dataset:
+    """Several folders as one dataset."""
+    if len(scans) == 1:
+        return next(iter(scans.values()))
+    return Dataset(
+        folder,
+        tuple(one for found in scans.values() for one in found.pictures),
+        tuple(one for found in scans.values() for one in found.problems),
+        tuple(name for found in scans.values() for name in found.left_aside),
     )
-    prepared = fitted(dataset, trigger=recipe.dataset.trigger or None, split=split)
-    class_folder = _class_folder(recipe, path)
-    found = fitted(scan(class_folder)) if class_folder is not None else ()
-    own = sum(one.repeats for one in prepared if not one.held_out)
-    beside = regularising(found, own)
-    remarks = [*_of_class(recipe, found, beside), *_of_masks(recipe, prepared)]
-    marked = fingerprint(dataset, split, regularisation=[one.picture for one in beside])
-    return Pictures(_without(dataset, class_folder), prepared, marked, beside, tuple(remarks))
 
 
-def _class_folder(recipe: Recipe, dataset: Path) -> Path | None:
-    """Where the pictures of the class are; None where there are none, or they count nothing."""
-    told = recipe.dataset.regularisation
-    if not told or not recipe.dataset.prior_weight:
-        return None
-    folder = dataset / told
+def _wildcards(recipe: Recipe, folder: Path, scans: Iterable[Dataset]) -> dict[str, tuple[str, ...]]:
+    """The lists that the captions name, where any folder's captions have wildcards."""
+    if not any(one.wildcards for one in recipe.dataset.folders):
+        return {}
+    captions = [caption for found in scans for one in found.pictures for caption in one.captions or ()]
+    affixes = [text for one in recipe.dataset.folders for text in (one.prefix, one.suffix)]
+    return telling.read_lists(folder / telling.FOLDER, [*captions, *affixes])
+
+
+def _fitted(
+    dataset: Dataset,
+    rules: FolderSettings,
+    *,
+    lists: telling.Lists,
+    seed: int,
+    usual: int,
+    latent_factor: int,
+    held_out: Set[Path] = frozenset(),
+) -> Iterator[Prepared]:
+    """A folder's pictures at each of its resolutions; held out at the first alone."""
+    for place, side in enumerate(dict.fromkeys((rules.resolution or usual, *rules.further_resolutions))):
+        step = min(64, latent_factor * 4 if side < 256 else latent_factor * 8)
+        places = tuple(index for index, one in enumerate(dataset.pictures) if one.path in held_out)
+        found = prepare(
+            dataset,
+            area=(side, side),
+            step=step,
+            minimum=max(step, side // 2),
+            maximum=side * 2,
+            rules=rules,
+            lists=lists,
+            seed=seed,
+            split=Split((), places),
+        )
+        yield from (one for one in found if place == 0 or not one.held_out)
+
+
+def _beside(found: Sequence[Prepared], own: Sequence[Prepared], side: int) -> tuple[Prepared, ...]:
+    """Pictures of the class at one resolution, as many as the set trains at it."""
+    wanted = sum(one.repeats for one in own if one.side == side and not one.held_out)
+    return regularising([one for one in found if one.side == side], wanted)
+
+
+def _class_folders(recipe: Recipe, folder: Path) -> list[tuple[FolderSettings, Dataset]]:
+    """Where the pictures of the class are, and what is there; none where they count nothing."""
+    told = recipe.dataset
+    if not told.prior_weight:
+        return []
+    if told.blocks:
+        return [(block, _scanned(folder / block.path)) for block in told.blocks if block.role == "class"]
     usual = DatasetSettings.model_fields["regularisation"].default
-    return folder if told != usual or (folder.is_dir() and layout.find(folder).entries) else None
+    there = folder / told.path / told.regularisation
+    if not told.regularisation or (
+        told.regularisation == usual and not (there.is_dir() and layout.find(there).entries)
+    ):
+        return []
+    # the class is told without the trigger: it is what the trigger must not come to mean
+    own = {"path": f"{told.path}/{told.regularisation}", "trigger": "", "repeats": 1}
+    return [(told.folders[0].model_copy(update=own), scan(there))]
 
 
-def _without(dataset: Dataset, class_folder: Path | None) -> Dataset:
-    """The dataset, its problems without the one that a folder in it is not read that is read."""
-    if class_folder is None:
-        return dataset
-    problems = tuple(one for one in dataset.problems if one.name != f"{class_folder.name}/")
-    return replace(dataset, problems=problems)
+def _without(dataset: Dataset, read_too: Set[Path]) -> Dataset:
+    """The dataset, its problems without those that a folder in it is not read that is read."""
+    names = {f"{path.name}/" for path in read_too}
+    return replace(dataset, problems=tuple(one for one in dataset.problems if one.name not in names))
 
 
-def _of_class(recipe: Recipe, found: Sequence[Prepared], beside: Sequence[Prepared]) -> list[str]:
+def _of_class(
+    recipe: Recipe,
+    folders: Sequence[tuple[FolderSettings, Dataset]],
+    found: Sequence[Prepared],
+    beside: Sequence[Prepared],
+) -> list[str]:
     if not beside:
         return []
-    folder = recipe.dataset.regularisation
-    told = f"{len(beside)} pictures of the class from {folder} are trained beside the set, in each epoch"
+    names = ", ".join(recipe.dataset.regularisation if not recipe.dataset.blocks else one.path for one, _ in folders)
+    told = f"{len(beside)} pictures of the class from {names} are trained beside the set, in each epoch"
     told += f" {sum(one.repeats for one in beside)} times in all; their loss counts {recipe.dataset.prior_weight:g}"
     notes = [f"{told}; {len(found) - len(beside)} more are not needed" if len(found) > len(beside) else told]
     silent = [one.picture.name for one in beside if not any(one.captions)]
@@ -141,7 +245,7 @@ def _of_class(recipe: Recipe, found: Sequence[Prepared], beside: Sequence[Prepar
 
 
 def _of_masks(recipe: Recipe, prepared: Sequence[Prepared]) -> list[str]:
-    masked = sum(one.picture.mask is not None for one in prepared)
+    masked = len({one.picture.path for one in prepared if one.picture.mask is not None})
     if not masked:
         return []
     if recipe.objective.masked_loss == "off":

@@ -21,7 +21,10 @@ from velatura.version import __version__
 def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
     """A hash over everything that decides what a run computes; not where base and pictures lie."""
     where = {"base": {"model", "sha256", "vae", "text_encoders", "assistant", "strict"}, "dataset": {"path"}}
-    told = json.dumps(recipe.model_dump(mode="json", exclude=where), sort_keys=True)
+    tree = recipe.model_dump(mode="json", exclude=where)
+    for block in tree["dataset"]["blocks"]:
+        del block["path"]
+    told = json.dumps(tree, sort_keys=True)
     return hashlib.sha256(f"{told}\n{pictures.fingerprint}\n{base_hash}".encode()).hexdigest()
 
 
@@ -76,7 +79,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             held_out_images=len(pictures.held_out),
             resolution=(resolution, resolution),
             buckets=pictures.buckets,
-            flip=recipe.dataset.flip,
+            flip=any(one.flip for one in recipe.dataset.folders),
             caption_dropout=recipe.dataset.caption_dropout,
             tag_frequency=dict(words),
             software=f"velatura {__version__}",
