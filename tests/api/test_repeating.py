@@ -21,9 +21,10 @@ from velatura import api
 from velatura.errors import SettingsError, VelaturaError
 from velatura.events import Done, Note
 from velatura.files import sha256
-from velatura.generation import carriers
+from velatura.generation import carriers, infotext
 from velatura.generation.hires import Hires
 from velatura.recipe import TuningSettings
+from velatura.tensorfile import tensor_hash
 
 WriteLora = Callable[[Path, int], Path]
 Paint = Callable[..., list[Path]]
@@ -221,3 +222,73 @@ def test_the_hash_of_a_start_is_its_file_s(paint: Paint, tmp_path: Path) -> None
     record: Any = carriers.read(picture).record
     assert record["begun"]["sha256"] == sha256(start)
     assert str(tmp_path).encode() not in picture.read_bytes()
+
+
+# --- pictures of other programs -----------------------------------------------------------------
+
+
+def a1111(path: Path, prompt: str, **more: object) -> Path:
+    settings = {
+        "Steps": 3, "Sampler": "Euler a", "CFG scale": 3.0, "Seed": 5, "Size": "64x64", "Model": "tiny", **more,
+    }  # fmt: skip
+    path.write_bytes(carriers.to_bytes(Image.new("RGB", (8, 8)), infotext.write(prompt, "a cat", settings), {}))
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path: Path, home_bases: Path, base: Path, home: Path) -> Path:
+    shutil.copytree(base, home / "bases" / "tiny")
+    (home / "config.toml").write_text(f"[folders]\nbases = ['{home / 'bases'}']\nloras = ['{home}']\n", "utf-8")
+    return tmp_path / "a1111.png"
+
+
+def test_a_picture_of_a1111_is_painted_as_far_as_it_goes(picture: Path, tmp_path: Path) -> None:
+    a1111(
+        picture,
+        "a boat",
+        **{"Clip skip": 2, "Denoising strength": 0.5, "Hires upscale": 2, "ADetailer model": "x", "Eta": 0.5},
+    )
+    request = api.again(picture)
+    assert (request.prompt, request.negative, request.seed, request.steps, request.cfg) == ("a boat", "a cat", 5, 3, 3)
+    assert (request.sampler, request.scheduler, request.clip_skip) == ("Euler a", "Automatic", 2)
+    assert (request.width, request.height, request.hires) == (64, 64, Hires(2.0, denoising=0.5))
+    assert request.tuning == TuningSettings(rng="nv", eta=0.5)
+    assert request.remarks == (
+        "A1111 painted this; what it says is followed, but for noise that a graphics card drew, which is computed"
+        " as an NVIDIA card's; ADetailer model: x",
+    )
+    (made,), notes = files(replace(request, out=tmp_path / "out"))
+    assert notes[0] == request.remarks[0]
+    with Image.open(made) as image:
+        assert image.size == (128, 128)
+    assert api.again(picture, changes=api.Changes({"seed": 9}, hires={"scale": 1.5})).hires == Hires(1.5, denoising=0.5)
+
+
+def test_its_loras_are_found_by_their_hashes(picture: Path, write_lora: WriteLora, home: Path) -> None:
+    ink = write_lora(home / "renamed.safetensors", 3)
+    digits = tensor_hash(ink.read_bytes())[:12]
+    a1111(picture, "a boat <lora:ink:0.5>", **{"Lora hashes": f"ink: {digits}"})
+    assert api.again(picture).prompt == f"a boat <lora:{ink}:0.5>"
+    write_lora(home / "ink.safetensors", 4)
+    assert api.again(picture).prompt == f"a boat <lora:{ink}:0.5>", "of two, the one with the hash"
+    ink.unlink()
+    assert api.again(picture).prompt == "a boat <lora:ink:0.5>"
+    assert (
+        "ink.safetensors is called as the picture's, but is another: its hash is not" in api.again(picture).remarks[1]
+    )
+    a1111(picture, "a boat <lora:unknown:0.5>")
+    with pytest.raises(SettingsError, match="unknown"):
+        api.again(picture)
+
+
+def test_what_its_painting_needs_and_is_not_here_is_one_sentence(picture: Path, tmp_path: Path) -> None:
+    a1111(picture, "a boat", **{"Model": "dreamshaper", "Model hash": "0123456789"})
+    with pytest.raises(SettingsError, match=r"the base dreamshaper \(its hash is 0123456789\) .* is not here"):
+        api.again(picture)
+    assert api.again(picture, changes=api.Changes({"base": "pocket"})).base == "pocket"
+    a1111(picture, "a boat", **{"Denoising strength": 0.4})
+    with pytest.raises(SettingsError, match="painted from another, which is not in its file"):
+        api.again(picture)
+    start = tmp_path / "start.png"
+    clouds(1, (64, 64)).save(start)
+    assert api.again(picture, changes=api.Changes(begin={"path": start})).begin == api.FromPicture(start, 0.4)

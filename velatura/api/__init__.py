@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from velatura.api.borrowing import foreign, record_of
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
@@ -24,11 +25,13 @@ _PLACES = {
     "Plan": "planning",
     "again": "repeating",
     "evaluate": "judging",
+    "foreign": "borrowing",
     "free_name": "painting",
     "generate": "painting",
     "keep_lora": "judging",
     "plan": "planning",
     "png": "painting",
+    "record_of": "borrowing",
     "refit_steps": "training",
     "report": "judging",
     "train": "training",
@@ -42,11 +45,13 @@ __all__ = [
     "Plan",
     "again",
     "evaluate",
+    "foreign",
     "free_name",
     "generate",
     "keep_lora",
     "plan",
     "png",
+    "record_of",
     "refit_steps",
     "report",
     "train",

@@ -40,6 +40,8 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     from velatura.generation.generate import Job
 
     check(request)
+    for remark in request.remarks:
+        yield Note(remark)
     model, files = yield from opened(request)
     ready = yield from made_ready(model, files, request)
     seed = drawn_unless(request.seed)

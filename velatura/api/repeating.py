@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import bases, settings
+from velatura.api.borrowing import borrowed, foreign
 from velatura.api.request import FromPicture, GenerateRequest, Original
 from velatura.errors import SettingsError, VelaturaError
 from velatura.files import sha256
@@ -63,7 +64,7 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     changes = changes or Changes()
     record: Mapping[str, Any] | None = read(picture).record
     if record is None or not isinstance(record.get("base"), dict):
-        raise SettingsError("this picture does not say how it was made", where=picture, fix="name another")
+        return _borrow(picture, project, changes)
     known = {one.name for one in fields(GenerateRequest)} - set(NESTED)
     prompt, beside = _loras(record, project)
     begin, same_start = _begin(record.get("begun"), picture, project, changes.begin)
@@ -95,6 +96,33 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     together = _together(record, prompt)
     original = Original(picture, record["pixels"], record["together"]["place"], together, (*doubts, *_doubts(record)))
     return replace(request, original=original, batch=len(together))
+
+
+def _borrow(picture: Path, project: Path | None, changes: Changes) -> GenerateRequest:
+    """The request that a picture of another program comes to."""
+    found = borrowed(foreign(picture), project=project, base="base" not in changes.told)
+    begin = dict(changes.begin)
+    if found.denoising is not None and "path" not in begin:
+        raise SettingsError(
+            "this picture was painted from another, which is not in its file",
+            where=picture,
+            fix="name it with --from",
+        )
+    if found.denoising is not None:
+        begin.setdefault("denoising", found.denoising)
+    hires = {**found.hires, **changes.hires}
+    return GenerateRequest(
+        **{
+            **found.told,
+            "begin": FromPicture(**begin) if begin else None,
+            "hires": Hires(**hires) if hires else None,
+            "memory": with_memory(MemorySettings(), changes.memory),
+            "tuning": with_tuning(changes.tuning, found.told["tuning"]),
+            "remarks": found.remarks,
+            "project": project,
+            **changes.told,
+        }
+    )
 
 
 def _together(record: Mapping[str, Any], prompt: str) -> tuple[tuple[int, str, str, int, float], ...]:

@@ -98,6 +98,8 @@ class GenerateRequest:
     """Of the processor, on which the last bits depend; None: as many as suit it."""
     original: Original | None = None
     """Paint this picture again, and say whether it is the same."""
+    remarks: tuple[str, ...] = ()
+    """What the user should read before anything is painted."""
     out: Path | None = None
     """Folder for the pictures; none: `images/` of the project, or of the current folder."""
     project: Path | None = None

@@ -13,7 +13,22 @@ from typing import Annotated
 
 import typer
 
-from velatura.cli import bases, dataset, demo, doctor, evaluate, generate, lora, new, output, plan, recipe, runs, train
+from velatura.cli import (
+    bases,
+    dataset,
+    demo,
+    doctor,
+    evaluate,
+    generate,
+    lora,
+    new,
+    output,
+    plan,
+    read,
+    recipe,
+    runs,
+    train,
+)
 from velatura.cli.output import Interrupted
 from velatura.errors import VelaturaError
 
@@ -34,6 +49,7 @@ app.command()(plan.plan)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(generate.generate)
+app.command()(read.read)
 app.add_typer(lora.app)
 app.command()(runs.runs)
 app.command()(bases.bases)

@@ -1,0 +1,44 @@
+"""`velatura read`: what a picture says of how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from velatura.cli.options import Json
+
+
+def read(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: png, jpg, webp or avif.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a picture says of how it was made, whichever program painted it."""
+    from velatura import api
+    from velatura.cli import output
+
+    told = api.foreign(image)
+    record = api.record_of(image)
+    infotext = told.infotext
+    if as_json:
+        output.emit(
+            {
+                "program": told.program,
+                "prompt": infotext.prompt,
+                "negative_prompt": infotext.negative_prompt,
+                "settings": dict(infotext.settings),
+                "lost": list(told.lost),
+                "record": record,
+            }
+        )
+        return
+    output.say(f"painted by {told.program}")
+    output.say(f"prompt: {infotext.prompt}")
+    if infotext.negative_prompt:
+        output.say(f"negative prompt: {infotext.negative_prompt}")
+    output.say(output.table(("setting", "value"), list(infotext.settings.items())))
+    if told.lost:
+        output.say(f"not understood: {'; '.join(told.lost)}")
+    again = "bit for bit on a processor" if record is not None else "as far as it goes"
+    output.say(f"paint it again, {again}: velatura generate --again {output.shown(image)}")
