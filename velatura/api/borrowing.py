@@ -140,7 +140,7 @@ def _second(said: Mapping[str, str], lost: list[str]) -> tuple[dict[str, Any], f
 
 
 def _tuning(said: Mapping[str, str], lost: list[str]) -> TuningSettings:
-    """Rarer settings; noise that a graphics card drew is computed as an NVIDIA card's, which is the nearest there is."""
+    """Rarer settings; noise that a graphics card drew is computed as an NVIDIA card's, the nearest there is."""
     found = TuningSettings()
     for override in tuned.overrides(said):
         if override == "rng=gpu":
