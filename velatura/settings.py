@@ -10,6 +10,8 @@
     vaes = ["/models/vae"]
     text_encoders = ["/models/text_encoders"]
     embeddings = ["/models/embeddings"]
+    wildcards = ["/prompts/wildcards"]
+    styles = ["/prompts/styles.csv"]   # a file, or a folder of them
     [captioners.seeing]                # settings of captioners, each under a name of its own; see captioning/chosen.py
     endpoint = "http://localhost:8080/v1"
 
@@ -42,7 +44,7 @@ WEIGHT_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".gguf")
 
 LORA_ENDINGS = (".safetensors",)
 
-FOLDERS = ("bases", "loras", "vaes", "text_encoders", "embeddings")
+FOLDERS = ("bases", "loras", "vaes", "text_encoders", "embeddings", "wildcards", "styles")
 """What `[folders]` may name."""
 
 INDEX = "model_index.json"
@@ -61,6 +63,9 @@ class UserSettings:
     vaes: tuple[Path, ...] = ()
     text_encoders: tuple[Path, ...] = ()
     embeddings: tuple[Path, ...] = ()
+    wildcards: tuple[Path, ...] = ()
+    styles: tuple[Path, ...] = ()
+    """Files, or folders of them."""
     cache: Path = Path()
     offline: bool = False
     """Nothing is ever fetched."""

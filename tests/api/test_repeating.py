@@ -162,7 +162,7 @@ def test_what_is_changed_is_changed_and_the_rest_stays(paint: Paint) -> None:
     before = api.again(picture)
     for changes, fields in (
         (api.Changes({"seed": 8}), {"seed": 8}),
-        (api.Changes({"prompt": "a house", "steps": 4}), {"prompt": "a house", "steps": 4}),
+        (api.Changes({"prompt": "a house", "steps": 4}), {"prompt": "a house", "steps": 4, "as_is": False}),
         (api.Changes(hires={"denoising": 0.4}), {"hires": Hires(2.0, denoising=0.4)}),
     ):
         request = api.again(picture, changes=changes)

@@ -141,9 +141,10 @@ def test_prompts_of_a_batch_keep_to_their_own_picture(model: Model, latents: lis
         Job("a [cat|dog] " + "in the snow, " * 30, 2),
         Job("a house", 3, "[cat::2]"),
     ]
-    together = paint(model, latents, jobs)
-    for job, found in zip(jobs, together, strict=True):
-        assert distance(found, paint(model, latents, [job])[0]) < TOLERANCE
+    for sampling in (QUICK, replace(QUICK, cfg_scale=1.0)):
+        together = paint(model, latents, jobs, sampling)
+        for job, found in zip(jobs, together, strict=True):
+            assert distance(found, paint(model, latents, [job], sampling)[0]) < TOLERANCE
 
 
 def test_where_a_sampler_asks_twice_a_step_the_step_counts(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,11 +64,15 @@ def readers_of(files: BaseFiles) -> tuple[Reader, ...]:
 
 def unread(readers: Sequence[Reader], recipe: Recipe, pictures: Pictures) -> Iterator[str]:
     """What a base's text encoders do not read of a recipe's captions and prompts, in sentences."""
+    from velatura.generation.prompt import scheduled
+    from velatura.generation.prompt.template import without_comments
     from velatura.generation.reading import weighted
 
     captions = [caption for one in (*pictures.prepared, *pictures.regularisation) for caption in one.captions]
     yield from text_readers.unread(readers, captions, called="caption")
-    prompts = [weighted(prompt).words for prompt in recipe.samples.prompts]
+    steps = recipe.samples.sampling_steps or 20
+    read = [one for prompt in recipe.samples.prompts for one in scheduled(without_comments(prompt), steps)]
+    prompts = [weighted(until.text).words for one in read for until in one.texts]
     yield from text_readers.unread(readers, prompts, called="prompt")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from velatura.api.inputs import read_texts, set_threads
 from velatura.api.memory import chosen
 from velatura.api.repeating import likeness, pixels_hash
 from velatura.api.request import GenerateRequest
+from velatura.api.wanted import Together, wanted
 from velatura.bases import BaseFiles
-from velatura.errors import PromptError, SettingsError
+from velatura.errors import SettingsError
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, sha256, write_bytes
 from velatura.generation.carriers import check_room
@@ -23,7 +24,9 @@ from velatura.text.readers import unread
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from velatura.adapters.weights import AdapterFile
     from velatura.family import Model
+    from velatura.generation.conditioning import Prompts
     from velatura.generation.generate import Job, Sampling
     from velatura.generation.record import Begun, UsedLora
     from velatura.generation.start import Start
@@ -37,27 +40,17 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
         VelaturaError: a name resolves to nothing, a LoRA does not fit, the prompt has no meaning.
     """
     from velatura.generation.contact import contact_sheet
-    from velatura.generation.generate import Job
 
     check(request)
     for remark in request.remarks:
         yield Note(remark)
-    model, files = yield from opened(request)
-    ready = yield from made_ready(model, files, request)
     seed = drawn_unless(request.seed)
-    jobs = [Job(request.prompt, seed + place, request.negative) for place in range(request.count)]
-    if request.variation_strength:
-        first, strength = drawn_unless(request.variation_seed), request.variation_strength
-        jobs = [Job(request.prompt, seed, request.negative, first + place, strength) for place in range(request.count)]
-    if request.original is not None:
-        jobs = [
-            Job(prompt, seed, negative, variation, strength)
-            for seed, prompt, negative, variation, strength in request.original.together
-        ]
-        seed = jobs[request.original.place].seed
+    groups = wanted(request, seed, drawn_unless(request.variation_seed))
+    model, files = yield from opened(request)
+    ready = yield from made_ready(model, files, request, groups)
     folder = make_folder(request.out or (request.project or Path.cwd()) / "images")
-    images, names = [], []
-    for event in painted(ready, jobs):
+    done: dict[int, tuple[Image, str]] = {}
+    for event in painted(ready):
         if not isinstance(event, Finished):
             yield event
             continue
@@ -65,10 +58,12 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
             if event.place != request.original.place:
                 continue
             yield Note(likeness(event.image, request.original))
-        images.append(event.image)
-        names.append(free_name(folder, f"{event.job.seed}", request.form))
-        write_bytes(folder / names[-1], event.data)
-        yield Preview(len(names), str(folder / names[-1]))
+            seed = event.job.seed
+        name = free_name(folder, f"{event.job.seed}", request.form)
+        write_bytes(folder / name, event.data)
+        done[event.place] = event.image, name
+        yield Preview(len(done), str(folder / name))
+    images, names = [list(told) for told in zip(*(done[place] for place in sorted(done)), strict=True)]
     if len(images) > 1:
         names.append(free_name(folder, f"{seed}-sheet", request.form))
         write_bytes(folder / names[-1], _file(contact_sheet(images, columns=min(4, len(images))), request))
@@ -83,7 +78,8 @@ class Ready:
     model: Model
     files: BaseFiles
     sampling: Sampling
-    loras: Sequence[UsedLora]
+    groups: Sequence[tuple[Together, Sequence[UsedLora]]]
+    """Pictures that are painted together, with their LoRAs."""
     embeddings: Sequence[Embedding]
     start: Start | None
     begun: Begun | None
@@ -96,7 +92,7 @@ class Finished:
 
     job: Job
     place: int
-    """Of the job, among all."""
+    """Of the job, among all; those with the same LoRAs come together."""
     image: Image
     data: bytes
 
@@ -152,7 +148,9 @@ def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, Base
     return model, base
 
 
-def made_ready(model: Model, files: BaseFiles, request: GenerateRequest) -> Generator[Event, None, Ready]:
+def made_ready(
+    model: Model, files: BaseFiles, request: GenerateRequest, groups: Sequence[Together]
+) -> Generator[Event, None, Ready]:
     """What a request comes to with a base; notes say what the user should know.
 
     Raises:
@@ -164,15 +162,14 @@ def made_ready(model: Model, files: BaseFiles, request: GenerateRequest) -> Gene
 
     project = request.project
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
-    loras = used_loras(model, request.prompt, request.loras, project, partial=request.partial)
-    for lora in (lora for lora in loras if lora.passed_over):
+    known: dict[Path, tuple[AdapterFile, str]] = {}
+    ready = [
+        (group, used_loras(model, group.prompt, request.loras, project, partial=request.partial, known=known))
+        for group in groups
+    ]
+    loras = {lora.name: lora for _, used in ready for lora in used}
+    for lora in (lora for lora in loras.values() if lora.passed_over):
         yield Note(f"{lora.name} attaches in part: {len(lora.passed_over)} keys are passed over, {lora.passed_over[0]}")
-    bundled = [one for lora in loras for one in lora.embeddings]
-    texts = _texts(request)
-    named = used_embeddings(model, texts, project, bundled=bundled)
-    told = [weighted(text).words for text in texts]
-    for sentence in (*named.passed_over, *unread(model.readers, told, called="prompt")):
-        yield Note(sentence)
     start, begun, width, height = _begin(model, request)
     sampling = Sampling(
         width,
@@ -185,12 +182,38 @@ def made_ready(model: Model, files: BaseFiles, request: GenerateRequest) -> Gene
         request.negative_strength,
         request.tuning,
     )
-    check_negative(request.negative, sampling)
-    return Ready(request, model, files, sampling, loras, named.embeddings, start, begun)
+    prompts = [prompts for group in groups for prompts in _prompts(model, group, sampling)]
+    if not all(one.negative for one in prompts):
+        for job in (job for group in groups for job in group.jobs):
+            check_negative(job.negative_prompt, sampling)
+    texts = list(dict.fromkeys(text for one in prompts for text in one.texts))
+    bundled = [one for lora in loras.values() for one in lora.embeddings]
+    named = used_embeddings(model, texts, project, bundled=bundled)
+    told = [weighted(text).words for text in texts]
+    lone = {one.positive[0].weight for one in prompts if len(one.positive) == 1} - {1.0}
+    for sentence in (*named.passed_over, *unread(model.readers, told, called="prompt"), *map(_weight_note, lone)):
+        yield Note(sentence)
+    return Ready(request, model, files, sampling, ready, named.embeddings, start, begun)
 
 
-def painted(ready: Ready, jobs: Sequence[Job]) -> Iterator[Event | Finished]:
-    """Paint, and make each picture the file that it is to be.
+def _prompts(model: Model, group: Together, sampling: Sampling) -> list[Prompts]:
+    """What the pictures of a group are told, in both passes where there are two."""
+    from velatura.generation.generate import prompts_of, second_pass
+
+    first = [prompts_of(job, sampling) for job in group.jobs]
+    return [*first, *(second_pass(model, sampling, group.hires).prompts(group.jobs) if group.hires else ())]
+
+
+def _weight_note(weight: float) -> str:
+    told = f"{weight:g}"
+    return (
+        f"the prompt ends in :{told}, which multiplies its guidance by {told}, as in A1111;"
+        f" where it is a part of the text, write :\\{told}"
+    )
+
+
+def painted(ready: Ready) -> Iterator[Event | Finished]:
+    """Paint group by group, and make each picture the file that it is to be.
 
     Raises:
         VelaturaError: as `generation.generate.generate`; FileProblem: a file has no room for what is to be said.
@@ -199,45 +222,53 @@ def painted(ready: Ready, jobs: Sequence[Job]) -> Iterator[Event | Finished]:
     from velatura.generation.generate import generate as paint
     from velatura.training.samples import merged
 
-    request, model, sampling, hires = ready.request, ready.model, ready.sampling, ready.request.hires
-    apart = sampling.apart or (hires is not None and second_pass(model, sampling, hires).sampling.apart)
-    check_room(request.form, *_told(ready, jobs, 0))
-    place = 0
-    with merged(model, [lora.applied for lora in ready.loras], apart=apart) as adapters:
-        for event in paint(
-            model,
-            jobs,
-            sampling,
-            batch=request.batch,
-            start=ready.start,
-            hires=hires,
-            embeddings=ready.embeddings,
-            adapters=adapters,
-        ):
-            if not isinstance(event, Painted):
-                yield event
-                continue
-            infotext, record = _told(ready, jobs, place)
-            data = _file(event.image, request, infotext, record | {"pixels": pixels_hash(event.image)})
-            yield Finished(event.job, place, event.image, data)
-            place += 1
+    request, model, sampling = ready.request, ready.model, ready.sampling
+    for group, loras in ready.groups:
+        check_room(request.form, *_told(ready, group, loras, 0))
+    batches = [-(-len(group.jobs) // request.batch) for group, _ in ready.groups]
+    for number, (group, loras) in enumerate(ready.groups):
+        hires, at = group.hires, 0
+        apart = sampling.apart or (hires is not None and second_pass(model, sampling, hires).sampling.apart)
+        with merged(model, [lora.applied for lora in loras], apart=apart) as adapters:
+            for event in paint(
+                model,
+                group.jobs,
+                sampling,
+                batch=request.batch,
+                start=ready.start,
+                hires=hires,
+                embeddings=ready.embeddings,
+                adapters=adapters,
+            ):
+                if isinstance(event, Painted):
+                    infotext, record = _told(ready, group, loras, at)
+                    data = _file(event.image, request, infotext, record | {"pixels": pixels_hash(event.image)})
+                    yield Finished(event.job, group.places[at], event.image, data)
+                    at += 1
+                elif isinstance(event, Progress):
+                    steps = event.total // batches[number]
+                    yield replace(event, done=event.done + steps * sum(batches[:number]), total=steps * sum(batches))
+                else:
+                    yield event
 
 
-def _told(ready: Ready, jobs: Sequence[Job], place: int) -> tuple[str, dict[str, Any]]:
-    """What is to be said of one of the jobs' pictures."""
+def _told(ready: Ready, group: Together, loras: Sequence[UsedLora], at: int) -> tuple[str, dict[str, Any]]:
+    """What is to be said of a picture of a group."""
     from velatura.generation.record import infotext_of
+    from velatura.text.embeddings import named
 
-    first = place - place % ready.request.batch
+    model, job, batch = ready.model, group.jobs[at], ready.request.batch
+    texts = [text for one in _prompts(model, replace(group, jobs=[job]), ready.sampling) for text in one.texts]
     return infotext_of(
-        ready.model,
-        jobs[place],
+        model,
+        job,
         ready.sampling,
-        ready.loras,
-        batch=ready.request.batch,
-        embeddings=ready.embeddings,
+        loras,
+        batch=batch,
+        embeddings=named(texts, model.tokenizers[0], ready.embeddings) if ready.embeddings else (),
         begun=ready.begun,
-        hires=ready.request.hires,
-        together=jobs[first : first + ready.request.batch],
+        hires=group.hires,
+        together=group.jobs[at - at % batch :][:batch],
         files=ready.files,
     )
 
@@ -246,28 +277,6 @@ def _file(image: Image, request: GenerateRequest, infotext: str = "", record: di
     from velatura.generation.carriers import to_bytes
 
     return to_bytes(image, infotext, record, form=request.form, quality=request.quality)
-
-
-def _texts(request: GenerateRequest) -> list[str]:
-    """All that is to be read.
-
-    Raises:
-        PromptError: the prompt of the second pass has other LoRAs than that of the first.
-    """
-    from velatura.generation import prompt as grammar
-
-    texts = [request.prompt, request.negative]
-    if request.hires is None:
-        return texts
-    if (other := request.hires.prompt) is not None:
-        if grammar.parse(other).loras != grammar.parse(request.prompt).loras:
-            raise PromptError(
-                "the prompt of the second pass has other LoRAs than that of the first",
-                where=other,
-                fix="write the same <lora:...> into both",
-            )
-        texts.append(other)
-    return [*texts, *([request.hires.negative_prompt] if request.hires.negative_prompt is not None else [])]
 
 
 def _begin(model: Model, request: GenerateRequest) -> tuple[Start | None, Begun | None, int, int]:

@@ -87,6 +87,7 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
             "variation_seed": variation["seed"],
             "variation_strength": variation["strength"],
             "project": project,
+            "as_is": not {"prompt", "negative"} & set(changes.told),
             **changes.told,
         }
     )

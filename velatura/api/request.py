@@ -47,6 +47,10 @@ class GenerateRequest:
 
     prompt: str
     negative: str = ""
+    styles: tuple[str, ...] = ()
+    """Names of styles, in the order in which they are put around the prompts."""
+    as_is: bool = False
+    """Comments, choices and wildcards in the prompts are plain text."""
     base: str = "pocket"
     vae: str = ""
     """File or name of another autoencoder."""

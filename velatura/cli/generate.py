@@ -27,6 +27,13 @@ def generate(
         ),
     ] = None,
     negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    styles: Annotated[
+        list[str] | None,
+        typer.Option("--style", metavar="NAME", help="Style of a styles.csv, put around the prompts; repeatable."),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Take {a|b}, __wildcards__ and # comments in the prompts for plain text.")
+    ] = False,
     base: Annotated[
         str | None, typer.Option(help="Base model: a name, a file or a folder; none: the project's, else pocket.")
     ] = None,
@@ -225,6 +232,8 @@ def generate(
     request = api.GenerateRequest(
         prompt=prompt,
         negative=negative,
+        styles=tuple(styles or ()),
+        as_is=as_is,
         base=base or told.model,
         base_sha256="" if base or vae or text_encoders else told.sha256,
         strict=strict or told.strict,

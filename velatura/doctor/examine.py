@@ -134,7 +134,7 @@ def _folders() -> Iterator[Finding]:
         yield Finding("network", "nothing is fetched, as your settings say")
     for kind, title in programs.TITLES.items():
         for folder in user.named(kind):
-            if folder.is_dir():
+            if folder.exists():
                 yield Finding(f"folder of {title}", tilde(folder))
             else:
                 fix = "mend it in your settings, or connect the disk it is on"

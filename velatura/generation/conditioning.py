@@ -149,7 +149,7 @@ class Guided:
         answers_RCHW = self._answers(x_BCHW, sigma, step, alone=alone)
         pictures = range(len(x_BCHW))
         positive_BCHW = torch.stack([self._joined(picture, answers_RCHW) for picture in pictures])
-        if alone or not self._negative:
+        if alone or len(self._negative) < len(pictures):
             return positive_BCHW, None
         negative_BCHW = answers_RCHW[[self._negative[picture] for picture in pictures]]
         if self._cfg_scale == 1:

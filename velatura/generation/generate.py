@@ -33,6 +33,7 @@ from velatura.generation import upscale
 from velatura.generation.conditioning import Guided, Prompts, Without, read_prompts
 from velatura.generation.hires import Hires
 from velatura.generation.noise import Seed, SeededNoise, check_source
+from velatura.generation.prompt.template import Template
 from velatura.generation.reading import breakdown, read_texts
 from velatura.generation.start import Start
 from velatura.recipe import TuningSettings
@@ -79,6 +80,8 @@ class Job:
     """The seed of the noise that its own is mixed with."""
     variation_strength: float = 0.0
     """How much of that noise: 0 is none, 1 nothing else."""
+    template: Template | None = None
+    """What the prompts were made of, where there was something to choose."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from velatura.family import Model
 from velatura.generation import infotext, prompt, tuned
 from velatura.generation.generate import Job, Sampling
 from velatura.generation.hires import Hires
+from velatura.generation.prompt.template import Template
 from velatura.generation.reading import weighted
 from velatura.tensorfile import tensor_hash
 from velatura.text import clip
@@ -37,6 +38,9 @@ from velatura.version import __version__
 
 EMPHASIS: Mapping[str, str | None] = {"a1111": None, "a1111-nonorm": "No norm", "comfy": "comfy"}
 """As A1111 writes it, where there are brackets and the mode is not its default; it has no name for ComfyUI's."""
+
+
+_LORA_FILE = re.compile(r"[^<>{}|:,]*[/\\]([^<>{}|:,/\\]+)\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,20 @@ class Begun:
 
 
 def used_loras(
-    model: Model, text: str, given: Sequence[str], project: Path | None, *, partial: bool = False
+    model: Model,
+    text: str,
+    given: Sequence[str],
+    project: Path | None,
+    *,
+    partial: bool = False,
+    known: dict[Path, tuple[AdapterFile, str]] | None = None,
 ) -> list[UsedLora]:
     """The adapters that a prompt names and those given beside it, in that order.
 
     Args:
         given: "FILE" or "NAME", with ":strength" behind it where it is not 1.
         partial: what of a file fits no layer of the base is passed over, not an error.
+        known: files that were read before, with their hashes; what is read is added.
 
     Raises:
         SettingsError: a name resolves to nothing or to several files.
@@ -89,16 +100,19 @@ def used_loras(
     named = prompt.parse(text).loras
     asked = [*named, *(prompt.LoraUse(name, strength, strength) for name, strength in map(_split, given))]
     found = []
+    known = {} if known is None else known
     keys, layers = model.family.keys, every_shape(model.trainable_parts)
     for place, use in enumerate(asked):
         path = user.find_lora(use.name, project=project)
-        adapter = formats.read(path, keys=keys, layers=layers, partial=partial)
+        if path not in known:
+            adapter = formats.read(path, keys=keys, layers=layers, partial=partial)
+            known[path] = adapter, tensor_hash(path.read_bytes())
+        adapter, digest = known[path]
         blocks = factors(use.blocks, keys=keys, layers=list(layers)) if use.blocks else {}
         applied = Applied(
             adapter.layers, use.denoiser_strength, use.text_strength, blocks, path.stem, use.start, use.stop
         )
         called = use.name if place < len(named) else None
-        digest = tensor_hash(path.read_bytes())
         found.append(UsedLora(path.stem, digest, applied, called, use.blocks, _words(adapter), adapter.passed_over))
     return found
 
@@ -146,7 +160,9 @@ def used_embeddings(
     folders = (*((project / "embeddings",) if project else ()), *user.load().folders("embeddings"))
     fitting = tuple(one for one in bundled if set(one.vectors) == set(widths))
     named = tuple(one for one in fitting if any(one.name.lower() in text.lower() for text in texts))
-    bare = [re.sub(rf"(?i)\b{re.escape(one.name)}\b", " ", text) for one in named for text in texts] or list(texts)
+    bare = list(texts)
+    for one in named:
+        bare = [re.sub(rf"(?i)\b{re.escape(one.name)}\b", " ", text) for text in bare]
     found = find([weighted(text) for text in bare], model.tokenizers[0], widths, folders)
     return Found((*named, *found.embeddings), found.passed_over)
 
@@ -206,6 +222,7 @@ def infotext_of(
     record = {
         "prompt": words,
         "negative_prompt": job.negative_prompt,
+        **({"template": _template(job.template)} if job.template else {}),
         "seed": job.seed,
         "steps": sampling.steps,
         "cfg_scale": sampling.cfg_scale,
@@ -256,6 +273,19 @@ def infotext_of(
         "torch": torch.__version__,
     }
     return infotext.write(told, job.negative_prompt, settings), record
+
+
+def _template(template: Template) -> dict[str, object]:
+    """What the prompts were chosen from; files of LoRAs by their names, also those that were not chosen."""
+
+    def told(text: str) -> str:
+        return _LORA_FILE.sub(r"\1", text)
+
+    return {
+        "prompt": told(template.prompt),
+        "negative_prompt": told(template.negative_prompt),
+        "styles": [style.name for style in template.styles],
+    }
 
 
 def _second_pass(words: str, negative: str, sampling: Sampling, hires: Hires) -> dict[str, object]:

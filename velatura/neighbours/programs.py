@@ -27,13 +27,17 @@ TITLES = {
     "vaes": "autoencoders",
     "text_encoders": "text encoders",
     "embeddings": "embeddings",
+    "wildcards": "wildcards",
+    "styles": "files of styles",
 }
 """Kind of folder, as the settings call it -> what a person calls what is in it."""
 
 _BUILT_IN = 3
 """Windows' number for a disk of the machine's own; one that a network holds may let us wait."""
 
-_ENDINGS = (".safetensors", ".ckpt", ".pt", ".gguf")
+_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".gguf")
+_ENDINGS = {"wildcards": (".txt",), "styles": (".csv",)}
+"""Kind of folder -> endings of what is counted in it, where that is no weights."""
 
 Layout = Mapping[str, tuple[str, ...]]
 """Kind of folder -> where a program keeps it."""
@@ -44,6 +48,8 @@ _A1111: Layout = {
     "vaes": ("models/VAE",),
     "text_encoders": ("models/text_encoder",),
     "embeddings": ("embeddings",),
+    "wildcards": ("extensions/sd-dynamic-prompts/wildcards", "extensions/stable-diffusion-webui-wildcards/wildcards"),
+    "styles": ("styles.csv",),
 }
 _COMFY: Layout = {
     "bases": ("models/checkpoints", "models/diffusion_models", "models/unet"),
@@ -88,7 +94,9 @@ class Neighbour:
     @property
     def says(self) -> str:
         """How many files there are."""
-        return ", ".join(f"{_count(folders)} {TITLES[kind]}" for kind, folders in self.folders.items())
+        return ", ".join(
+            f"{_count(folders, _ENDINGS.get(kind, _WEIGHTS))} {TITLES[kind]}" for kind, folders in self.folders.items()
+        )
 
 
 def neighbours() -> list[Neighbour]:
@@ -126,7 +134,7 @@ def _neighbour(program: str, at: Path, layout: Layout) -> Neighbour:
             named[kind] += folders
     except VelaturaError as error:
         problem = str(error)
-    there = {kind: tuple(dict.fromkeys(filter(_is_folder, folders))) for kind, folders in named.items()}
+    there = {kind: tuple(dict.fromkeys(filter(_is_there, folders))) for kind, folders in named.items()}
     return Neighbour(program, at, {kind: folders for kind, folders in there.items() if folders}, problem)
 
 
@@ -154,13 +162,21 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _count(folders: tuple[Path, ...]) -> str:
-    """Files of weights, at the first level."""
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _count(folders: tuple[Path, ...], endings: tuple[str, ...]) -> str:
+    """Files of their kinds, at the first level."""
     names: list[str] = []
     try:
         for folder in folders:
-            names += [path.name.lower() for path in islice(folder.iterdir(), COUNT_UP_TO)]
+            held = folder.iterdir() if folder.is_dir() else [folder]
+            names += [path.name.lower() for path in islice(held, COUNT_UP_TO)]
     except OSError:
         return "unreadable"
-    count = sum(name.endswith(_ENDINGS) for name in names)
+    count = sum(name.endswith(endings) for name in names)
     return f"{count}{'+' if len(names) >= COUNT_UP_TO else ''}"

@@ -106,6 +106,13 @@ def find(
     return Found(tuple(found.values()), tuple(passed_over))
 
 
+def named(texts: Sequence[str], tokenizer: ClipTokenizer, embeddings: Sequence[Embedding]) -> tuple[Embedding, ...]:
+    """Those of some embeddings that these texts name."""
+    spelt = spellings([one.name for one in embeddings], tokenizer)
+    names = {name for text in texts for name in _named(text, tokenizer, spelt)} if embeddings else set()
+    return tuple(one for one in embeddings if one.name in names)
+
+
 def _named(text: str, tokenizer: ClipTokenizer, spelt: Spellings) -> list[str]:
     return [one for one, _ in units(tokenizer.encode(text), spelt) if isinstance(one, str)]
 

@@ -22,9 +22,10 @@ from velatura.adapters.weights import AdapterFile
 from velatura.diffusion.samplers import resolve
 from velatura.errors import AdapterError, PromptError
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, check_guidance, generate, nearest_side
+from velatura.generation.generate import Job, Painted, Sampling, check_guidance, generate, nearest_side, prompts_of
 from velatura.generation.noise import check_source
 from velatura.generation.prompt import literal, parse
+from velatura.generation.prompt.template import has_choices, without_comments
 from velatura.generation.record import used_embeddings
 from velatura.recipe import Recipe
 from velatura.text.embeddings import Found
@@ -132,12 +133,19 @@ def check(recipe: Recipe, model: Model) -> None:
                 where="samples.prompts",
                 fix="leave it out: samples show the LoRA in training",
             )
+        if has_choices(prompt):
+            raise PromptError(
+                f"a sample prompt leaves something open: {prompt}",
+                where="samples.prompts",
+                fix="write out one choice: samples are compared with each other",
+            )
+        prompts_of(Job(prompt, 0), how)
 
 
 def jobs(recipe: Recipe, pictures: Pictures) -> list[Job]:
     """The recipe's prompts, or else captions: held-out ones first, then those of training."""
     captions = [literal(one.captions[0]) for one in (*pictures.held_out, *pictures.train)]
-    told = recipe.samples.prompts or list(dict.fromkeys(captions))
+    told = [*map(without_comments, recipe.samples.prompts)] or list(dict.fromkeys(captions))
     chosen = (told * recipe.samples.count)[: recipe.samples.count] if told else []
     return [Job(prompt, recipe.samples.seed + place) for place, prompt in enumerate(chosen)]
 
@@ -148,7 +156,8 @@ def embeddings(model: Model, recipe: Recipe, pictures: Pictures, project: Path) 
     Raises:
         SettingsError, ModelError, PromptError: as `generation.record.used_embeddings`.
     """
-    return used_embeddings(model, [job.prompt for job in jobs(recipe, pictures)], project)
+    told, how = jobs(recipe, pictures), sampling(recipe, model)
+    return used_embeddings(model, [text for job in told for text in prompts_of(job, how).texts], project)
 
 
 def sampling(recipe: Recipe, model: Model) -> Sampling:

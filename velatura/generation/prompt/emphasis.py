@@ -27,6 +27,7 @@ SQUARE = 1 / 1.1
 _TOKEN = re.compile(r"(?P<escaped>\\[()\[\]\\]?)|:\s*(?P<weight>[+-]?[.\d]+)\s*\)|[()\[\]:]|[^\\()\[\]:]+")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _SHOWN = 60
+_NOTHING = 1e-300
 
 
 class Fragment(NamedTuple):
@@ -77,8 +78,10 @@ def weigh(text: str) -> tuple[tuple[Fragment, ...], ...]:
 def _weights(count: int, factors: Iterable[tuple[int, int, float]], text: str) -> list[float]:
     weights = np.ones(count)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for start, end, factor in factors:
+        for count, (start, end, factor) in enumerate(factors, 1):
             weights[start:end] *= factor
+            if count % 512 == 0:  # processors are slow with numbers that are almost nothing
+                weights[np.abs(weights) < _NOTHING] = 0
     if not np.isfinite(weights).all():
         raise PromptError("the brackets multiply to infinity", where=shown(text), fix="take brackets away")
     return [float(weight) for weight in weights]

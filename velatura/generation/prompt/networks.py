@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from velatura.errors import PromptError
@@ -45,8 +45,17 @@ def extract_loras(prompt: str) -> tuple[str, tuple[LoraUse, ...]]:
     Raises:
         PromptError: see `parse`.
     """
-    loras = tuple(_lora(match) for match in _NETWORK.finditer(prompt))
-    return _NETWORK.sub("", prompt), loras
+    words, end, loras = [], 0, []
+    for match in _marks(prompt):
+        words.append(prompt[end : match.start()])
+        loras.append(_lora(match))
+        end = match.end()
+    return "".join([*words, prompt[end:]]), tuple(loras)
+
+
+def _marks(prompt: str) -> Iterator[re.Match[str]]:
+    """What is in <...>; behind the last > nothing is looked for, so that text full of < takes no longer."""
+    return _NETWORK.finditer(prompt, 0, prompt.rfind(">") + 1)
 
 
 def rename_loras(prompt: str, names: Mapping[str, str]) -> str:
@@ -60,7 +69,8 @@ def rename_loras(prompt: str, names: Mapping[str, str]) -> str:
         name = _lora(match).name
         return f"<{match[1]}:{match[2].replace(name, names.get(name, name), 1)}>"
 
-    return _NETWORK.sub(renamed, prompt)
+    end = prompt.rfind(">") + 1
+    return _NETWORK.sub(renamed, prompt[:end]) + prompt[end:]
 
 
 def _lora(match: re.Match[str]) -> LoraUse:

@@ -1,0 +1,97 @@
+"""Which pictures a request to paint means: prompts with their choices made, and what can be painted together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from velatura import settings
+from velatura.api.request import GenerateRequest
+from velatura.errors import PromptError
+from velatura.generation import prompt as grammar
+from velatura.generation.hires import Hires
+from velatura.generation.prompt import styles
+from velatura.generation.prompt.template import Template
+from velatura.generation.prompt.wildcards import Wildcards
+
+if TYPE_CHECKING:
+    from velatura.generation.generate import Job
+
+
+@dataclass(frozen=True)
+class Together:
+    """Pictures with the same LoRAs and the same second pass."""
+
+    jobs: Sequence[Job]
+    places: Sequence[int]
+    """Which of all pictures they are."""
+    hires: Hires | None
+
+    @property
+    def prompt(self) -> str:
+        """One whose LoRAs all of them have."""
+        return self.jobs[0].prompt
+
+
+def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Together]:
+    """The pictures of a request.
+
+    Args:
+        request: what is to be painted.
+        seed: of the first picture, by which it also chooses; they count up, except where variations are asked for.
+        variation: the first picture's, where they are; then these count up.
+
+    Raises:
+        SettingsError: a style that there is not.
+        PromptError: a prompt has no meaning.
+    """
+    from velatura.generation.generate import Job
+
+    if (original := request.original) is not None:
+        again = [
+            Job(prompt, own, negative, other, strength) for own, prompt, negative, other, strength in original.together
+        ]
+        return [Together(again, range(len(again)), request.hires)]
+    project, user = request.project, settings.load()
+    found = styles.find(request.styles, (*((project,) if project else ()), *user.folders("styles")))
+    folders = (*((project / "wildcards",) if project else ()), *user.folders("wildcards"))
+    template = Template(request.prompt, request.negative, tuple(found), request.as_is)
+    wildcards = Wildcards(folders)
+    groups: dict[tuple[object, Hires | None], list[tuple[int, Job]]] = {}
+    for place in range(request.count):
+        own = seed if request.variation_strength else seed + place
+        prompt, negative = template.resolve(own, wildcards)
+        made = template if (prompt, negative) != (request.prompt, request.negative) else None
+        job = Job(prompt, own, negative, template=made)
+        if request.variation_strength:
+            job = replace(job, variation=variation + place, variation_strength=request.variation_strength)
+        hires = _second_pass(request.hires, job, template, wildcards)
+        groups.setdefault((grammar.extract_loras(prompt)[1], hires), []).append((place, job))
+    return [
+        Together([job for _, job in members], [place for place, _ in members], hires)
+        for (_, hires), members in groups.items()
+    ]
+
+
+def _second_pass(hires: Hires | None, job: Job, template: Template, wildcards: Wildcards) -> Hires | None:
+    """A second pass with prompts as they are painted.
+
+    Raises:
+        PromptError: its prompt has other LoRAs than that of the first.
+    """
+    if hires is None:
+        return None
+    own = replace(template, prompt=hires.prompt or "", negative_prompt=hires.negative_prompt or "")
+    prompt, negative = own.resolve(job.seed, wildcards)
+    if hires.prompt is not None and grammar.parse(prompt).loras != grammar.parse(job.prompt).loras:
+        raise PromptError(
+            "the prompt of the second pass has other LoRAs than that of the first",
+            where=hires.prompt,
+            fix="write the same <lora:...> into both",
+        )
+    return replace(
+        hires,
+        prompt=None if hires.prompt is None else prompt,
+        negative_prompt=None if hires.negative_prompt is None else negative,
+    )
