@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from velatura.dataset import authors, captioned, editing, journal, statistics
 from velatura.dataset.editing import Rewording, Selection
+from velatura.dataset.prepared import prepare
+from velatura.dataset.scan import scan
 from velatura.dataset.wording import tag_key, tags_of
 from velatura.errors import DatasetError
 
@@ -251,3 +255,19 @@ def test_statistics_count_tags_company_and_lengths(write: Write) -> None:
     assert made.frequencies["mara"] == 3 and made.frequencies["tree"] == 1
     assert [(set(one.tags), one.count, one.share) for one in made.together] == [({"sea", "boat"}, 2, 1.0)]
     assert made.lengths == {"up to 50": 1, "up to 75": 2} and made.longest == 75
+
+
+def test_the_bucket_table_is_what_is_trained_and_unreadable_pictures_are_named(write: Write, tmp_path: Path) -> None:
+    folder = write("a", "b", "c", None)
+    for name, size in (("01", (100, 100)), ("02", (300, 200)), ("03", (302, 200))):
+        Image.new("RGB", size).save(folder / f"{name}.png")
+    (folder / "04.png").write_bytes(b"no picture")
+
+    groups, problems = statistics.bucket_table(captioned.read(folder)[0], side=512)
+
+    trained = prepare(scan(folder), area=(512, 512), step=64, minimum=256, maximum=1024)
+    assert groups == sorted(Counter(one.bucket for one in trained).items()) and [number for _, number in groups] == [
+        1,
+        2,
+    ]
+    assert [one.name for one in problems] == ["04.png"]

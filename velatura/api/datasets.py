@@ -123,6 +123,12 @@ def counting(folder: Path) -> Callable[[str], int]:
     return _told(project).told.count_tokens or clip_tokens()
 
 
+def training_side(folder: Path) -> int | None:
+    """The side in pixels that a dataset's project is trained at, or None where there is no project or base."""
+    project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
+    return _told(project).side
+
+
 def clip_tokens() -> Callable[[str], int]:
     """CLIP's own count of tokens."""
     from velatura.text import clip_tokens as clip

@@ -1,4 +1,4 @@
-"""Captions in numbers: how often each tag stands, which stand together, how long captions are."""
+"""A set in numbers: how often each tag stands, which stand together, how long captions are, which buckets there are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from velatura.dataset import buckets, images
+from velatura.dataset.buckets import Size
 from velatura.dataset.captioned import Captioned
+from velatura.dataset.layout import Problem
 from velatura.dataset.wording import words_of
+from velatura.errors import DatasetError
 
 LENGTHS = (25, 50, 75, 150, 225)
 """Tokens at which lengths are told apart; CLIP reads 75 at once."""
+
+SMALL = 256
+"""Sides below this are of small bases, whose buckets are finer."""
 
 _PAIRED = 60
 """Of so many tags, the most common ones, pairs are counted."""
@@ -62,6 +69,24 @@ def statistics(found: Sequence[Captioned], *, count: Callable[[str], int]) -> St
         lengths=_lengths(measured),
         longest=max(measured, default=0),
     )
+
+
+def bucket_table(found: Iterable[Captioned], *, side: int) -> tuple[list[tuple[Size, int]], list[Problem]]:
+    """The sizes at which pictures are trained and how many at each, ascending; and pictures that cannot be read.
+
+    Args:
+        found: the captions, with their pictures.
+        side: of the square of the training area, in pixels.
+    """
+    sizes, problems = list[Size](), list[Problem]()
+    for one in found:
+        try:
+            sizes.append(images.picture_size(one.picture))
+        except DatasetError as error:
+            problems.append(Problem(one.name, f"is in no bucket: {error.what}"))
+    step = 64 if side >= SMALL else 32
+    groups = buckets.assign(sizes, area=(side, side), step=step, minimum=max(step, side // 2), maximum=side * 2)
+    return [(one.size, len(one.pictures)) for one in groups], problems
 
 
 def _together(where: dict[str, set[str]], pictures: int) -> tuple[Together, ...]:

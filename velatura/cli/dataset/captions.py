@@ -97,20 +97,26 @@ def stats(
     names: Names = None,
     where: Where = "",
     most: Annotated[int, typer.Option(min=1, help="Tags that are listed.")] = 30,
+    side: Annotated[
+        int | None, typer.Option(min=64, help="Side of the training area; by default the project's, or 1024.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show how often each tag stands, which stand together, and how long captions are.
+    """Show how often each tag stands, which stand together, how long captions are, and the buckets.
 
     With --where, which pictures a filter finds is listed too.
     """
     from velatura.api import datasets
     from velatura.dataset import captioned, editing
-    from velatura.dataset.statistics import statistics
+    from velatura.dataset.statistics import bucket_table, statistics
 
     target, count = dataset_in(folder), datasets.counting(folder)
     found, problems = captioned.read(target, names or ())
     found = editing.select(target, found, editing.Selection((), where, count))
     made = statistics(found, count=count)
+    area = side or datasets.training_side(folder) or 1024
+    groups, unread = bucket_table(found, side=area)
+    problems += unread
     if as_json:
         together = [{"tags": one.tags, "count": one.count, "share": one.share} for one in made.together]
         output.emit(
@@ -120,6 +126,7 @@ def stats(
                 "frequencies": dict(made.frequencies.most_common()),
                 "together": together,
                 "lengths": {"unit": "tokens", "longest": made.longest, "captions": made.lengths},
+                "buckets": {"side": area, "sizes": [{"size": size, "pictures": number} for size, number in groups]},
                 "problems": as_list(problems),
             }
         )
@@ -137,6 +144,9 @@ def stats(
         output.say(output.table(["together", "pictures", "of the rarer"], pairs))
     output.say()
     output.say(output.table(["tokens", "captions"], [[name, number] for name, number in made.lengths.items()]))
+    output.say()
+    rows = [[f"{width} x {height}", number] for (width, height), number in groups]
+    output.say(output.table([f"bucket at {area}", "pictures"], rows))
 
 
 def counting(folder: Path, *, wanted: bool) -> Callable[[str], int] | None:
