@@ -64,7 +64,7 @@ def files(folder: Path) -> dict[str, bytes]:
         (editing.set_trigger("mara"), "MARA, b", "MARA, b"),
         (editing.set_trigger("mara"), "a woman mara in a park", "a woman mara in a park"),
         (editing.set_trigger("mara"), "in a park, on a bench, sits mara", "mara, in a park, on a bench, sits mara"),
-        (editing.deduplicate, "a, B, A, b , c", "a, B, c"),
+        (editing.deduplicate(), "a, B, A, b , c", "a, B, c"),
         (editing.sort("alphabetic", keep_first=1), "mara, c, A, b", "mara, A, b, c"),
         (editing.sort(("c", "a")), "a, b, c", "c, a, b"),
     ],

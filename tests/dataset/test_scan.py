@@ -308,7 +308,7 @@ def test_a_closed_folder_is_said_to_be_closed(tmp_path: Path, monkeypatch: pytes
     def closed(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", closed)
+    monkeypatch.setattr(os, "scandir", closed)
 
     with pytest.raises(DatasetError, match="Permission denied"):
         scan(tmp_path)

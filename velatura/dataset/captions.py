@@ -20,6 +20,9 @@ SUFFIXES = (".txt", ".caption")
 MAX_BYTES = 1_000_000
 """A larger file is not a caption."""
 
+_MOST = 1 << 16
+"""Bytes that nearly every caption has fewer of; room is made for as many as are asked for."""
+
 _MARKS = (  # UTF-32 before UTF-16, whose mark it begins with
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -45,7 +48,9 @@ def read_captions(path: Path) -> CaptionFile:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(_MOST)
+            if len(data) == _MOST:
+                data += file.read(MAX_BYTES + 1 - _MOST)
     except OSError as error:
         raise DatasetError(f"the caption cannot be read ({error.strerror})", where=path) from None
     if len(data) > MAX_BYTES:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from velatura.dataset import authors, captioned, filters, journal
@@ -205,9 +206,9 @@ def set_trigger(trigger: str) -> Operation:
     return change
 
 
-def deduplicate(text: str) -> str:
+def deduplicate() -> Operation:
     """Each tag once, where it stands first."""
-    return _on_tags(lambda listed: list({tag_key(tag): tag for tag in reversed(listed)}.values())[::-1])(text)
+    return _on_tags(lambda listed: list({tag_key(tag): tag for tag in reversed(listed)}.values())[::-1])
 
 
 def sort(by: str | Sequence[str], *, keep_first: int = 0, counts: Counter[str] | None = None) -> Operation:
@@ -249,15 +250,16 @@ def _operations(
     if rewording.trigger:
         made.append(set_trigger(rewording.trigger))
     if rewording.deduplicate:
-        made.append(deduplicate)
+        made.append(deduplicate())
     if rewording.sort:
         if texts and not is_tags(texts):
             what = "these captions are sentences, which sorting would scramble"
             raise DatasetError(what, fix='choose those that are tags, as with --where "tags:>3"')
-        counts = Counter(key for text in texts for key in set(tags_of(text)))
+        frequent = rewording.sort == "frequency"
+        counts = Counter(key for text in texts for key in set(tags_of(text))) if frequent else None
         kept = max(rewording.keep_first, int(bool(rewording.trigger)))
         made.append(sort(rewording.sort, keep_first=kept, counts=counts))
-    return made
+    return _joined(made)
 
 
 def _unified(selected: Sequence[Captioned]) -> tuple[tuple[str, str], ...]:
@@ -287,13 +289,32 @@ def _reworded(before: tuple[str, ...] | None, operations: Sequence[Operation]) -
     return kept or (None if before is None else ("",))
 
 
-def _on_tags(change: Callable[[list[str]], list[str]]) -> Operation:
-    def operation(text: str) -> str:
-        listed = split_tags(text)
-        changed = change(listed)
+@dataclass(frozen=True)
+class _OnTags:
+    """Operations on a caption's list of tags, one after the other: it is taken apart and put together once."""
+
+    changes: tuple[Callable[[list[str]], list[str]], ...]
+
+    def __call__(self, text: str) -> str:
+        listed = changed = split_tags(text)
+        for change in self.changes:
+            changed = change(changed)
         return text if changed == listed else ", ".join(changed)
 
-    return operation
+
+def _on_tags(change: Callable[[list[str]], list[str]]) -> Operation:
+    return _OnTags((change,))
+
+
+def _joined(operations: Iterable[Operation]) -> list[Operation]:
+    """The same operations, neighbours on tags made one."""
+    made: list[Operation] = []
+    for one in operations:
+        if made and isinstance(one, _OnTags) and isinstance(last := made[-1], _OnTags):
+            made[-1] = _OnTags(last.changes + one.changes)
+        else:
+            made.append(one)
+    return made
 
 
 def _word_for_word(old: str, new: str) -> Operation:
@@ -306,4 +327,6 @@ def tests_of(tags: Iterable[str]) -> Callable[[str], bool]:
     keys = [tag_key(tag) for tag in tags]
     plain = {key.replace("\\*", "*").replace("\\?", "?") for key in keys if not re.search(r"(?<!\\)[*?]", key)}
     patterns = [re.compile(filters.wildcards(key), re.DOTALL) for key in keys if re.search(r"(?<!\\)[*?]", key)]
-    return lambda key: key in plain or any(pattern.fullmatch(key) for pattern in patterns)
+    if not patterns:
+        return plain.__contains__
+    return cache(lambda key: key in plain or any(pattern.fullmatch(key) for pattern in patterns))

@@ -13,8 +13,10 @@ originals kept in `.originals`, are not looked at.
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,6 +70,26 @@ class Entry:
     """How often an epoch holds it, as kohya's folders say."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What lies in a folder, as the folder itself tells; asking each file again would take most of the time."""
+
+    path: Path
+    name: str
+    stem: str
+    """Without its ending, letters composed."""
+    suffix: str
+    """In small letters."""
+    is_file: bool
+    is_folder: bool
+    is_link: bool
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is taken for a picture, by its name."""
+        return self.suffix in images.SUFFIXES and not self.is_folder
+
+
 @dataclass
 class Layout:
     """What lies in a dataset folder, in natural order."""
@@ -88,15 +110,15 @@ def find(folder: Path) -> Layout:
     top = _entries(folder)
     if _child(top, "recipe.toml") and (inner := _child(top, "dataset")):
         raise DatasetError("this is a project, not a dataset", where=folder, fix=f"its pictures are in {inner}")
-    listed = metadata.find(top)
+    listed = metadata.find(one.path for one in top)
     if listed is not None and (layout := _imagefolder(folder, listed)):
         return layout
-    if any(is_picture(path) for path in top):
+    if any(one.is_picture for one in top):
         return _simple(folder, top, pictures_in=None)
     images_in = _child(top, "images")
     for parent in filter(None, (*(_child(top, name) for name in kohya.PARENTS), folder)):
         inside = top if parent == folder else _entries(parent) if parent.is_dir() else []
-        named = [(path, words) for path in inside if path.is_dir() and (words := kohya.folder_name(path.name))]
+        named = [(one.path, words) for one in inside if one.is_folder and (words := kohya.folder_name(one.name))]
         if any(_holds_pictures(path) for path, _ in named):
             return _kohya(folder, top, named)
     return _simple(folder, top, pictures_in=images_in)
@@ -115,7 +137,7 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
-def _simple(folder: Path, top: list[Path], *, pictures_in: Path | None) -> Layout:
+def _simple(folder: Path, top: list[_Found], *, pictures_in: Path | None) -> Layout:
     """Pictures in one folder; captions beside them or in `captions/`, masks in `masks/`."""
     layout = Layout("folders" if pictures_in else "plain")
     captions_in, masks_in = _child(top, "captions"), _child(top, MASKS)
@@ -125,7 +147,7 @@ def _simple(folder: Path, top: list[Path], *, pictures_in: Path | None) -> Layou
     layout.entries = _paired(files, caption_files, layout)
     layout.entries = _masked(layout.entries, masks_in, folder, layout)
     known = {pictures_in, captions_in, masks_in}
-    for path in dict.fromkeys([*top, *entries]):
+    for path in dict.fromkeys(one.path for one in (*top, *entries) if one.is_folder):
         if path in known or not _holds_pictures(path):
             continue
         if path.name.lower() == "reg":
@@ -136,17 +158,17 @@ def _simple(folder: Path, top: list[Path], *, pictures_in: Path | None) -> Layou
     return layout
 
 
-def _kohya(folder: Path, top: list[Path], named: list[tuple[Path, tuple[int, str]]]) -> Layout:
+def _kohya(folder: Path, top: list[_Found], named: list[tuple[Path, tuple[int, str]]]) -> Layout:
     """Folders named for their repeats and class words; the words are the caption where a file has none."""
     layout = Layout("kohya")
     layout.entries = _of_named(folder, named, layout)
     masks_in, reg = _child(top, MASKS), _child(top, "reg")
     layout.entries = _masked(layout.entries, masks_in, folder, layout)
     if reg is not None:
-        inside = [(path, words) for path in _entries(reg) if (words := kohya.folder_name(path.name))]
+        inside = [(one.path, words) for one in _entries(reg) if (words := kohya.folder_name(one.name))]
         layout.regularisation = _of_named(folder, inside, layout, prefix="reg/")
-    for path in top:
-        known = {masks_in, reg, *(one for one, _ in named)}
+    known = {masks_in, reg, *(one for one, _ in named)}
+    for path in (one.path for one in top if one.is_folder):
         if path not in known and _holds_pictures(path):
             what = "is left out: its name is not a number of repeats and words, as in 10_mara"
             layout.problems.append(Problem(f"{name_of(path)}/", what, left_out=True))
@@ -185,7 +207,7 @@ def _imagefolder(folder: Path, listed: Path) -> Layout | None:
     if not layout.entries:
         return None
     named = {entry.path for entry in layout.entries}
-    below = [path for parent in {one.parent for one in named} for path in _entries(parent) if is_picture(path)]
+    below = [one.path for parent in {one.parent for one in named} for one in _entries(parent) if one.is_picture]
     left = sorted((path for path in below if path not in named), key=lambda path: natural_key(path.name))
     layout.entries += [Entry(path, path.relative_to(folder).as_posix()) for path in left]
     masks_in = _child(_entries(folder), MASKS)
@@ -194,31 +216,31 @@ def _imagefolder(folder: Path, listed: Path) -> Layout | None:
     return layout
 
 
-def _paired(files: list[Path], caption_files: list[Path], layout: Layout, *, prefix: str = "") -> list[Entry]:
+def _paired(files: list[_Found], caption_files: list[_Found], layout: Layout, *, prefix: str = "") -> list[Entry]:
     """Pictures with the caption files of their stem, and OneTrainer's masks."""
     found: dict[str, list[Path]] = defaultdict(list)
     for suffix in captions.SUFFIXES:
-        for path in caption_files:
-            if path.suffix.lower() == suffix:
-                found[stem_of(path)].append(path)
-    pictures = [path for path in files if is_picture(path)]
-    stems = {stem_of(path) for path in pictures}
+        for one in caption_files:
+            if one.suffix == suffix:
+                found[one.stem].append(one.path)
+    pictures = [one for one in files if one.is_picture]
+    stems = {one.stem for one in pictures}
     labels = {
-        stem.removesuffix(MASK_LABEL): path
-        for path in pictures
-        if (stem := stem_of(path)).endswith(MASK_LABEL) and stem.removesuffix(MASK_LABEL) in stems
+        one.stem.removesuffix(MASK_LABEL): one.path
+        for one in pictures
+        if one.stem.endswith(MASK_LABEL) and one.stem.removesuffix(MASK_LABEL) in stems
     }
     masks = set(labels.values())
-    for path in files:
-        if path.suffix.lower() in _OTHER_PICTURES:
-            what = f"is left out: {path.suffix.lower()} files are not read; export it as PNG"
-            layout.problems.append(Problem(prefix + name_of(path), what, left_out=True))
+    for one in files:
+        if one.suffix in _OTHER_PICTURES:
+            what = f"is left out: {one.suffix} files are not read; export it as PNG"
+            layout.problems.append(Problem(prefix + name_of(one.path), what, left_out=True))
+    kept = [one for one in pictures if not masks or one.path not in masks]
     entries = [
-        Entry(path, prefix + name_of(path), tuple(found.get(stem_of(path), ())), mask=labels.get(stem_of(path)))
-        for path in pictures
-        if path not in masks
+        Entry(one.path, prefix + name_of(one.path), tuple(found.get(one.stem, ())), mask=labels.get(one.stem))
+        for one in kept
     ]
-    _report_captions(entries, found, layout, prefix=prefix)
+    _report_captions(zip([one.stem for one in kept], entries, strict=True), found, layout, prefix=prefix)
     return entries
 
 
@@ -227,11 +249,11 @@ def _masked(entries: list[Entry], masks_in: Path | None, folder: Path, layout: L
     if masks_in is None:
         return entries
     found: dict[str, Path] = {}
-    for place in (masks_in, *(path for path in _entries(masks_in) if path.is_dir())):
+    for place in (masks_in, *(one.path for one in _entries(masks_in) if one.is_folder)):
         prefix = "" if place == masks_in else f"{name_of(place)}/"
-        for path in _files(_entries(place), folder, layout):
-            if is_picture(path):
-                found[prefix + stem_of(path)] = path
+        for one in _files(_entries(place), folder, layout):
+            if one.is_picture:
+                found[prefix + one.stem] = one.path
     stems = {entry.name: entry.name.rpartition(".")[0] for entry in entries}
     lonely = set(found) - set(stems.values())
     layout.problems += [
@@ -241,10 +263,12 @@ def _masked(entries: list[Entry], masks_in: Path | None, folder: Path, layout: L
     return [replace(entry, mask=found.get(stems[entry.name], entry.mask)) for entry in entries]
 
 
-def _report_captions(entries: list[Entry], found: dict[str, list[Path]], layout: Layout, *, prefix: str) -> None:
+def _report_captions(
+    entries: Iterable[tuple[str, Entry]], found: dict[str, list[Path]], layout: Layout, *, prefix: str
+) -> None:
     sharing: dict[str, list[str]] = defaultdict(list)
-    for entry in entries:
-        sharing[stem_of(entry.path)].append(entry.name)
+    for stem, entry in entries:
+        sharing[stem].append(entry.name)
     for stem, paths in found.items():
         names = sharing.get(stem, [])
         if not names:
@@ -260,10 +284,11 @@ def _report_captions(entries: list[Entry], found: dict[str, list[Path]], layout:
         ]
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[_Found]:
     """What lies in a folder, hidden things aside, in natural order."""
     try:
-        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        with os.scandir(folder) as listed:
+            inside = [_found(folder, one) for one in listed if not one.name.startswith(".")]
     except FileNotFoundError:
         raise DatasetError("there is no such folder", where=folder, fix="check the path") from None
     except NotADirectoryError:
@@ -271,39 +296,59 @@ def _entries(folder: Path) -> list[Path]:
     except OSError as error:
         what = f"the folder cannot be read ({error.strerror})"
         raise DatasetError(what, where=folder, fix="check its access rights") from None
-    return sorted(inside, key=lambda path: natural_key(path.name))
+    return sorted(inside, key=lambda one: natural_key(one.name))
 
 
-def _files(entries: Iterable[Path], folder: Path, layout: Layout) -> list[Path]:
+def _found(folder: Path, entry: os.DirEntry[str]) -> _Found:
+    stem, dot, suffix = entry.name.rpartition(".")
+    if not stem or not suffix:  # as pathlib has it
+        stem, dot, suffix = entry.name, "", ""
+    return _Found(
+        folder / entry.name,
+        entry.name,
+        stem if stem.isascii() else unicodedata.normalize("NFC", stem),
+        (dot + suffix).lower(),
+        _told(entry.is_file),
+        _told(entry.is_dir),
+        _told(entry.is_symlink),
+    )
+
+
+def _told(ask: Callable[[], bool]) -> bool:
+    try:
+        return ask()
+    except OSError:  # a link in a circle, or into a folder that is closed to us
+        return False
+
+
+def _files(entries: Iterable[_Found], folder: Path, layout: Layout) -> list[_Found]:
     """The regular files among them.
 
     A link may not lead out of the dataset: what it points to would be read, packed and sent along.
     """
+    listed = list(entries)
     root = folder.resolve()
-    inside: dict[Path, bool] = {}  # a folder is resolved once, and only links one by one
+    # All of them lie in one folder, which is resolved once, and only links one by one.
+    inside = not listed or listed[0].path.parent.resolve().is_relative_to(root)
     files = []
-    for path in entries:
-        parent = path.parent
-        if parent not in inside:
-            inside[parent] = parent.resolve().is_relative_to(root)
-        there = path.is_file()
-        if there and (path.resolve().is_relative_to(root) if path.is_symlink() else inside[parent]):
-            files.append(path)
-        elif there and (is_picture(path) or path.suffix.lower() in captions.SUFFIXES):
+    for one in listed:
+        if one.is_file and (one.path.resolve().is_relative_to(root) if one.is_link else inside):
+            files.append(one)
+        elif one.is_file and (one.is_picture or one.suffix in captions.SUFFIXES):
             what = "is left out: it is a link out of the folder; copy the file in"
-            layout.problems.append(Problem(name_of(path), what, left_out=is_picture(path)))
-        elif path.is_symlink() and not path.exists():
+            layout.problems.append(Problem(name_of(one.path), what, left_out=one.is_picture))
+        elif one.is_link and not one.path.exists():
             what = "is left out: it is a link that leads nowhere"
-            layout.problems.append(Problem(name_of(path), what, left_out=is_picture(path)))
+            layout.problems.append(Problem(name_of(one.path), what, left_out=one.is_picture))
     return files
 
 
 def _holds_pictures(path: Path) -> bool:
     try:
-        return path.is_dir() and any(is_picture(inside) for inside in path.iterdir())
+        return any(is_picture(inside) for inside in path.iterdir())
     except OSError:
         return False
 
 
-def _child(entries: Iterable[Path], name: str) -> Path | None:
-    return next((path for path in entries if path.name.lower() == name), None)
+def _child(entries: Iterable[_Found], name: str) -> Path | None:
+    return next((one.path for one in entries if one.name.lower() == name), None)

@@ -54,6 +54,8 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def name_of(path: Path) -> str:
     """The file's name with composed letters (macOS hands out decomposed ones); U+FFFD for what is not text."""
+    if path.name.isascii():
+        return path.name
     text = path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return unicodedata.normalize("NFC", text)
 

@@ -7,6 +7,7 @@ what is shown and not how, a character's name clothes and places and not the fac
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -96,8 +97,13 @@ _SEVERAL = 3
 """Captions in which two wordings must stand before they are told."""
 
 
+_ASKED = 1000
+"""Captions that are enough to know what they all are."""
+
+
 def is_tags(captions: Sequence[str]) -> bool:
-    """Whether most captions are lists of tags rather than sentences."""
+    """Whether most captions are lists of tags rather than sentences; of very many, some are asked."""
+    captions = captions[:: max(1, len(captions) // _ASKED)]
     parts = [part.split() for text in captions for part in text.split(",") if part.strip()]
     listed = [text for text in captions if text.count(",") >= 2]
     return len(listed) > len(captions) / 2 and sum(len(words) <= 3 for words in parts) > 0.7 * len(parts)
@@ -366,14 +372,28 @@ def _wordings(where: Mapping[str, Collection[str]], folder: str) -> list[Finding
 
 def _variant(one: str, other: str) -> bool:
     """Spelling variants of a word: a hyphen, British and American, a plural, a slip of one letter in a long word."""
-    plain, second = (re.sub(r"[\s_-]", "", word) for word in (one, other))
+    (plain, *respelt), (second, *respelt_too) = _spellings(one), _spellings(other)
     if plain == second or plain + "s" == second or second + "s" == plain:
         return True
-    if any(plain.replace(a, b) == second.replace(a, b) for a, b in (("our", "or"), ("grey", "gray"), ("ise", "ize"))):
+    if any(map(operator.eq, respelt, respelt_too)):
         return True
-    if min(len(plain), len(second)) < 8 or any(sign.isdigit() for sign in plain + second):
+    shorter, longer = sorted((len(plain), len(second)))
+    # The ratio is 2 * matching / (shorter + longer), so unlike lengths decide it alone.
+    if shorter < 8 or 2 * shorter <= _LIKE * (shorter + longer) or _DIGIT.search(plain) or _DIGIT.search(second):
         return False
-    return difflib.SequenceMatcher(None, plain, second).ratio() > 0.93
+    matcher = difflib.SequenceMatcher(None, plain, second)
+    return matcher.quick_ratio() > _LIKE and matcher.ratio() > _LIKE
+
+
+_LIKE = 0.93
+_DIGIT = re.compile(r"\d")
+
+
+@lru_cache(maxsize=1 << 14)
+def _spellings(word: str) -> tuple[str, ...]:
+    """A word without what parts its parts, and with each kind of British spelling made American."""
+    plain = re.sub(r"[\s_-]", "", word)
+    return plain, *(plain.replace(a, b) for a, b in (("our", "or"), ("grey", "gray"), ("ise", "ize")))
 
 
 def _on_all(where: dict[str, list[str]], count: int, own: Iterable[str], kind: str, folder: str) -> list[Finding]:
