@@ -44,6 +44,12 @@ WEIGHT_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".gguf")
 
 LORA_ENDINGS = (".safetensors",)
 
+PEFT_SETTINGS = "adapter_config.json"
+"""The file by which a folder is known as an adapter that PEFT wrote."""
+
+PEFT_PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+"""Folders in such a folder, each with the adapter of one part."""
+
 FOLDERS = ("bases", "loras", "vaes", "text_encoders", "embeddings", "wildcards", "styles")
 """What `[folders]` may name."""
 
@@ -52,6 +58,9 @@ INDEX = "model_index.json"
 
 BASE_FILE = "base.toml"
 """Names the files of a base that lies in several, in a folder of its own."""
+
+BASE_MARKS = (INDEX, BASE_FILE)
+"""Files by which a folder is known as one base."""
 
 
 @dataclass(frozen=True)
@@ -243,17 +252,17 @@ def find_lora(name: str, *, project: Path | None = None) -> Path:
         SettingsError: nothing, or more than one file, has that name.
     """
     direct = _expanded(name)
-    if direct.is_file():
+    if direct.is_file() or any((direct / sub / PEFT_SETTINGS).is_file() for sub in ("", *PEFT_PARTS)):
         return direct
     if project is not None:
-        local = _by_name(name, list_weights((project / "loras", project), LORA_ENDINGS))
+        local = _by_name(name, list_loras((project / "loras", project)))
         if local:
             return local[0]
-    found = _nearest(name, "loras", lambda places: list_weights(places, LORA_ENDINGS))
+    found = _nearest(name, "loras", list_loras)
     if len(found) == 1:
         return found[0]
     places = (*((project,) if project else ()), *load().folders("loras"))
-    raise _unresolved("LoRA", name, found, sorted({path.stem for path in list_weights(places, LORA_ENDINGS)}))
+    raise _unresolved("LoRA", name, found, sorted({path.stem for path in list_loras(places)}))
 
 
 def list_bases(places: Iterable[Path] | None = None) -> list[Path]:
@@ -271,8 +280,14 @@ def list_weights(places: Iterable[Path], endings: tuple[str, ...] = WEIGHT_ENDIN
     return [path for place in places for path in _walk(place, endings) if path.name != INDEX and not path.is_dir()]
 
 
-def _walk(place: Path, endings: tuple[str, ...]) -> Iterator[Path]:
-    """Files with these endings, and folders in diffusers' form as one; a folder that links lead to twice comes once."""
+def list_loras(places: Iterable[Path]) -> list[Path]:
+    """Files of adapters in these folders, and folders that PEFT wrote."""
+    found = (path for place in places for path in _walk(place, LORA_ENDINGS, (*BASE_MARKS, PEFT_SETTINGS)))
+    return [path for path in found if not path.is_dir() or (path / PEFT_SETTINGS).is_file()]
+
+
+def _walk(place: Path, endings: tuple[str, ...], marks: tuple[str, ...] = BASE_MARKS) -> Iterator[Path]:
+    """Files with these endings, and folders with a mark as one; a folder that links lead to twice comes once."""
     seen: set[Path] = set()
     for at, below, names in os.walk(place, followlinks=True):
         folder = Path(at)
@@ -280,7 +295,7 @@ def _walk(place: Path, endings: tuple[str, ...]) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(folder.resolve())
-        if INDEX in names or BASE_FILE in names:
+        if any(mark in names for mark in marks):
             below.clear()
             yield folder
             continue

@@ -164,3 +164,25 @@ def test_words_that_came_with_a_lora_mean_their_vectors(model: Model, project: P
         return picture.tobytes()
 
     assert first(named.embeddings) != first(())
+
+
+def test_a_folder_that_peft_wrote_is_a_lora_by_its_name(model: Model, project: Path) -> None:
+    """The same factors as a kohya file, under PEFT's names."""
+    (ink,) = used_loras(model, "<lora:ink:0:1>", [], project)
+    tensors = {}
+    for name, change in ink.applied.layers.items():
+        if isinstance(change, Lora) and name.startswith("denoiser."):
+            stem = f"base_model.model.{name.removeprefix('denoiser.')}"
+            tensors[f"{stem}.lora_A.weight"] = tensorfile.raw(change.down)
+            tensors[f"{stem}.lora_B.weight"] = tensorfile.raw(change.up)
+    folder = project / "loras" / "peft ink"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(tensorfile.to_bytes(tensors))
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
+
+    (found,) = used_loras(model, "<lora:peft ink:0:1>", [], project)
+    assert found.name == "peft ink" and len(found.hash) == 64 and found.hash != ink.hash
+    assert painted(model, "a boat <lora:peft ink:0:1>", project) == painted(model, "a boat <lora:ink:0:1>", project)
+    (given,) = used_loras(model, "", [f"{folder}:0.5"], project)
+    assert given.applied.denoiser_strength == 0.5 and given.hash == found.hash
+    assert painted(model, "a boat <lora:peft ink:0:1>", project) != painted(model, "a boat", project)

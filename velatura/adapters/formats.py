@@ -15,6 +15,7 @@ layers the base has, and looks every key up. A family's `layers` module knows th
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from velatura.adapters.metadata import hashes
 from velatura.adapters.signatures import made_for, unread_kind
 from velatura.adapters.weights import AdapterFile, Array, Change, Lora, Shape, part_of
 from velatura.errors import AdapterError
+from velatura.files import disk_problems
 from velatura.tensorfile import RawTensor
 from velatura.weights.layouts import Place
 
@@ -183,6 +185,19 @@ def stored(path: Path, keys: KeyMap) -> tuple[dict[str, RawTensor], dict[str, st
     if peft.is_folder(path):
         return peft.read_folder(path, denoiser=keys.parts["denoiser"].diffusers)
     return tensorfile.read(path)
+
+
+def tensors_hash(path: Path) -> str:
+    """sha256 of an adapter's tensors as kohya's `sshs_model_hash`; of several files, over their hashes.
+
+    Raises:
+        FileProblem: a file cannot be read.
+    """
+    digests = []
+    for file in peft.files(path):
+        with disk_problems(file):
+            digests.append(tensorfile.tensor_hash(file.read_bytes()))
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def from_tensors(

@@ -16,19 +16,16 @@ from typing import Any
 from velatura import tensorfile
 from velatura.errors import AdapterError, FileProblem
 from velatura.files import disk_problems
+from velatura.settings import PEFT_PARTS, PEFT_SETTINGS
 from velatura.tensorfile import RawTensor
 
 SETTINGS = "lora_adapter_metadata"
 """The metadata key under which diffusers stores PEFT's settings, alpha among them."""
 
-CONFIGURATION = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 
 BEFORE = "base_model.model."
 """What PEFT puts before every key of a folder's."""
-
-PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
-"""Folders in a folder, each with the adapter of one part."""
 
 ALPHA_NAMES = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 """Kinds of PEFT's that are read -> what it calls alpha in them; IA3 has none."""
@@ -65,7 +62,16 @@ def alpha(metadata: Mapping[str, str], stem: str, rank: int, where: object) -> f
 
 def is_folder(path: Path) -> bool:
     """Whether this is a folder that PEFT wrote, or one with such folders in it, one for each part."""
-    return any((place / CONFIGURATION).is_file() for place in (path, *(path / part for part in PARTS)))
+    return bool(_places(path))
+
+
+def files(path: Path) -> list[Path]:
+    """The files of tensors of an adapter: itself, or those of a folder that PEFT wrote."""
+    return [place / TENSORS for place in _places(path)] or [path]
+
+
+def _places(path: Path) -> list[Path]:
+    return [place for place in (path, *(path / part for part in PEFT_PARTS)) if (place / PEFT_SETTINGS).is_file()]
 
 
 def read_folder(path: Path, *, denoiser: str) -> tuple[dict[str, RawTensor], dict[str, str]]:
@@ -79,12 +85,11 @@ def read_folder(path: Path, *, denoiser: str) -> tuple[dict[str, RawTensor], dic
         AdapterError: the settings are missing or damaged, or of a kind that is not read.
         FileProblem: the tensors are missing or damaged.
     """
-    places = [place for place in (path, *(path / part for part in PARTS)) if (place / CONFIGURATION).is_file()]
     tensors: dict[str, RawTensor] = {}
     settings: dict[str, Any] = {}
-    for place in places:
+    for place in _places(path):
         own, _ = _tensors(place)
-        part = place.name if place.name in PARTS else denoiser
+        part = place.name if place.name in PEFT_PARTS else denoiser
         if part == denoiser and any(".self_attn.q_proj." in key and "encoder.layers." in key for key in own):
             part = "text_encoder"
         for name, value in _settings(place).items():
@@ -102,7 +107,7 @@ def _tensors(place: Path) -> tuple[dict[str, RawTensor], dict[str, str]]:
 
 
 def _settings(place: Path) -> dict[str, Any]:
-    file = place / CONFIGURATION
+    file = place / PEFT_SETTINGS
     with disk_problems(file):
         data = file.read_bytes()
     try:

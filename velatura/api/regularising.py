@@ -196,7 +196,8 @@ def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Mo
 
     def made(prompt: str, caption: str, how: Sampling, *labels: str | int) -> _Wanted:
         job = Job(prompt, key(request.seed, "regularise", caption, *labels) % 2**32, request.negative)
-        told = json.dumps([model.hash, model.clip_skip, job.__dict__, how.__dict__], sort_keys=True)
+        plain = {**how.__dict__, "tuning": how.tuning.model_dump(exclude_defaults=True)}
+        told = json.dumps([model.hash, model.clip_skip, job.__dict__, plain], sort_keys=True)
         return _Wanted(f"{PREFIX}{hashlib.sha256(told.encode()).hexdigest()[:16]}.png", caption, job, how)
 
     if request.prompts:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import bases, settings
+from velatura.adapters import formats
 from velatura.api.borrowing import borrowed, foreign
 from velatura.api.request import FromPicture, GenerateRequest, Original
 from velatura.errors import SettingsError, VelaturaError
@@ -20,7 +21,6 @@ from velatura.generation import prompt as grammar
 from velatura.generation.carriers import read
 from velatura.generation.hires import Hires
 from velatura.recipe import MemorySettings, TuningSettings, with_memory, with_tuning
-from velatura.tensorfile import tensor_hash
 from velatura.version import __version__
 
 if TYPE_CHECKING:
@@ -175,23 +175,19 @@ def _loras(record: Mapping[str, Any], project: Path | None) -> tuple[str, tuple[
 def _lora(name: str, wanted: str, project: Path | None) -> str:
     """The name or path of the LoRA of a hash."""
     try:
-        if _tensor_hash(settings.find_lora(name, project=project)) == wanted:
+        if formats.tensors_hash(settings.find_lora(name, project=project)) == wanted:
             return name
     except VelaturaError:
         pass
     places = (*((project / "loras", project) if project else ()), *settings.load().folders("loras"))
-    for path in settings.list_weights(places, settings.LORA_ENDINGS):
-        if settings.remembered("tensor-hashes", [path], _tensor_hash)[path] == wanted:
+    for path in settings.list_loras(places):
+        if settings.remembered("tensor-hashes", [path], formats.tensors_hash)[path] == wanted:
             return str(path)
     raise SettingsError(
         f"the LoRA {name} that this picture was painted with is not here: the sha256 of its tensors begins with"
         f" {wanted[:12]}",
         fix="put it into a folder of LoRAs, or paint without it by another prompt",
     )
-
-
-def _tensor_hash(path: Path) -> str:
-    return tensor_hash(path.read_bytes())
 
 
 def _begin(

@@ -30,7 +30,6 @@ from velatura.generation.generate import Job, Sampling
 from velatura.generation.hires import Hires
 from velatura.generation.prompt.template import Template
 from velatura.generation.reading import weighted
-from velatura.tensorfile import tensor_hash
 from velatura.text import clip
 from velatura.text.embeddings import Found, find
 from velatura.text.weighted import Embedding
@@ -106,7 +105,7 @@ def used_loras(
         path = user.find_lora(use.name, project=project)
         if path not in known:
             adapter = formats.read(path, keys=keys, layers=layers, partial=partial)
-            known[path] = adapter, tensor_hash(path.read_bytes())
+            known[path] = adapter, formats.tensors_hash(path)
         adapter, digest = known[path]
         blocks = factors(use.blocks, keys=keys, layers=list(layers)) if use.blocks else {}
         applied = Applied(
