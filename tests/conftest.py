@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,12 @@ def one_thread() -> None:
     """Only where torch is loaded already: tests without it stay fast."""
     if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """What a test writes goes into its own folder."""
+    root = Path(__file__).parent.parent
+    before = set(os.listdir(root))
+    yield
+    assert not {name for name in os.listdir(root) if not name.startswith(".")} - before

@@ -38,7 +38,9 @@ def home_bases(base: Path, home: Path) -> Path:
 
 
 @pytest.fixture
-def paint(base: Path, home_bases: Path, tmp_path: Path) -> Paint:
+def paint(base: Path, home_bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paint:
+    monkeypatch.chdir(tmp_path)  # where pictures go that are told no folder
+
     def run(prompt: str = "a boat", **told: Any) -> list[Path]:
         request = api.GenerateRequest(
             prompt, **{"base": base.name, "seed": 1, "steps": 3, "cfg": 3.0, "out": tmp_path / "images", **told}
