@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +39,6 @@ def one_thread() -> None:
 def nothing_left_behind() -> Iterator[None]:
     """What a test writes goes into its own folder."""
     root = Path(__file__).parent.parent
-    before = set(os.listdir(root))
+    before = set(root.iterdir())
     yield
-    assert not {name for name in os.listdir(root) if not name.startswith(".")} - before
+    assert not {path for path in root.iterdir() if not path.name.startswith(".")} - before
