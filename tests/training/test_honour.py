@@ -129,9 +129,7 @@ def test_every_setting_changes_what_is_trained(make_project: MakeProject, model:
     for told in [[], *CHANGES]:
         recipe = load(project, [f"objective.{one}" for one in told])
         batches = Batches(model, cached, recipe)
-        losses = [
-            float(loss(model, batch, recipe.objective)) for step in range(3) for batch in batches.of(step)
-        ]
+        losses = [float(loss(model, batch, recipe.objective)) for step in range(3) for batch in batches.of(step)]
         (again,) = Batches(model, cached, recipe).of(2)
         assert losses[2] == float(loss(model, again, recipe.objective))
         found[" ".join(told)] = tuple(losses)
