@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.parity import prompts, within
 from velatura.events import Progress
 from velatura.family import Conditioning, Geometry, Model
 from velatura.generation.generate import Job, Sampling, generate
@@ -18,7 +19,7 @@ from velatura.generation.reading import encoded
 
 STEPS = 4
 QUICK = Sampling(64, 64, steps=STEPS, cfg_scale=9.0, sampler="Euler", scheduler="SGM Uniform")
-TOLERANCE = 1e-4
+TOLERANCE = within(prompts.ROWS, "The text of each step")
 
 Told = Callable[[int], Sequence[tuple[str, float]]]
 

@@ -120,6 +120,7 @@ def _borrow(picture: Path, project: Path | None, changes: Changes) -> GenerateRe
             "memory": with_memory(MemorySettings(), changes.memory),
             "tuning": with_tuning(changes.tuning, found.told["tuning"]),
             "remarks": found.remarks,
+            "as_is": not {"prompt", "negative"} & set(changes.told),
             "project": project,
             **changes.told,
         }
