@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from velatura import bases, shipped
+from velatura.dataset import split
 from velatura.foreign.translation import value_of
 
 FIGURES = {
@@ -19,6 +20,12 @@ FIGURES = {
     },
     "sdxl-style": {
         "base.clip_skip": 2,
+        "dataset.keep_tokens": 1,
+        "objective.noise_offset": 0.03,
+        "train.epochs": 4,
+        "train.schedule": "cosine_restarts",
+        "train.cycles": 3,
+        "train.optimizer": "adamw8bit",
         "train.batch": 2,
         "train.learning_rate": 1e-4,
         "train.text_learning_rate": 5e-5,
@@ -38,3 +45,14 @@ def test_a_shipped_recipe_has_the_figures_of_its_practice(one: shipped.Shipped) 
     assert {setting: value_of(told, setting) for setting in FIGURES[one.name]} == FIGURES[one.name]
     assert one.about.endswith(".")
     assert one.family in bases.FAMILIES or one.name == "pocket-style"
+
+
+@pytest.mark.parametrize("pictures", [1, 7, 25, 40, 60, 5000])
+def test_repeats_bring_the_epochs_to_the_most_steps_there_should_be(pictures: int) -> None:
+    tree = shipped.find("sdxl-style").fitted(pictures)
+    repeats = tree["dataset"]["repeats"]
+    trained = pictures - split.kept_back(pictures, 0.2)
+
+    steps = 4 * trained * repeats / 2
+    assert repeats == 1 or steps <= shipped.MOST_STEPS < steps * (repeats + 1) / repeats
+    assert shipped.find("z-image-style").fitted(pictures) == shipped.find("z-image-style").tree

@@ -12,12 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from velatura import recipe as recipes
+from velatura.dataset.split import kept_back
 from velatura.errors import SettingsError, nearest
 
 FOLDER = Path(__file__).parent / "recipes"
 
 FAMILIES = {"sd15-": "sd15", "sdxl-": "sdxl", "flux1-": "flux1", "z-image-": "z_image"}
 """How the names of recipes begin -> the family of bases that they are for."""
+
+
+MOST_STEPS = 4000
+"""Steps that a recipe with repeats comes to, at most."""
+
+
+def repeats(told: recipes.Recipe, pictures: int) -> int:
+    """How often an epoch should hold each of so many pictures, for the epochs to come to `MOST_STEPS` at most.
+
+    The practice of trainers for Pony and Illustrious; short batches may add a few steps.
+    """
+    epochs = told.train.epochs or 1
+    together = told.train.batch * told.train.accumulation
+    trained = pictures - kept_back(pictures, told.dataset.hold_out)
+    return max(1, MOST_STEPS * together // (epochs * max(trained, 1)))
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,13 @@ class Shipped:
     def family(self) -> str:
         """The family of bases that it is for; empty where any will do."""
         return next((family for start, family in FAMILIES.items() if self.name.startswith(start)), "")
+
+    def fitted(self, pictures: int) -> dict[str, Any]:
+        """Its settings for so many pictures: where it repeats them, as often as makes no more than `MOST_STEPS`."""
+        tree = self.tree
+        if "repeats" in tree.get("dataset", {}) and pictures:
+            tree["dataset"]["repeats"] = repeats(self.recipe, pictures)
+        return tree
 
     @property
     def tree(self) -> dict[str, Any]:

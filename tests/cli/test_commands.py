@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import ImageOps
 from tests.paintings import clouds
 from velatura import api, bases, recipe, settings
 from velatura import run as runs
+from velatura.api.planning import BucketPlan, Estimate
 from velatura.brief import load as load_brief
 from velatura.events import Checkpoint, Done, Event, Note, Progress
 
@@ -312,14 +314,46 @@ def test_generate_inside_a_project_takes_its_base_and_its_loras(
 
 
 def test_plan_shows_numbers_and_notes(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = api.Plan(1500, 4, 16, 4, 4, 375.0, {"128x128": 12, "160x96": 4}, 6, ["no caption: a.png"])
+    sizes = {"128x128": BucketPlan(11, 22, 6, 1), "160x96": BucketPlan(4, 4, 1, 0)}
+    made = api.Plan(
+        steps=1500, batch=4, accumulation=2, pictures=15, held_out=4, steps_per_epoch=4, epochs=375.0, images=9750,
+        buckets=sizes, checkpoints=6, trained=2_000_000, disk={"adapter": 4_000_000, "run": 48_000_000},
+        warnings=["each picture is seen 650 times"], notes=["no caption: a.png"],
+    )  # fmt: skip
     monkeypatch.setattr(api, "plan", lambda path, overrides: made)
 
     lines = velatura("plan", "ink").out.splitlines()
 
-    assert "steps per epoch: 4" in lines and "buckets: 128x128: 12, 160x96: 4" in lines
-    assert lines[-1] == "note: no caption: a.png"
+    assert lines[0] == "1500 steps of 4 x 2 pictures: 375 epochs of 4 steps, 9750 pictures seen"
+    assert lines[1] == "15 pictures, 4 held out"
+    assert lines[3].split() == ["128x128", "11", "22", "6", "1"]
+    assert "not measured on this machine yet" in lines[5] and "6 checkpoints of 4 MB each" in lines[6]
+    assert lines[-2:] == ["warning: each picture is seen 650 times", "note: no caption: a.png"]
     assert velatura("plan", "ink", "--json").json == [json.loads(json.dumps(made.to_dict()))]
+
+    known = Estimate(0.5, 750.0, 10.0, 7200.0, 0.08, 2 * 1024**3, 0.05, 1.0, 0.01, "2026-01-02", ["measured with lion"])
+    monkeypatch.setattr(api, "plan", lambda path, overrides: replace(made, estimate=known))
+    told = velatura("plan", "ink").out
+    assert (
+        "time: about 2 h 13 min (training 12 min, encoding the pictures 10 s, painting and judging 2 h 00 min)" in told
+    )
+    assert "0.50 s for a step, give or take 8%, as measured here on 2026-01-02" in told
+    assert "memory while training: about 2.0 GB, give or take 5%" in told and "note: measured with lion" in told
+
+
+def test_plan_measures_where_it_is_told_to(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def measured(path: Path, overrides: list[str]) -> Iterator[Event]:
+        asked.append(path)
+        yield Progress("measuring", 1, 1)
+
+    velatura("new", "ink")
+    monkeypatch.setattr(api, "calibrate", measured)
+
+    assert velatura("plan", "ink").code == 2 and not asked  # there is no picture yet
+    velatura("plan", "ink", "--probe")
+    assert asked == [Path("ink")]
 
 
 def test_the_demos_styles_are_listed(velatura: Velatura) -> None:

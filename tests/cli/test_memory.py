@@ -69,7 +69,23 @@ def test_what_is_not_known_is_one_sentence(velatura: Velatura, words: tuple[str,
 
 
 def test_a_plan_shows_the_reasons(velatura: Velatura, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = api.Plan(1, 1, 1, 0, 1, 1.0, {}, 1, ["unwise"], {"device": "cpu"}, ["device cpu: there is no other"])
+    made = api.Plan(
+        1,
+        1,
+        1,
+        1,
+        0,
+        1,
+        1.0,
+        1,
+        {},
+        1,
+        8,
+        {"adapter": 32, "run": 32},
+        notes=["unwise"],
+        memory={"device": "cpu"},
+        reasons=["device cpu: there is no other"],
+    )
     monkeypatch.setattr(api, "plan", lambda path, overrides: made)
     assert velatura("plan", "ink").out.splitlines()[-2:] == ["device cpu: there is no other", "note: unwise"]
     assert velatura("plan", "ink", "--json").json[0]["memory"] == {"device": "cpu"}

@@ -85,7 +85,7 @@ config:
         - folder_path: "pictures"
           caption_ext: "txt"
           caption_dropout_rate: 0.05
-          resolution: 768
+          resolution: [768, 1024]
       train:
         batch_size: 2
         steps: 2000
@@ -171,11 +171,6 @@ def keys_left(found: Translated) -> set[str]:
     return {one.key for one in found.left}
 
 
-def expected(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Those settings that recipes have."""
-    return {key: value for key, value in wanted.items() if key in recipes.known_keys()}
-
-
 def test_a_toml_of_sd_scripts_arrives_setting_by_setting(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     found = read(write(tmp_path, "config.toml", KOHYA_TOML))
@@ -192,10 +187,24 @@ def test_a_toml_of_sd_scripts_arrives_setting_by_setting(tmp_path: Path) -> None
         "adapter.alpha": 16.0,
         "adapter.dropout": 0.1,
         "adapter.targets": ["attention+mlp", "text"],
+        "train.epochs": 4,
         "train.batch": 2,
         "train.learning_rate": 1e-4,
+        "train.text_learning_rate": 5e-5,
+        "train.schedule": "cosine_restarts",
+        "train.cycles": 3,
+        "train.warmup": 0.05,
+        "train.optimizer": "adamw8bit",
+        "train.optimizer_settings": {"beta1": 0.9, "beta2": 0.99},
         "train.weight_decay": 0.1,
         "train.seed": 42,
+        "objective.min_snr": 8.0,
+        "objective.noise_offset": 0.03,
+        "objective.masked_loss": "off",
+        "dataset.shuffle": True,
+        "dataset.keep_tokens": 1,
+        "dataset.caption_dropout": 0.0,
+        "dataset.captions": "first",
     }
     assert settings(found).items() >= wanted.items()
     assert {"color_aug", "xformers", "mixed_precision", "wandb_api_key"} <= keys_left(found)
@@ -220,6 +229,9 @@ def test_a_command_line_of_musubi_with_its_dataset(tmp_path: Path) -> None:
         "train.batch": 2,
         "train.learning_rate": 1e-4,
         "train.schedule": "constant",
+        "train.optimizer": "adamw8bit",
+        "objective.timesteps": "sigmoid",
+        "objective.shift": 2.0,
         "dataset.path": "drawings",
         "dataset.resolution": 1024,
     }
@@ -243,7 +255,11 @@ def test_a_yaml_of_ai_toolkit(tmp_path: Path) -> None:
         "train.learning_rate": 1e-4,
         "train.schedule": "constant",
         "checkpoints.every": 250,
+        "objective.timesteps": "sigmoid",
+        "objective.shift": 1.0,
+        "dataset.caption_dropout": 0.05,
         "dataset.resolution": 768,
+        "dataset.further_resolutions": [1024],
         "dataset.trigger": "p3r5on",
         "samples.prompts": ["p3r5on in the rain"],
         "samples.guidance": 4.0,
@@ -262,7 +278,11 @@ def test_a_json_of_onetrainer(tmp_path: Path) -> None:
         "adapter.rank": 8,
         "adapter.alpha": 4.0,
         "adapter.targets": ["attention+mlp", "text"],
+        "train.epochs": 20,
         "train.batch": 4,
+        "train.optimizer": "adamw8bit",
+        "objective.min_snr": 5.0,
+        "objective.noise_offset": 0.05,
         "train.learning_rate": 3e-4,
         "train.text_learning_rate": 1e-4,
         "train.warmup": 100,
@@ -283,6 +303,7 @@ def test_the_json_of_the_kohya_interface_means_what_the_interface_makes_of_it(tm
     assert found.recipe.adapter.targets == ["attention+mlp"]  # a text encoder's rate of 0 leaves it out
     assert found.recipe.adapter.conv_rank is None  # a field of another kind of network
     assert told["base.clip_skip"] == 2
+    assert (told["train.epochs"], told["train.warmup"]) == (10, 0.1)  # its warm-up is a percentage
     assert "use_wandb" in keys_left(found)
     assert not {"multires_noise_iterations", "max_timestep", "conv_dim"} & keys_left(found)
 
@@ -328,16 +349,15 @@ def test_what_is_done_there_without_being_told_is_done_here_too(tmp_path: Path) 
     assert all(not one.told for one in found.carried if one.setting in ("adapter.alpha", "train.steps"))
 
 
-def test_folders_that_differ_are_named_each(tmp_path: Path) -> None:
+def test_several_folders_keep_their_own_rules(tmp_path: Path) -> None:
     text = '[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "a"\nnum_repeats = 2\n'
     text += (
         '[[datasets.subsets]]\nimage_dir = "b"\nnum_repeats = 5\n[[datasets.subsets]]\nimage_dir = "c"\nis_reg = true\n'
     )
     found = read(write(tmp_path, "set.toml", text))
 
-    assert found.recipe.dataset.resolution == 512
-    assert found.recipe.dataset.regularisation == "c"
-    assert {"subsets[0].image_dir", "subsets[1].num_repeats"} <= keys_left(found)
+    blocks = [(one.path, one.repeats, one.resolution, one.role) for one in found.recipe.dataset.blocks]
+    assert blocks == [("a", 2, 512, "set"), ("b", 5, 512, "set"), ("c", 1, 512, "class")]
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from velatura.api.borrowing import foreign, record_of
+    from velatura.api.calibrating import calibrate
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
@@ -24,6 +25,7 @@ _PLACES = {
     "GenerateRequest": "request",
     "Plan": "planning",
     "again": "repeating",
+    "calibrate": "calibrating",
     "evaluate": "judging",
     "foreign": "borrowing",
     "free_name": "painting",
@@ -44,6 +46,7 @@ __all__ = [
     "GenerateRequest",
     "Plan",
     "again",
+    "calibrate",
     "evaluate",
     "foreign",
     "free_name",

@@ -46,7 +46,7 @@ def new(
     if legal != title:
         raise RecipeError(f"'{title}' cannot be a name on every system", fix=f"take {legal or 'letters and digits'}")
     start = shipped.find(recipe) if recipe else None
-    tree = start.tree if start else {}
+    tree = start.fitted(_count(images)) if start else {}
     if base or "base" not in tree:
         tree["base"] = tree.get("base", {}) | _base(base or "pocket", start)
     tree["name"] = title
@@ -68,6 +68,13 @@ def new(
     else:
         output.say(f"{folder} is ready; put your pictures into {folder}/{project.DATASET}.")
     output.say(f"Next: look into {folder}/{project.RECIPE}, then run `velatura train {folder}`.")
+
+
+def _count(images: Path | None) -> int:
+    """How many pictures are to be copied; 0 where none are named."""
+    from velatura.dataset.scan import scan
+
+    return 0 if images is None else len(scan(images, deep=False).pictures)
 
 
 def _base(name: str, start: Shipped | None) -> dict[str, str]:

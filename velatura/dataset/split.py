@@ -29,6 +29,11 @@ class Split:
     held_out: tuple[int, ...]
 
 
+def kept_back(count: int, share: float) -> int:
+    """How many of so many pictures are held out, where no two are nearly the same."""
+    return 0 if count <= TOO_FEW or share == 0 else min(MOST, max(FEWEST, int(share * count + 0.5)))
+
+
 def hold_out(
     dataset: Dataset,
     *,
@@ -51,10 +56,10 @@ def hold_out(
     if not 0 <= share < 1:
         raise ValueError(f"the share held out lies from 0 to below 1, not {share}")
     count = len(dataset.pictures)
-    if count <= TOO_FEW or share == 0:
+    wanted = kept_back(count, share)
+    if not wanted:
         return Split(tuple(range(count)), ())
     together = near_duplicates(dataset.pictures) if groups is None else groups
-    wanted = min(MOST, max(FEWEST, int(share * count + 0.5)))
     chosen: set[int] = set()
     for group in _shuffled(dataset, together, seed):
         if len(chosen) + len(group) <= wanted:

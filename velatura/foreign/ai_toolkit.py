@@ -14,7 +14,7 @@ from typing import Any
 from velatura.errors import RecipeError
 from velatura.foreign.kohya_captions import resolution
 from velatura.foreign.places import place
-from velatura.foreign.reasons import ABSENT, CARD, ELSEWHERE, FILES, HUB, LOGS, MACHINE, each
+from velatura.foreign.reasons import ABSENT, ANEW, CARD, ELSEWHERE, FILES, HUB, LOGS, MACHINE, each
 from velatura.foreign.translation import NOTHING, Translation, flag, number, text, whole
 
 TRAINER = "ostris/ai-toolkit"
@@ -223,9 +223,7 @@ def _network(translation: Translation, family: str) -> None:
     translation.leave_told(
         {"network.dropout": "it leaves out single values; adapter.dropout leaves out whole channels"}
     )
-    if path := translation.take("network.pretrained_lora_path", text, ""):
-        key = "network.pretrained_lora_path"
-        translation.put("train.init_from", place(translation, key, path), key, path)
+    translation.leave_told({"network.pretrained_lora_path": ANEW})
     layers = {"flux1": ["all"], "z_image": ["denoiser.layers.*"]}.get(family, ["all"] if conv else ["attention+mlp"])
     texts = translation.take("train.train_text_encoder", flag, False)
     translation.put("adapter.targets", [*layers, *(["text"] if texts else [])], "network.type", told, told=False)
@@ -330,11 +328,9 @@ def _objective(translation: Translation, family: str) -> None:
         _levels(translation, how)
     if translation.take("train.diff_output_preservation", flag, False):
         strength = translation.take("train.diff_output_preservation_multiplier", number, 1.0)
-        translation.put("objective.preservation", strength, "train.diff_output_preservation", True)
-        translation.carry("train.diff_output_preservation_class", "dataset.class_words", text)
-    else:
-        for key in ("train.diff_output_preservation_multiplier", "train.diff_output_preservation_class"):
-            translation.waiting.pop(key, None)
+        translation.leave("train.diff_output_preservation", strength, "pictures of the class do this here: dataset/reg")
+    for key in ("train.diff_output_preservation_multiplier", "train.diff_output_preservation_class"):
+        translation.waiting.pop(key, None)
     translation.carry("train.reg_weight", "dataset.prior_weight", number)
     translation.leave_told({"train.bypass_guidance_embedding": "a distilled base is told 1 while it is trained"})
 
@@ -367,7 +363,8 @@ def _pictures(translation: Translation) -> None:
     sides = translation.waiting.get("datasets.resolution")
     if isinstance(sides, list) and len(sides) > 1:
         translation.waiting.pop("datasets.resolution")
-        translation.put("dataset.resolutions", sides, "datasets.resolution", sides)
+        translation.put("dataset.resolution", sides[0], "datasets.resolution", sides)
+        translation.put("dataset.further_resolutions", sides[1:], "datasets.resolution", sides)
     else:
         if isinstance(sides, list):
             translation.waiting["datasets.resolution"] = sides[0] if sides else None
@@ -387,7 +384,6 @@ def _pictures(translation: Translation) -> None:
         ("datasets.shuffle_tokens", "dataset.shuffle", flag),
         ("datasets.keep_tokens", "dataset.keep_tokens", whole),
         ("datasets.flip_x", "dataset.flip", flag),
-        ("datasets.random_crop", "dataset.random_crop", flag),
         ("datasets.num_repeats", "dataset.repeats", whole),
     ):
         translation.carry(key, setting, read)

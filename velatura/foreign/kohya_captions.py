@@ -26,15 +26,22 @@ CAPTIONS: Mapping[str, tuple[str, Any]] = {
     "caption_tag_dropout_rate": ("dataset.tag_dropout", number),
     "shuffle_caption": ("dataset.shuffle", flag),
     "keep_tokens": ("dataset.keep_tokens", whole),
+    "keep_tokens_separator": ("dataset.keep_separator", text),
+    "caption_dropout_every_n_epochs": ("dataset.caption_dropout_every", whole),
     "enable_wildcard": ("dataset.wildcards", flag),
     "caption_prefix": ("dataset.prefix", text),
     "caption_suffix": ("dataset.suffix", text),
+    "caption_separator": ("dataset.separator", text),
     "flip_aug": ("dataset.flip", flag),
-    "random_crop": ("dataset.random_crop", flag),
+    "num_repeats": ("dataset.repeats", whole),
 }
 """Their names, and ours."""
 
+OWN_BUCKETS = "pictures keep their shapes: there are buckets of half to twice the side, in steps of 64 pixels"
+
 LEFT = {
+    "random_crop": "set dataset.crops to how many windows are cut of a picture",
+    "class_tokens": "a picture without a caption is told by the trigger; `velatura dataset caption` writes captions",
     **each(
         ABSENT,
         (
@@ -51,8 +58,11 @@ def translate(translation: Translation) -> None:
     resolution(translation, "resolution")
     buckets(translation)
     translation.put("dataset.caption_dropout", 0.0, "caption_dropout_rate", 0.0, told=False)
+    wildcards = translation.waiting.get("enable_wildcard") in (True, "true", 1)
+    translation.put("dataset.captions", "random" if wildcards else "first", "enable_wildcard", wildcards, told=False)
     for key, (setting, read) in CAPTIONS.items():
         translation.carry(key, setting, read)
+    _blocks(translation)
     hold_out = translation.take("validation_split", number, 0.0)
     told = bool(hold_out)
     translation.put("dataset.hold_out", hold_out, "validation_split", hold_out, told=told)
@@ -60,7 +70,6 @@ def translate(translation: Translation) -> None:
         translation.notes.append(
             "all pictures are trained on, as there; dataset.hold_out = 0.2 keeps some back to judge checkpoints by"
         )
-    translation.leave_told({"caption_separator": ABSENT}, off=(*OFF, ",", ", "))
     translation.leave_told({"token_warmup_min": ABSENT}, off=(*OFF, 1, "1"))
     translation.leave_told(LEFT)
 
@@ -70,10 +79,7 @@ def _folders(translation: Translation) -> None:
     if key:
         named = translation.take(key, text, "")
         translation.put("dataset.path", place(translation, key, named), key, named)
-    repeats = translation.take("num_repeats", whole, translation.take("dataset_repeats", whole, 1))
-    if repeats != 1:
-        translation.put("dataset.repeats", repeats, "num_repeats", repeats)
-    translation.carry("class_tokens", "dataset.class_words", text)
+    translation.carry("dataset_repeats", "dataset.repeats", whole)
     class_folder = translation.take("reg_data_dir", text, "")
     if class_folder:
         translation.put(
@@ -107,21 +113,40 @@ def _sides(value: Any) -> list[int]:
 
 
 def buckets(translation: Translation) -> None:
-    """The sizes that pictures are trained at."""
+    """The sizes that pictures are trained at; those here are always buckets, of one kind."""
     told = translation.told("enable_bucket")
     on = translation.take("enable_bucket", flag, False)
     if told and not on:
-        translation.put("dataset.buckets", False, "enable_bucket", False)
-    for key, setting in {
-        "min_bucket_reso": "dataset.bucket_minimum",
-        "max_bucket_reso": "dataset.bucket_maximum",
-        "bucket_reso_steps": "dataset.bucket_step",
-        "bucket_no_upscale": "dataset.no_upscale",
-    }.items():
-        if on:
-            translation.carry(key, setting, flag if key == "bucket_no_upscale" else whole)
-        else:
-            translation.waiting.pop(key, None)
+        translation.leave("enable_bucket", False, OWN_BUCKETS)
+    limits = {"min_bucket_reso": 256, "max_bucket_reso": 1024, "bucket_reso_steps": 64}
+    for key, usual in limits.items():
+        size = translation.take(key, whole, usual)
+        if on and size != usual:
+            translation.leave(key, size, OWN_BUCKETS)
+    if translation.take("bucket_no_upscale", flag, False) and on:
+        translation.leave("bucket_no_upscale", True, f"{OWN_BUCKETS}; small pictures are scaled up")
+
+
+def _blocks(translation: Translation) -> None:
+    """Several folders, each with what it does not share with the others."""
+    told = translation.waiting.pop("subsets", None)
+    if not told:
+        return
+    blocks = []
+    for at, subset in enumerate(told):
+        block: dict[str, Any] = {"role": "class"} if subset.pop("is_reg", None) is True else {}
+        for key, value in subset.items():
+            name = f"subsets[{at}].{key}"
+            if key in ("image_dir", "image_directory"):
+                block["path"] = place(translation, name, str(value))
+            elif key in CAPTIONS:
+                setting, read = CAPTIONS[key]
+                translation.waiting[name] = value
+                block[setting.removeprefix("dataset.")] = translation.take(name, read, value)
+            elif value not in OFF:
+                translation.leave(name, value, LEFT.get(key, ABSENT))
+        blocks.append(block)
+    translation.put("dataset.blocks", blocks, "subsets", f"{len(blocks)} folders")
 
 
 def with_dataset(told: dict[str, Any], tree: Mapping[str, Any], where: Path) -> dict[str, Any]:
@@ -137,24 +162,24 @@ def with_dataset(told: dict[str, Any], tree: Mapping[str, Any], where: Path) -> 
         inner = _tables(dataset.get("subsets", [{}]), f"datasets[{number_of}].subsets", where)
         subsets += [{**general, **own, **subset} for subset in inner]
     merged = dict(told)
-    if any("batch_size" in subset for subset in subsets):
-        merged.pop("train_batch_size", None)
+    trained = [subset for subset in subsets if subset.get("is_reg") is not True]
+    shared = {
+        key: value
+        for key, value in (trained[0] if trained else {}).items()
+        if all(key in subset and subset[key] == value for subset in trained)
+    }
+    if "batch_size" in shared:
+        merged["train_batch_size"] = shared.pop("batch_size")
     classes = [subset for subset in subsets if subset.get("is_reg") is True]
-    trained = [subset for subset in subsets if subset not in classes]
-    for subset in trained:
-        subset.pop("is_reg", None)
-    for key in dict.fromkeys(key for subset in trained for key in subset):
-        values = [subset.get(key) for subset in trained]
-        called = {"batch_size": "train_batch_size"}.get(key, key)
-        if all(value == values[0] for value in values):
-            merged[called] = values[0]
-        else:
-            merged |= {f"subsets[{at}].{key}": value for at, value in enumerate(values) if value is not None}
-    if len(classes) == 1 and isinstance(folder := classes[0].get("image_dir"), str):
-        merged["reg_data_dir"] = folder
-    elif classes:
-        merged |= {f"is_reg[{at}].image_dir": subset.get("image_dir") for at, subset in enumerate(classes)}
-    return merged
+    if len(trained) == 1 and len(classes) <= 1:
+        merged |= {key: value for key, value in shared.items() if key != "is_reg"}
+        if classes:
+            merged["reg_data_dir"] = classes[0].get("image_dir")
+        return merged
+    merged |= {key: value for key, value in shared.items() if key not in ("image_dir", "is_reg")}
+    passed = ("batch_size", *(key for key in merged if key in shared))
+    folders = [{key: value for key, value in subset.items() if key not in passed} for subset in subsets]
+    return {**merged, "subsets": folders}
 
 
 def _table(value: Any, name: str, where: Path) -> dict[str, Any]:

@@ -8,8 +8,7 @@ convolutions; `networks.lora_flux` every linear layer of every block, queries, k
 
 from __future__ import annotations
 
-from velatura.foreign.places import place
-from velatura.foreign.reasons import ABSENT, each
+from velatura.foreign.reasons import ABSENT, ANEW, each
 from velatura.foreign.translation import Translation, flag, number, text, whole, words
 
 KINDS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
@@ -62,9 +61,7 @@ def translate(translation: Translation, family: str) -> None:
     arguments.leave_rest()
     why = "it leaves out single values; adapter.dropout leaves out whole channels of the rank"
     translation.leave_told({"network_dropout": why})
-    weights = translation.take("network_weights", text, "")
-    if weights:
-        translation.put("train.init_from", place(translation, "network_weights", weights), "network_weights", weights)
+    translation.leave_told({"network_weights": ANEW})
 
 
 def _arguments(translation: Translation) -> Translation:

@@ -16,8 +16,9 @@ from typing import Any
 from velatura.errors import RecipeError
 from velatura.foreign.files import read_text
 from velatura.foreign.kohya_captions import resolution
+from velatura.foreign.kohya_course import IN_STEPS
 from velatura.foreign.places import found, place
-from velatura.foreign.reasons import ABSENT, CARD, ELSEWHERE, FILES, LOGS, MACHINE, RESUME, each, names
+from velatura.foreign.reasons import ABSENT, ANEW, CARD, ELSEWHERE, FILES, LOGS, MACHINE, RESUME, each, names
 from velatura.foreign.translation import OFF, Translation, flag, number, text, whole
 
 TRAINER = "Nerogar/OneTrainer"
@@ -193,8 +194,7 @@ def _network(translation: Translation, family: str, parts: dict[str, dict[str, A
     translation.carry("lora_alpha", "adapter.alpha", number, 1.0)
     for key in ("dropout_probability", "module_dropout"):
         translation.leave_told({key: "it leaves out single values; adapter.dropout leaves out whole channels"})
-    if path := translation.take("lora_model_name", text, ""):
-        translation.put("train.init_from", place(translation, "lora_model_name", path), "lora_model_name", path)
+    translation.leave_told({"lora_model_name": ANEW})
     _targets(translation, family, parts)
 
 
@@ -285,7 +285,7 @@ def _course(translation: Translation) -> None:
     if every and unit == "STEP":
         translation.put("checkpoints.every", int(every), "save_every", every)
     elif every and unit == "EPOCH":
-        translation.put("checkpoints.every_epochs", int(every), "save_every", every)
+        translation.leave("save_every", f"{every:g} epochs", IN_STEPS)
     elif every and unit != "NEVER":
         translation.leave("save_every", f"{every:g} {unit.lower()}", "checkpoints are counted in steps, not in time")
 
@@ -376,9 +376,15 @@ def _concepts(translation: Translation) -> None:
     told = _listed(translation, "concepts", "concept_file_name")
     concepts = [one for one in told if isinstance(one, dict) and one.get("enabled", True) is not False]
     usual = [one for one in concepts if one.get("type", "STANDARD") == "STANDARD"]
-    for at, one in enumerate(usual):
-        name = "concepts" if len(usual) == 1 else f"concepts[{at}]"
-        _concept(translation, one, name, alone=len(usual) == 1)
+    blocks = [
+        _concept(translation, one, "concepts" if len(usual) == 1 else f"concepts[{at}]") for at, one in enumerate(usual)
+    ]
+    if len(blocks) == 1:
+        for setting, (key, value, becomes) in blocks[0].items():
+            translation.put(f"dataset.{setting}", becomes, key, value)
+    elif blocks:
+        told = [{setting: becomes for setting, (_, _, becomes) in block.items()} for block in blocks]
+        translation.put("dataset.blocks", told, "concepts", f"{len(blocks)} folders")
     for one in concepts:
         if one not in usual:
             translation.leave(
@@ -394,35 +400,37 @@ def _concepts(translation: Translation) -> None:
         )
 
 
-def _concept(translation: Translation, one: dict[str, Any], name: str, *, alone: bool) -> None:
-    path = str(one.get("path", ""))
-    if not alone:
-        translation.leave(f"{name}.path", path, "write a [[dataset]] for each folder")
-        return
-    if path:
-        translation.put("dataset.path", place(translation, f"{name}.path", path), f"{name}.path", path)
-    repeats = one.get("balancing", one.get("repeats", 1.0))
-    if number(repeats) != 1:
-        translation.put("dataset.repeats", repeats, f"{name}.balancing", repeats)
+def _concept(translation: Translation, one: dict[str, Any], name: str) -> dict[str, tuple[str, Any, Any]]:
+    """What one folder is told: setting -> its key and value there, and its value here."""
+    found: dict[str, tuple[str, Any, Any]] = {}
+    if path := str(one.get("path", "")):
+        found["path"] = (f"{name}.path", path, place(translation, f"{name}.path", path))
+    repeats = number(one.get("balancing", one.get("repeats", 1.0)))
+    if one.get("balancing_strategy", "REPEATS") != "REPEATS" or repeats != int(repeats):
+        translation.leave(f"{name}.balancing", repeats, "pictures are repeated a whole number of times")
+    elif repeats != 1:
+        found["repeats"] = (f"{name}.balancing", repeats, int(repeats))
     image, told = (dict(inner) if isinstance(inner := one.get(key), dict) else {} for key in ("image", "text"))
-    if image.get("enable_random_flip"):
-        translation.put("dataset.flip", True, f"{name}.image.enable_random_flip", True)
-    if told.get("enable_tag_shuffling"):
-        translation.put("dataset.shuffle", True, f"{name}.text.enable_tag_shuffling", True)
-        keep = told.get("keep_tags_count", 1)
-        translation.put("dataset.keep_tokens", keep, f"{name}.text.keep_tags_count", keep)
-    if told.get("tag_dropout_enable"):
-        rate = told.get("tag_dropout_probability", 0.0)
-        translation.put("dataset.tag_dropout", rate, f"{name}.text.tag_dropout_probability", rate)
-    read = {"enable_random_flip", "enable_tag_shuffling", "keep_tags_count", "tag_dropout_enable"}
-    silent = {"prompt_source", "prompt_path", "tag_delimiter", "enable_crop_jitter", "resolution_override"}
+    if image.pop("enable_random_flip", False):
+        found["flip"] = (f"{name}.image.enable_random_flip", True, True)
+    keep = told.pop("keep_tags_count", 1)
+    if told.pop("enable_tag_shuffling", False):
+        found["shuffle"] = (f"{name}.text.enable_tag_shuffling", True, True)
+        found["keep_tokens"] = (f"{name}.text.keep_tags_count", keep, keep)
+    if told.pop("tag_dropout_enable", False):
+        rate, mode = told.get("tag_dropout_probability", 0.0), told.get("tag_dropout_mode", "FULL")
+        if mode == "RANDOM":
+            found["tag_dropout"] = (f"{name}.text.tag_dropout_probability", rate, rate)
+        else:
+            translation.leave(f"{name}.text.tag_dropout_mode", mode, "tags are left out one by one here")
     for group, settings in (("image", image), ("text", told)):
         for key, value in settings.items():
             counts = key.startswith("enable") or key in ("caps_randomize_enable", "tag_dropout_special_tags")
-            if key not in read | silent and counts and value not in OFF:
+            if counts and key != "enable_crop_jitter" and value not in OFF:
                 translation.leave(f"{name}.{group}.{key}", value, ABSENT)
     if number(one.get("loss_weight", 1.0)) != 1:
         translation.leave(f"{name}.loss_weight", one["loss_weight"], ABSENT)
+    return found
 
 
 def _listed(translation: Translation, key: str, file_key: str) -> list[Any]:

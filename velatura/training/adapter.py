@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from velatura.adapters.layers import find
+from torch import nn
+
+from velatura.adapters.layers import shapes
 from velatura.adapters.lora import LayerSpec
 from velatura.adapters.targets import select
-from velatura.adapters.weights import part_of
+from velatura.adapters.trainable import made
+from velatura.adapters.weights import Shape, part_of
 from velatura.errors import RecipeError
-from velatura.family import Model
+from velatura.family import Model, ModelFamily
 from velatura.recipe import AdapterSettings, Recipe
 
 
@@ -22,8 +25,17 @@ def specs(recipe: Recipe, model: Model) -> list[LayerSpec]:
         RecipeError: a target means no layer, or one that has no name in the family's adapter files, or a text
             encoder is given a learning rate and none is trained.
     """
-    names = select(recipe.adapter.targets, find(model.trainable_parts), presets=model.family.targets)
-    if nameless := [name for name in names if part_of(name) not in model.family.keys.parts]:
+    return planned(recipe, shapes(model.trainable_parts), model.family)
+
+
+def planned(recipe: Recipe, known: Mapping[str, Shape], family: ModelFamily) -> list[LayerSpec]:
+    """As `specs`, from the shapes of a base's layers alone.
+
+    Args:
+        known: layer -> shape of its weight, as `families.names.layers_of` tells it from headers too.
+    """
+    names = select(recipe.adapter.targets, known, presets=family.targets)
+    if nameless := [name for name in names if part_of(name) not in family.keys.parts]:
         raise RecipeError(
             f"no program reads changes of this base's text encoder: {nameless[0]}",
             where="adapter.targets",
@@ -35,10 +47,9 @@ def specs(recipe: Recipe, model: Model) -> list[LayerSpec]:
             where="train.text_learning_rate",
             fix="add text to adapter.targets, or leave this out",
         )
-    shapes = {name: tuple(layer.weight.shape) for name, layer in find(model.trainable_parts).items()}
     for setting, told in (("adapter.ranks", recipe.adapter.ranks), ("train.rates", recipe.train.rates)):
         _check(told, setting, names)
-    found = [_spec(name, recipe.adapter, kernel=math.prod(shapes[name][2:]) > 1) for name in names]
+    found = [_spec(name, recipe.adapter, kernel=math.prod(known[name][2:]) > 1) for name in names]
     return [spec for spec in found if spec is not None]
 
 
@@ -50,6 +61,18 @@ def _spec(name: str, told: AdapterSettings, *, kernel: bool) -> LayerSpec | None
         return None
     alpha = told.alpha * (math.sqrt(rank) if told.rslora else rank / told.rank)
     return LayerSpec(name, rank, alpha, told.kind, told.dropout, told.factor)
+
+
+def trained_numbers(spec: LayerSpec, shape: Shape) -> int:
+    """How many numbers an adapter trains beside one layer."""
+    out, into, *kernel = shape
+    base: nn.Linear | nn.Conv2d = (
+        nn.Conv2d(into, out, (kernel[0], kernel[1]), bias=False, device="meta")
+        if kernel
+        else nn.Linear(into, out, bias=False, device="meta")
+    )
+    layer = made(spec.kind, base.requires_grad_(False), rank=spec.rank, alpha=spec.alpha, factor=spec.factor)
+    return sum(one.numel() for one in layer.parameters() if one.requires_grad)
 
 
 def told_for(name: str, told: Sequence[str], otherwise: float) -> float:
