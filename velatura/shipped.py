@@ -24,6 +24,9 @@ FAMILIES = {"sd15-": "sd15", "sdxl-": "sdxl", "flux1-": "flux1", "z-image-": "z_
 MOST_STEPS = 4000
 """Steps that a recipe with repeats comes to, at most."""
 
+FEWEST = 25
+"""Pictures that the practice is for, at least; fewer are not repeated more often than so many."""
+
 
 def repeats(told: recipes.Recipe, pictures: int) -> int:
     """How often an epoch should hold each of so many pictures, for the epochs to come to `MOST_STEPS` at most.
@@ -33,7 +36,7 @@ def repeats(told: recipes.Recipe, pictures: int) -> int:
     epochs = told.train.epochs or 1
     together = told.train.batch * told.train.accumulation
     trained = pictures - kept_back(pictures, told.dataset.hold_out)
-    return max(1, MOST_STEPS * together // (epochs * max(trained, 1)))
+    return max(1, MOST_STEPS * together // (epochs * max(trained, FEWEST)))
 
 
 @dataclass(frozen=True)

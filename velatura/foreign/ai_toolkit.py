@@ -218,8 +218,9 @@ def _network(translation: Translation, family: str) -> None:
     conv_alpha = translation.take("network.conv_alpha", number, float(conv))
     if conv and conv != rank:
         translation.put("adapter.conv_rank", conv, "network.conv", conv)
-    if conv and conv_alpha != alpha:
-        translation.leave("network.conv_alpha", conv_alpha, f"one alpha goes for all layers here, {alpha:g}")
+    if conv and conv_alpha * rank != alpha * conv:
+        why = f"alpha / rank is the same for all layers here, {alpha:g} / {rank}"
+        translation.leave("network.conv_alpha", conv_alpha, why)
     translation.leave_told(
         {"network.dropout": "it leaves out single values; adapter.dropout leaves out whole channels"}
     )

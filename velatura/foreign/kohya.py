@@ -86,7 +86,7 @@ LEFT: Mapping[str, str] = {
     **each(
         ABSENT,
         (
-            "scale_weight_norms base_weights_multiplier apply_t5_attn_mask train_inpainting dim_from_weights"
+            "base_weights_multiplier apply_t5_attn_mask train_inpainting dim_from_weights"
             " stop_text_encoder_training lr_decay_steps lr_scheduler_timescale"
             " lr_scheduler_type lr_scheduler_args conditioning_data_dir resize_interpolation network_multiplier"
             " custom_attributes"

@@ -118,10 +118,11 @@ def buckets(translation: Translation) -> None:
     on = translation.take("enable_bucket", flag, False)
     if told and not on:
         translation.leave("enable_bucket", False, OWN_BUCKETS)
-    limits = {"min_bucket_reso": 256, "max_bucket_reso": 1024, "bucket_reso_steps": 64}
-    for key, usual in limits.items():
+    side = translation.tree.get("dataset", {}).get("resolution", 0)
+    limits = {"min_bucket_reso": (256, side // 2), "max_bucket_reso": (1024, side * 2), "bucket_reso_steps": (64, 64)}
+    for key, (usual, here) in limits.items():
         size = translation.take(key, whole, usual)
-        if on and size != usual:
+        if on and size not in (usual, here):
             translation.leave(key, size, OWN_BUCKETS)
     if translation.take("bucket_no_upscale", flag, False) and on:
         translation.leave("bucket_no_upscale", True, f"{OWN_BUCKETS}; small pictures are scaled up")

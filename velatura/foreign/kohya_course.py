@@ -104,7 +104,8 @@ def schedule(translation: Translation) -> None:
         translation.put("train.schedule", ours, "lr_scheduler", name, told=told)
     warmup = translation.take("lr_warmup_steps", _steps_or_share, 0.0)
     if warmup and name != "constant":
-        translation.put("train.warmup", warmup, "lr_warmup_steps", warmup)
+        steps = int(warmup) if warmup >= 1 else warmup
+        translation.put("train.warmup", steps, "lr_warmup_steps", steps)
     cycles = translation.take("lr_scheduler_num_cycles", whole, 1)
     if name == "cosine_with_restarts":
         translation.put("train.cycles", cycles, "lr_scheduler_num_cycles", cycles)

@@ -59,6 +59,7 @@ def translate(translation: Translation, family: str) -> None:
     _targets(translation, arguments, family, convolutions=convolutions)
     arguments.leave_told({"constraint": ABSENT, "algo": ABSENT, **LEFT})
     arguments.leave_rest()
+    limit(translation)
     why = "it leaves out single values; adapter.dropout leaves out whole channels of the rank"
     translation.leave_told({"network_dropout": why})
     translation.leave_told({"network_weights": ANEW})
@@ -77,6 +78,13 @@ def _arguments(translation: Translation) -> Translation:
         translation.notes,
     )
     return made
+
+
+def limit(translation: Translation) -> None:
+    """The largest norm of a layer's change, to which it is shrunk after a step."""
+    norm = translation.take("scale_weight_norms", number, 0.0)
+    if norm:
+        translation.put("train.max_norm", norm, "scale_weight_norms", norm)
 
 
 def _kind(translation: Translation, arguments: Translation) -> str:
@@ -111,8 +119,9 @@ def _convolutions(arguments: Translation, rank: int, alpha: float, kind: str) ->
         return False
     if conv_rank != rank:
         arguments.put("adapter.conv_rank", conv_rank, "conv_dim", conv_rank)
-    if (conv_alpha or conv_rank) != alpha:
-        arguments.leave("conv_alpha", conv_alpha, f"one alpha goes for all layers here, {alpha:g}")
+    if (conv_alpha or conv_rank) * rank != alpha * conv_rank:
+        why = f"alpha / rank is the same for all layers here, {alpha:g} / {rank}"
+        arguments.leave("conv_alpha", conv_alpha, why)
     return True
 
 
@@ -138,8 +147,13 @@ def _targets(translation: Translation, arguments: Translation, family: str, *, c
     if not targets:
         translation.leave(key, True, "it leaves nothing to be trained")
         return
-    told = only_denoiser or only_text or bool(preset) or convolutions
-    translation.put("adapter.targets", targets, key, only_denoiser if not only_text else True, told=told)
+    if only_denoiser or only_text:
+        translation.put("adapter.targets", targets, key, True)
+    elif preset or convolutions:
+        name = "preset" if preset else "conv_dim"
+        translation.put("adapter.targets", targets, f"network_args {name}", preset or True)
+    else:
+        translation.put("adapter.targets", targets, key, False, told=False)
     if family == "flux1":
         translation.notes.append("queries, keys and values of FLUX.1 have a LoRA of the rank each, not one together")
 

@@ -267,7 +267,7 @@ def _course(translation: Translation) -> None:
         translation.put("train.floor", least, "learning_rate_min_factor", least)
     warmup_told = translation.told("learning_rate_warmup_steps")
     warmup = translation.take("learning_rate_warmup_steps", number, 200.0)
-    steps = round(warmup / accumulation) if warmup > 1 else warmup
+    steps = int(warmup / accumulation) if warmup > 1 else warmup
     if warmup == 1:
         translation.leave("learning_rate_warmup_steps", warmup, "a warm-up of the whole training")
     elif warmup:
