@@ -39,6 +39,14 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """A picture as it looks so far, which the next one replaces."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint that is whole on disk; the path is relative to the run folder."""
 
@@ -68,10 +76,10 @@ class Done:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-Event = Progress | Metric | Preview | Checkpoint | Resumed | Note | Done
+Event = Progress | Metric | Preview | Glimpse | Checkpoint | Resumed | Note | Done
 
 KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Progress, Metric, Preview, Checkpoint, Resumed, Note, Done)
+    kind.__name__.lower(): kind for kind in (Progress, Metric, Preview, Glimpse, Checkpoint, Resumed, Note, Done)
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from velatura.api.request import GenerateRequest
 from velatura.api.wanted import Together, wanted
 from velatura.bases import BaseFiles
 from velatura.errors import SettingsError
-from velatura.events import Done, Event, Note, Preview, Progress
+from velatura.events import Done, Event, Glimpse, Note, Preview, Progress
 from velatura.files import make_folder, sha256, write_bytes
 from velatura.generation.carriers import check_room
 from velatura.text.readers import unread
@@ -212,13 +212,16 @@ def _weight_note(weight: float) -> str:
     )
 
 
-def painted(ready: Ready) -> Iterator[Event | Finished]:
+def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -> Iterator[Event | Finished]:
     """Paint group by group, and make each picture the file that it is to be.
+
+    Args:
+        more: what the record of a picture is to say besides, by its place.
 
     Raises:
         VelaturaError: as `generation.generate.generate`; FileProblem: a file has no room for what is to be said.
     """
-    from velatura.generation.generate import Painted, second_pass
+    from velatura.generation.generate import Painted, Unfinished, second_pass
     from velatura.generation.generate import generate as paint
     from velatura.training.samples import merged
 
@@ -239,17 +242,35 @@ def painted(ready: Ready) -> Iterator[Event | Finished]:
                 hires=hires,
                 embeddings=ready.embeddings,
                 adapters=adapters,
+                shown_every=request.preview_every if request.preview else 0,
             ):
                 if isinstance(event, Painted):
+                    place = group.places[at]
                     infotext, record = _told(ready, group, loras, at)
-                    data = _file(event.image, request, infotext, record | {"pixels": pixels_hash(event.image)})
-                    yield Finished(event.job, group.places[at], event.image, data)
+                    record |= {"pixels": pixels_hash(event.image), **(more or {}).get(place, {})}
+                    yield Finished(event.job, place, event.image, _file(event.image, request, infotext, record))
                     at += 1
+                elif isinstance(event, Unfinished):
+                    yield _shown(event.images, request)
                 elif isinstance(event, Progress):
                     steps = event.total // batches[number]
                     yield replace(event, done=event.done + steps * sum(batches[:number]), total=steps * sum(batches))
                 else:
                     yield event
+
+
+def _shown(images: Sequence[Image], request: GenerateRequest) -> Glimpse:
+    """Unfinished pictures side by side in one file, each enlarged to what can be seen."""
+    from PIL import Image as Images
+
+    assert request.preview is not None
+    scale = max(1, 256 // max(images[0].size))
+    width, height = (side * scale for side in images[0].size)
+    sheet = Images.new("RGB", (width * len(images), height))
+    for place, image in enumerate(images):
+        sheet.paste(image.resize((width, height), Images.Resampling.BILINEAR), (place * width, 0))
+    write_bytes(request.preview, png(sheet))
+    return Glimpse(len(images), str(request.preview))
 
 
 def _told(ready: Ready, group: Together, loras: Sequence[UsedLora], at: int) -> tuple[str, dict[str, Any]]:

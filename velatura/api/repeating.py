@@ -32,7 +32,7 @@ CALLED = {"negative_prompt": "negative", "cfg_scale": "cfg"}
 NESTED = ("begin", "hires", "memory", "tuning", "loras", "base", "batch")
 """What of a request is made from several things that the record says."""
 
-HARMLESS = frozenset({"out", "form", "quality", "project"})
+HARMLESS = frozenset({"out", "form", "quality", "project", "preview", "preview_every"})
 """What of a request may be otherwise without changing the picture."""
 
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}

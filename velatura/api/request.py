@@ -102,6 +102,10 @@ class GenerateRequest:
     """Of the processor, on which the last bits depend; None: as many as suit it."""
     original: Original | None = None
     """Paint this picture again, and say whether it is the same."""
+    preview: Path | None = None
+    """A file that shows the unfinished pictures, written anew every few steps."""
+    preview_every: int = 1
+    """Steps between."""
     remarks: tuple[str, ...] = ()
     """What the user should read before anything is painted."""
     out: Path | None = None

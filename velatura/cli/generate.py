@@ -184,6 +184,11 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the pictures; none: images/ of the project.")
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A PNG file that shows the pictures as they become, written at every step."),
+    ] = None,
+    preview_every: Annotated[int, typer.Option(min=1, help="Steps between two of these.")] = 1,
     project: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Project whose LoRAs are meant; none: the one you are in.")
     ] = None,
@@ -262,6 +267,8 @@ def generate(
         memory=recipe.with_memory(own.memory, asked),
         count=count,
         batch=batch,
+        preview=preview,
+        preview_every=preview_every,
         out=out,
         project=project,
     )

@@ -33,6 +33,7 @@ from velatura.generation import upscale
 from velatura.generation.conditioning import Guided, Prompts, Without, read_prompts
 from velatura.generation.hires import Hires
 from velatura.generation.noise import Seed, SeededNoise, check_source
+from velatura.generation.preview import small_pictures
 from velatura.generation.prompt.template import Template
 from velatura.generation.reading import breakdown, read_texts
 from velatura.generation.start import Start
@@ -92,6 +93,13 @@ class Painted:
     image: Image.Image
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """The pictures of a batch as they look so far, small."""
+
+    images: list[Image.Image]
+
+
 def generate(
     model: Model,
     jobs: Sequence[Job],
@@ -102,7 +110,8 @@ def generate(
     hires: Hires | None = None,
     embeddings: Sequence[Embedding] = (),
     adapters: Switch | None = None,
-) -> Iterator[Progress | Note | Painted]:
+    shown_every: int = 0,
+) -> Iterator[Progress | Note | Unfinished | Painted]:
     """Paint the jobs in order; yields progress after each sampling step and each finished picture.
 
     A note says where the autoencoder had to go on in fp32.
@@ -112,6 +121,7 @@ def generate(
         hires: a second pass, larger, that begins with what the first has painted.
         embeddings: those whose names in the prompts mean their vectors.
         adapters: those in use, where some come or go between steps.
+        shown_every: steps between two looks at the unfinished pictures; 0: none.
 
     Raises:
         PromptError: a prompt has no meaning.
@@ -142,6 +152,8 @@ def generate(
                 painted = step.x
                 done = min(done + 1, before + one.steps)
                 yield Progress("painting", done, total)
+                if shown_every and (step.index + 1) % shown_every == 0:
+                    yield Unfinished(small_pictures(model, step.denoised))
             done, latents = before + one.steps, painted
             if not bool(latents.isfinite().all()):
                 raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
