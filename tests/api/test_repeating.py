@@ -30,6 +30,12 @@ WriteLora = Callable[[Path, int], Path]
 Paint = Callable[..., list[Path]]
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures painted again go to where one is."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def home_bases(base: Path, home: Path) -> Path:
     """The tiny base among the user's own, so that it is found by name."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from velatura.api.planning import Plan, plan
     from velatura.api.repeating import Changes, again
     from velatura.api.request import FromPicture, GenerateRequest
+    from velatura.api.sheets import paint_list
     from velatura.api.training import refit_steps, train
 
 _PLACES = {
@@ -31,6 +32,7 @@ _PLACES = {
     "free_name": "painting",
     "generate": "painting",
     "keep_lora": "judging",
+    "paint_list": "sheets",
     "plan": "planning",
     "png": "painting",
     "record_of": "borrowing",
@@ -52,6 +54,7 @@ __all__ = [
     "free_name",
     "generate",
     "keep_lora",
+    "paint_list",
     "plan",
     "png",
     "record_of",

@@ -106,6 +106,9 @@ def borrowed(found: Foreign, *, project: Path | None, base: bool = True) -> Borr
     told.setdefault("scheduler", "Automatic")
     told["prompt"], remarks = _with_loras(found.infotext, project)
     told["negative"] = found.infotext.negative_prompt
+    if told.get("cfg") == 1 and told["negative"]:
+        told["negative"] = ""
+        lost.append("the negative prompt, which has no part at cfg 1")
     if (size := found.infotext.size) is not None:
         told["width"], told["height"] = size
     if "Emphasis" in said:

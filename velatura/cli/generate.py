@@ -46,6 +46,14 @@ def generate(
     partial: Annotated[
         bool, typer.Option("--partial", help="Take of a LoRA what fits the base, instead of refusing it.")
     ] = False,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIST",
+            help="A text file with a prompt on each line, or with A1111's words, as in"
+            ' --prompt "a boat" --steps 30 --seed 7; the same command again goes on where it was.',
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the first picture; none: drawn and written down.")
     ] = None,
@@ -220,6 +228,8 @@ def generate(
         "prompt": hires_prompt,
         "negative_prompt": hires_negative,
     }
+    if jobs is not None and (prompt is not None or again is not None):
+        raise SettingsError("--jobs says what to paint", fix="leave the prompt and --again out")
     if again is not None:
         changes = api.Changes(
             {name: _value(value) for name, value in values.items() if name in _given(context) & _changeable()},
@@ -230,12 +240,12 @@ def generate(
         )
         _follow(api.again(again, project=project, changes=changes), as_json=as_json)
         return
-    if prompt is None:
+    if prompt is None and jobs is None:
         raise SettingsError("there is nothing to paint", fix='write a prompt, as in velatura generate "a red boat"')
     own = recipe.load(project) if project else recipe.Recipe()
     told = own.base
     request = api.GenerateRequest(
-        prompt=prompt,
+        prompt=prompt or "",
         negative=negative,
         styles=tuple(styles or ()),
         as_is=as_is,
@@ -272,16 +282,21 @@ def generate(
         out=out,
         project=project,
     )
-    _follow(request, as_json=as_json)
+    _follow(request, as_json=as_json, jobs=jobs)
 
 
-def _follow(request: GenerateRequest, *, as_json: bool) -> None:
+def _follow(request: GenerateRequest, *, as_json: bool, jobs: Path | None = None) -> None:
     """Paint, and say how it ended."""
     from velatura import api
     from velatura.cli import ending
     from velatura.cli.progress import follow
 
-    done = follow(api.generate(request), as_json=as_json, interrupted="stopped; the pictures painted so far are kept")
+    if jobs is None:
+        events, stopped = api.generate(request), "stopped; the pictures painted so far are kept"
+    else:
+        events = api.paint_list(jobs, request)
+        stopped = "stopped; the pictures painted so far are kept, and the same command paints the others"
+    done = follow(events, as_json=as_json, interrupted=stopped)
     if done is not None and not as_json:
         ending.show(done)
 
