@@ -109,6 +109,14 @@ class Defaults:
     sampler: str = "DPM++ 2M"
     scheduler: str = "Karras"
 
+    def how(self, sampler: str | None, scheduler: str | None) -> tuple[str, str]:
+        """The sampler and the schedule where one or both are not asked for.
+
+        The base's own schedule goes with its own sampler; another sampler brings its own.
+        """
+        sampler = sampler or self.sampler
+        return sampler, scheduler or (self.scheduler if sampler == self.sampler else "Automatic")
+
 
 TRAINING_GUIDANCE = 1.0
 """What a base with distilled guidance is told in training: the data as it is, not drawn towards the caption."""

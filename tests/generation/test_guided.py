@@ -13,7 +13,7 @@ from velatura.diffusion import schedules
 from velatura.diffusion.samplers import SAMPLERS
 from velatura.errors import RecipeError, SettingsError
 from velatura.events import Progress
-from velatura.family import Model
+from velatura.family import Defaults, Model
 from velatura.generation import tuned
 from velatura.generation.generate import Job, Painted, Sampling, check_negative, generate
 from velatura.recipe import TuningSettings, with_tuning
@@ -171,3 +171,12 @@ def test_settings_have_a1111_s_names_in_the_infotext_and_are_read_back() -> None
     assert tuned.words(with_tuning(["eta=0.5"]), "DDIM") == {"Eta DDIM": "0.5", "RNG": "CPU"}
     assert with_tuning(tuned.overrides({"Eta DDIM": "0.5", "Steps": "20"})) == with_tuning(["eta=0.5", "rng=gpu"])
     assert set(tuned.NAMES) == set(TuningSettings.model_fields) - {"rng", "one_path"}
+
+
+def test_another_sampler_than_the_base_s_brings_its_own_schedule() -> None:
+    own = Defaults(sampler="DPM++ 2M", scheduler="Karras")
+    assert own.how(None, None) == ("DPM++ 2M", "Karras")
+    assert own.how("DPM++ 2M", None) == ("DPM++ 2M", "Karras")
+    assert own.how("DDIM", None) == ("DDIM", "Automatic")
+    assert own.how(None, "Simple") == ("DPM++ 2M", "Simple")
+    assert own.how("DPM++ 2M SDE Exponential", None) == ("DPM++ 2M SDE Exponential", "Automatic")

@@ -189,8 +189,7 @@ def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Mo
         square,
         request.steps or own.steps,
         own.cfg_scale if request.cfg is None else request.cfg,
-        request.sampler or own.sampler,
-        request.scheduler or own.scheduler,
+        *own.how(request.sampler, request.scheduler),
         own.guidance if request.guidance is None else request.guidance,
     )
 

@@ -119,7 +119,7 @@ class SampleSettings(Settings):
     sampler: str = ""
     """Name of the sampler, as A1111 writes it; empty: what suits the base, DPM++ 2M for most."""
     scheduler: str = ""
-    """Name of the noise schedule, as A1111 writes it; empty: what suits the base, Karras for most."""
+    """Name of the noise schedule, as A1111 writes it; empty: what suits the sampler and the base."""
     tuning: TuningSettings = TuningSettings()
 
 
