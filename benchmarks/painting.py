@@ -30,31 +30,22 @@ from velatura.generation.generate import Job, Sampling
 SAMPLERS = ("DPM++ 2M", "Euler a", "DPM++ SDE", "DPM++ 3M SDE", "UniPC")
 
 
-class Watched:
-    """A denoiser whose calls are timed, and their arguments kept."""
+@contextmanager
+def watched(model: Model) -> Iterator[list[tuple[Tensor, Tensor, object]]]:
+    """Within, what the denoiser is asked is kept: noisy latents, sigmas and conditioning of every call."""
+    calls: list[tuple[Tensor, Tensor, object]] = []
+    kind = type(model.family)
+    predict = kind.predict
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.seconds = model, 0.0
-        self.calls: list[tuple[Tensor, Tensor, object]] = []
+    def kept(family: object, model: Model, noisy: Tensor, sigma: Tensor, told: object) -> Tensor:
+        calls.append((noisy, sigma, told))
+        return predict(family, model, noisy, sigma, told)  # type: ignore[arg-type]
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within, every call of the family's `predict` is counted."""
-        kind = type(self.model.family)
-        predict = kind.predict
-
-        def timed_predict(family: object, model: Model, noisy: Tensor, sigma: Tensor, told: object) -> Tensor:
-            self.calls.append((noisy, sigma, told))
-            start = time.perf_counter()
-            found = predict(family, model, noisy, sigma, told)  # type: ignore[arg-type]
-            self.seconds += time.perf_counter() - start
-            return found
-
-        kind.predict = timed_predict  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            kind.predict = predict  # type: ignore[method-assign]
+    kind.predict = kept  # type: ignore[method-assign, assignment]
+    try:
+        yield calls
+    finally:
+        kind.predict = predict  # type: ignore[method-assign]
 
 
 @torch.inference_mode()
@@ -65,8 +56,7 @@ def overhead(model: Model, sampler: str, steps: int, batch: int) -> tuple[float,
     jobs = [Job("a red house beside a lake at night", seed) for seed in range(batch)]
     texts = painting.read_all(model, jobs, sampling)
     one = painting._Pass.of(model, sampling, None)
-    watched = Watched(model)
-    with watched.watching():
+    with watched(model) as calls:
         for _ in one.run(model, jobs, None, texts, None):
             pass
     start = time.process_time()
@@ -74,9 +64,9 @@ def overhead(model: Model, sampler: str, steps: int, batch: int) -> tuple[float,
         pass
     whole = time.process_time() - start
     start = time.process_time()
-    for noisy, sigma, told in watched.calls:
+    for noisy, sigma, told in calls:
         model.family.predict(model, noisy, sigma, told)  # type: ignore[arg-type]
-    return whole, time.process_time() - start, len(watched.calls)
+    return whole, time.process_time() - start, len(calls)
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ def generate(
         str | None, typer.Option(help="Sampler, by its name in A1111; none: DPM++ 2M, or what suits the base.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Noise schedule, by its name in A1111; none: what suits the sampler and the base.")
+        str | None, typer.Option(help="Noise schedule, by its name in A1111; none: what suits sampler and base.")
     ] = None,
     tuning: Annotated[
         list[str] | None,
