@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from velatura import bases, shipped
+from tests import tiny
+from velatura import api, bases, recipe, shipped
 from velatura.dataset import split
 from velatura.foreign.translation import value_of
 
@@ -59,3 +62,18 @@ def test_repeats_bring_the_epochs_to_the_most_steps_there_should_be(pictures: in
         assert steps * (repeats + 1) / repeats > shipped.MOST_STEPS
     assert repeats <= 80  # those of 25 pictures, the fewest that the practice is for
     assert shipped.find("z-image-style").fitted(pictures) == shipped.find("z-image-style").tree
+
+
+@pytest.mark.parametrize("name", [one.name for one in shipped.every() if one.family])
+def test_a_shipped_recipe_is_honoured_by_a_base_of_its_family(name: str, tmp_path: Path) -> None:
+    one = shipped.find(name)
+    base = tiny.BASES[one.family](tmp_path / "base")
+    project = tiny.project(tmp_path / "project", base)
+    tree = one.tree
+    told = {**tree, "base": {**tree["base"], "model": str(base)}, "dataset": {**tree["dataset"], "resolution": 64}}
+    (project / "recipe.toml").write_text(recipe.to_toml(recipe.build(told)), encoding="utf-8")
+
+    planned = api.plan(project)
+
+    assert planned.steps > 0 and planned.trained > 0
+    assert set(planned.disk) == {"adapter", "state", "run"}
