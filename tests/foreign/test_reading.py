@@ -407,3 +407,69 @@ def test_a_value_that_does_not_fit_here_is_left_with_the_reason(tmp_path: Path) 
     (left,) = [one for one in found.left if one.key == "network_dim"]
     assert "1024" in left.why
     assert left.value not in OFF
+
+
+HOSTILE: list[Any] = [
+    None,
+    "x",
+    "",
+    -1,
+    0,
+    1e308,
+    True,
+    [],
+    ["x"],
+    [[1]],
+    {},
+    {"a": 1},
+    "1e999",
+    "nan",
+    "\x00",
+    "é" * 300,
+]
+
+
+def changed(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """The tree with one value replaced."""
+    if not place:
+        return value
+    if isinstance(tree, list):
+        return [changed(one, place[1:], value) if at == place[0] else one for at, one in enumerate(tree)]
+    return {key: changed(one, place[1:], value) if key == place[0] else one for key, one in tree.items()}
+
+
+def places(tree: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where every value of a tree stands."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [above, *(place for key, one in inner for place in places(one, (*above, key)))][bool(not above) :]
+
+
+def trees() -> dict[str, Any]:
+    import tomllib
+
+    import yaml
+
+    return {
+        "a.json": ONETRAINER,
+        "b.json": GUI,
+        "c.json": tomllib.loads(KOHYA_TOML)
+        | {"LoRA_type": "LyCORIS/LoKr", "factor": 4, "optimizer_args": "weight_decay=0.1 betas=0.9,0.99"},
+        "d.json": yaml.safe_load(AI_TOOLKIT),
+    }
+
+
+@pytest.mark.parametrize("name", ["a.json", "b.json", "c.json", "d.json"])
+def test_any_value_of_any_kind_ends_in_a_recipe_or_a_sentence(tmp_path: Path, name: str) -> None:
+    tree = trees()[name]
+    where = places(tree)
+    assert len(where) > 15
+
+    for number, place in enumerate(where):
+        for value in HOSTILE[number % 5 :: 5]:
+            path = write(tmp_path, name, json.dumps(changed(tree, place, value)))
+            try:
+                found = read(path)
+            except RecipeError as error:
+                assert len(str(error)) < 500, (place, value)
+            else:
+                recipes.build(found.recipe.model_dump())

@@ -269,7 +269,7 @@ def _optimizer(translation: Translation) -> None:
         ours = "adamw"
     else:
         rate = translation.waiting.get("train.lr")
-        if ours == "prodigy" and (rate is None or number(rate) < 0.1):
+        if ours == "prodigy" and (rate is None or translation.value("train.lr", rate, number) < 0.1):
             translation.waiting["train.lr"] = 1.0
             translation.notes.append("train.lr: this trainer takes 1 for Prodigy where less than 0.1 is told")
         if ours == "prodigy":
@@ -280,7 +280,7 @@ def _optimizer(translation: Translation) -> None:
         translation.put("train.optimizer_settings", dict(found), "train.optimizer", "eps 1e-6", told=False)
     decay = parameters.pop("weight_decay", None) if isinstance(parameters, dict) else None
     if decay is not None:
-        translation.put("train.weight_decay", number(decay), "train.optimizer_params.weight_decay", decay)
+        translation.put("train.weight_decay", decay, "train.optimizer_params.weight_decay", decay)
     elif ours in ("prodigy", "lion", "adafactor"):
         translation.put("train.weight_decay", 0.0, "train.optimizer_params.weight_decay", 0.0, told=False)
     for key, value in parameters.items() if isinstance(parameters, dict) else ():

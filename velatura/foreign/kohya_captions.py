@@ -107,7 +107,7 @@ def resolution(translation: Translation, key: str) -> None:
 def _sides(value: Any) -> list[int]:
     told = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
     sides = [whole(one) for one in told]
-    if not 1 <= len(sides) <= 2 or min(sides) <= 0:
+    if not 1 <= len(sides) <= 2 or not 0 < min(sides) <= max(sides) < 100_000:
         raise ValueError
     return sides
 

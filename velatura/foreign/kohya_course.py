@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from velatura.foreign.translation import Translation, number, text, whole, words
+from velatura.foreign.translation import Translation, number, numbers, text, whole, words
 
 SCHEDULES: Mapping[str, str] = {
     "constant": "constant",
@@ -77,7 +77,7 @@ def rates(translation: Translation) -> None:
     key = "unet_lr" if translation.told("unet_lr") else "learning_rate"
     common = translation.take("learning_rate", number, 2e-6)
     denoiser = translation.take("unet_lr", number, common)
-    texts = [float(one) for one in translation.take("text_encoder_lr", words, list[str]())] or [common]
+    texts = translation.take("text_encoder_lr", numbers, list[float]()) or [common]
     if denoiser:
         translation.put("train.learning_rate", denoiser, key, denoiser, told=told)
     if not any(texts) or "text" not in translation.tree.get("adapter", {}).get("targets", []):

@@ -104,7 +104,7 @@ def translate(translation: Translation) -> None:
         if told.get(key) in UNTOLD:
             told.pop(key, None)
     more = _network(told, kind)
-    more |= _rates(told) | _length(told, translation) | _noise(told)
+    more |= _rates(told, translation) | _length(told, translation) | _noise(told)
     shown = {"flux1_checkbox", "sdxl", *FIELDS}
     kept = {key: value for key, value in told.items() if key not in shown and not key.startswith(FOREIGN)}
     if not flux:
@@ -155,10 +155,12 @@ def _network(told: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"network_module": module, "network_args": arguments}
 
 
-def _rates(told: dict[str, Any]) -> dict[str, Any]:
+def _rates(told: dict[str, Any], translation: Translation) -> dict[str, Any]:
     """Which parts are trained, from their rates."""
-    denoiser, texts = (_rate(told.pop(key, 0)) for key in ("unet_lr", "text_encoder_lr"))
-    t5 = _rate(told.pop("t5xxl_lr", 0))
+    denoiser, texts, t5 = (
+        0.0 if (value := told.pop(key, 0)) in UNTOLD else translation.value(key, value, number)
+        for key in ("unet_lr", "text_encoder_lr", "t5xxl_lr")
+    )
     more: dict[str, Any] = {}
     if denoiser:
         more["unet_lr"] = denoiser
@@ -169,10 +171,6 @@ def _rates(told: dict[str, Any]) -> dict[str, Any]:
     if denoiser and not texts:
         more["network_train_unet_only"] = True
     return more
-
-
-def _rate(value: Any) -> float:
-    return 0.0 if value in UNTOLD else number(value)
 
 
 def _length(told: dict[str, Any], translation: Translation) -> dict[str, Any]:
@@ -189,7 +187,7 @@ def _length(told: dict[str, Any], translation: Translation) -> dict[str, Any]:
     if steps not in UNTOLD:
         more["lr_warmup_steps"] = steps
     elif percent not in UNTOLD:
-        more["lr_warmup_steps"] = number(percent) / 100
+        more["lr_warmup_steps"] = translation.value("lr_warmup", percent, number) / 100
     return more
 
 

@@ -9,7 +9,7 @@ convolutions; `networks.lora_flux` every linear layer of every block, queries, k
 from __future__ import annotations
 
 from velatura.foreign.reasons import ABSENT, ANEW, each
-from velatura.foreign.translation import Translation, flag, number, text, whole, words
+from velatura.foreign.translation import Translation, flag, number, numbers, text, whole, words
 
 KINDS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
 """LyCORIS' algorithms, and sd-scripts' own modules, as kinds of adapter."""
@@ -160,5 +160,8 @@ def _targets(translation: Translation, arguments: Translation, family: str, *, c
 
 def _zero(value: object) -> bool:
     """Whether every learning rate that is told is 0."""
-    told = value if isinstance(value, list) else words(value) if value is not None else []
-    return bool(told) and all(float(one) == 0 for one in told)
+    try:
+        told = [] if value is None else numbers(value)
+    except (TypeError, ValueError):
+        return False  # said where it is read
+    return bool(told) and not any(told)

@@ -230,7 +230,7 @@ def _rates(translation: Translation, family: str, parts: dict[str, dict[str, Any
     common = translation.take("learning_rate", number, 3e-6)
     part = DENOISERS.get(family, "unet")
     own = parts.get(part, {}).pop("learning_rate", None)
-    rate = common if own is None else number(own)
+    rate = common if own is None else translation.value(f"{part}.learning_rate", own, number)
     translation.put(
         "train.learning_rate", rate, "learning_rate" if own is None else f"{part}.learning_rate", rate, told=told
     )
@@ -238,7 +238,11 @@ def _rates(translation: Translation, family: str, parts: dict[str, dict[str, Any
         return
     names = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
     rates = [parts[name].pop("learning_rate", None) for name in names]
-    texts = [common if one is None else number(one) for one in rates] or [common]
+    told_rates = [
+        common if one is None else translation.value(f"{name}.learning_rate", one, number)
+        for name, one in zip(names, rates, strict=True)
+    ]
+    texts = told_rates or [common]
     if len(set(texts)) > 1:
         translation.put("train.text_learning_rate", texts, "text_encoder.learning_rate", texts)
     elif texts[0] != rate:
@@ -301,7 +305,7 @@ def _optimizer(translation: Translation) -> None:
     translation.put("train.optimizer", ours, "optimizer.optimizer", name, told=name != "ADAMW")
     decay = settings.pop("weight_decay", None)
     if decay is not None:
-        translation.put("train.weight_decay", number(decay), "optimizer.weight_decay", decay)
+        translation.put("train.weight_decay", decay, "optimizer.weight_decay", decay)
     found = {key: settings.pop(key) for key in ("beta1", "beta2", "eps") if settings.get(key) is not None}
     for key, value in found.items():
         before = dict(translation.tree.get("train", {}).get("optimizer_settings", {}))
@@ -405,7 +409,7 @@ def _concept(translation: Translation, one: dict[str, Any], name: str) -> dict[s
     found: dict[str, tuple[str, Any, Any]] = {}
     if path := str(one.get("path", "")):
         found["path"] = (f"{name}.path", path, place(translation, f"{name}.path", path))
-    repeats = number(one.get("balancing", one.get("repeats", 1.0)))
+    repeats = translation.value(f"{name}.balancing", one.get("balancing", one.get("repeats", 1.0)), number)
     if one.get("balancing_strategy", "REPEATS") != "REPEATS" or repeats != int(repeats):
         translation.leave(f"{name}.balancing", repeats, "pictures are repeated a whole number of times")
     elif repeats != 1:
@@ -428,7 +432,7 @@ def _concept(translation: Translation, one: dict[str, Any], name: str) -> dict[s
             counts = key.startswith("enable") or key in ("caps_randomize_enable", "tag_dropout_special_tags")
             if counts and key != "enable_crop_jitter" and value not in OFF:
                 translation.leave(f"{name}.{group}.{key}", value, ABSENT)
-    if number(one.get("loss_weight", 1.0)) != 1:
+    if one.get("loss_weight", 1.0) not in (None, 1, 1.0):
         translation.leave(f"{name}.loss_weight", one["loss_weight"], ABSENT)
     return found
 

@@ -7,6 +7,7 @@ it never asks for is left too, so nothing is lost without being named.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,8 +82,14 @@ class Translation:
             RecipeError: it is not of its kind.
         """
         value = self.waiting.pop(key, None)
-        if value in NOTHING:
-            return default
+        return default if value in NOTHING else self.value(key, value, read)
+
+    def value(self, key: str, value: Any, read: Callable[[Any], Kind]) -> Kind:
+        """A value that stands deeper in the file, as it should be.
+
+        Raises:
+            RecipeError: it is not of its kind.
+        """
         try:
             return read(value)
         except (TypeError, ValueError, KeyError, OverflowError):
@@ -189,7 +196,10 @@ def number(value: Any) -> float:
     """A number; text that is one, too."""
     if isinstance(value, bool | list | dict):
         raise TypeError
-    return float(value)
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError
+    return found
 
 
 def whole(value: Any) -> int:
@@ -225,11 +235,17 @@ def words(value: Any) -> list[str]:
     return [text(value)]
 
 
+def numbers(value: Any) -> list[float]:
+    """Several numbers, in a list or with spaces between them."""
+    return [number(one) for one in words(value)]
+
+
 KINDS: Mapping[Callable[[Any], Any], str] = {
     number: "a number",
     whole: "a whole number",
     flag: "true or false",
     text: "text",
     words: "a list of words",
+    numbers: "a list of numbers",
 }
 """How a message calls what a setting should be."""
