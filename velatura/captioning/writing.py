@@ -23,6 +23,9 @@ from velatura.events import Event, Progress
 TOLD = 60
 """Letters of a setting that the history shows."""
 
+MANY = 64
+"""Captions of a batch above which they are not synced one by one: so many at once cost nothing to make again."""
+
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
@@ -69,8 +72,10 @@ class Captioning:
             open_ones = [one for one in found if one.name not in done]
             open_ones = select(self.folder, open_ones, self.selection)
             written = authors.load(self.folder)
-            kept = [one for one in open_ones if not self.replace_own and written.by_person(one.name, one.captions)]
-            wanted = [one for one in open_ones if one not in kept]
+            kept, wanted = list[Captioned](), list[Captioned]()
+            for one in open_ones:
+                own = not self.replace_own and written.by_person(one.name, one.captions)
+                (kept if own else wanted).append(one)
             self.result = Written(
                 written=tuple(done),
                 kept=tuple(one.name for one in kept),
@@ -88,6 +93,7 @@ class Captioning:
 
     def _take(self, changes: Edit, batch: Sequence[Captioned], notes: dict[str, str]) -> None:
         answers = self.captioner.describe([asked_of(one) for one in batch])
+        files, written = dict[str, bytes](), list[str]()
         for one, answer in zip(batch, answers, strict=True):
             captions, why = lines(answer)
             if not captions:
@@ -96,10 +102,19 @@ class Captioning:
             if not self.replace_own and self._changed_since(one):
                 self.result = replace(self.result, kept=(*self.result.kept, one.name))
                 continue
-            changes.write_text(one.file, "\n".join(captions) + "\n")
+            files[one.file] = ("\n".join(captions) + "\n").encode()
             notes[one.name] = authors.mark(captions)
-            changes.settle(one.name, one.name, mark=notes[one.name])
-            self.result = replace(self.result, written=(*self.result.written, one.name))
+            written.append(one.name)
+        if len(files) > MANY:
+            changes.write_all(files)
+        else:
+            for file, data in files.items():
+                changes.write(file, data)
+        for name in written:
+            changes.settle(name, name, mark=notes[name])
+        if files:
+            changes.sync(files)
+        self.result = replace(self.result, written=(*self.result.written, *written))
 
     def _changed_since(self, one: Captioned) -> bool:
         """Whether somebody wrote the caption while the captioner was at work, which may be for hours."""

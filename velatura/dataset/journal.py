@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from velatura.errors import DatasetError
-from velatura.files import append_line, disk_problems, make_folder
+from velatura.files import append_line, disk_problems, make_folder, sync_folder
 
 FOLDER = ".originals"
 _RECORD = "edit.jsonl"
@@ -116,8 +116,9 @@ class Edit:
     def write_all(self, files: Mapping[str, bytes]) -> None:
         """Write many small files at once, all of them noted before the first is touched; what was there is kept.
 
-        They are not synced one by one, which would take minutes for thousands: after a failure of power the last of
-        them may be lost, but never what they replaced.
+        What will be done is synced before it is begun, and the folders when it is done. The files are not, which would
+        take minutes for thousands, nor is the whole disk, which would wait for what others write: after a failure of
+        power the last of them may be lost, but never what they replaced, nor how to bring it back.
         """
         fresh = [name for name in map(_checked, files) if name not in self._written]
         # Strings and not paths: for ten thousand files, pathlib alone would take half of the time.
@@ -135,6 +136,7 @@ class Edit:
             lines: list[Line] = [{"do": "write", "name": name, "new": new[name]} for name in fresh]
             if lines:
                 append_line(self.folder / _RECORD, "\n".join(map(json.dumps, lines)))
+                self.sync()
             self.lines += lines
             for line in lines:
                 target, before, after = places[line["name"]]
@@ -144,6 +146,15 @@ class Edit:
             for name in files.keys() - set(fresh):
                 os.replace(places[name][2], places[name][0])  # noqa: PTH105
         self._written.update(fresh)
+        self.sync(files)
+
+    def sync(self, names: Iterable[str] = ()) -> None:
+        """Wait until what was noted is on the disk, and that these files are in their places."""
+        record = self.folder / _RECORD
+        with disk_problems(record), record.open("rb+") as file:
+            os.fsync(file.fileno())
+        for folder in {os.path.dirname(name) for name in names}:  # noqa: PTH120
+            sync_folder(self.dataset / folder)
 
     def remove(self, name: str) -> None:
         """Take a file out of the dataset; it is kept."""
