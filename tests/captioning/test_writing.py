@@ -138,6 +138,16 @@ def test_a_captioner_that_is_gone_at_once_leaves_no_trace(folder: Path) -> None:
     run(Captioning(folder, Saying("another")))
 
 
+def test_a_folder_that_is_not_there_is_not_made_and_an_empty_one_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="there is no such folder"):
+        run(Captioning(tmp_path / "nowhere", Saying()))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="there is no picture to caption"):
+        run(Captioning(tmp_path / "empty", Saying()))
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
 def test_only_what_a_filter_finds_is_captioned(folder: Path) -> None:
     run(Captioning(folder, Saying()))
 

@@ -20,7 +20,7 @@ from velatura.dataset.journal import Edit
 from velatura.errors import DatasetError, ModelError
 from velatura.events import Event, Progress
 
-TOLD = 60
+TOLD = 40
 """Letters of a setting that the history shows."""
 
 MANY = 64
@@ -62,12 +62,14 @@ class Captioning:
         """Ask about each picture and write the answer.
 
         Raises:
-            DatasetError: another edit was interrupted, or is being made.
+            DatasetError: no such folder, no picture in it; or another edit was interrupted, or is being made.
             ModelError: the captioner is gone; what it said is kept, and the same goes on from there.
         """
         told = f"captions by {self.captioner.name}{_told(self.captioner.settings)}"
         with journal.edit(self.folder, told, resumable=True, pausing=(ModelError,)) as changes:
             found, problems = captioned.read(self.folder, self.selection.names)
+            if not found and not problems:
+                raise DatasetError("there is no picture to caption", where=self.folder, fix="check the path")
             done = changes.settled
             open_ones = [one for one in found if one.name not in done]
             open_ones = select(self.folder, open_ones, self.selection)
@@ -112,7 +114,7 @@ class Captioning:
                 changes.write(file, data)
         for name in written:
             changes.settle(name, name, mark=notes[name])
-        if files:
+        if 0 < len(files) <= MANY:
             changes.sync(files)
         self.result = replace(self.result, written=(*self.result.written, *written))
 
@@ -173,7 +175,8 @@ def _in_batches(captioner: Captioner, asked: Sequence[Asked]) -> list[Answer]:
 def _told(settings: Mapping[str, object]) -> str:
     """Settings as the history shows them. An interrupted edit is only gone on with by the same captioner, so what is
     too long to be shown stands there as its hash."""
-    shown = [f"{key} {value}" for key, value in settings.items() if value]
+    plain = {key: " | ".join(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    shown = [f"{key} {value}" for key, value in plain.items() if value]
     long = [text for text in shown if len(text) > TOLD]
     parts = [text if text not in long else f"{text[: TOLD - 3]}..." for text in shown]
     if long:

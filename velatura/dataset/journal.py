@@ -116,9 +116,9 @@ class Edit:
     def write_all(self, files: Mapping[str, bytes]) -> None:
         """Write many small files at once, all of them noted before the first is touched; what was there is kept.
 
-        What will be done is synced before it is begun, and the folders when it is done. The files are not, which would
-        take minutes for thousands, nor is the whole disk, which would wait for what others write: after a failure of
-        power the last of them may be lost, but never what they replaced, nor how to bring it back.
+        What will be done is synced before it is begun. The files are not: one by one that takes up to a minute for
+        thousands, and any sync after them waits for them all. After a failure of power the last of them may be lost,
+        but never what they replaced, nor how to bring it back.
         """
         fresh = [name for name in map(_checked, files) if name not in self._written]
         # Strings and not paths: for ten thousand files, pathlib alone would take half of the time.
@@ -129,15 +129,15 @@ class Edit:
         for folder in {os.path.dirname(path) for _, *kept in places.values() for path in kept}:  # noqa: PTH120
             make_folder(Path(folder))
         with disk_problems(self.dataset):
-            for name, data in files.items():
-                with open(places[name][2], "wb") as file:  # noqa: PTH123
-                    file.write(data)
             new = {name: not os.path.exists(places[name][0]) for name in fresh}  # noqa: PTH110
             lines: list[Line] = [{"do": "write", "name": name, "new": new[name]} for name in fresh]
             if lines:
                 append_line(self.folder / _RECORD, "\n".join(map(json.dumps, lines)))
                 self.sync()
             self.lines += lines
+            for name, data in files.items():
+                with open(places[name][2], "wb") as file:  # noqa: PTH123
+                    file.write(data)
             for line in lines:
                 target, before, after = places[line["name"]]
                 if not line["new"]:
@@ -146,7 +146,6 @@ class Edit:
             for name in files.keys() - set(fresh):
                 os.replace(places[name][2], places[name][0])  # noqa: PTH105
         self._written.update(fresh)
-        self.sync(files)
 
     def sync(self, names: Iterable[str] = ()) -> None:
         """Wait until what was noted is on the disk, and that these files are in their places."""
@@ -444,6 +443,8 @@ def _checked(name: str) -> str:
 @contextlib.contextmanager
 def _lock(dataset: Path) -> Iterator[None]:
     """One process edits a dataset at a time; the system lets go however the process ends."""
+    if not dataset.is_dir():
+        raise DatasetError("there is no such folder", where=dataset, fix="check the path")
     root = make_folder(dataset / FOLDER)
     path = root / "lock"
     with disk_problems(path):
