@@ -253,3 +253,23 @@ def test_a_cache_that_cannot_be_written_only_costs_time(home: Path, tmp_path: Pa
 def test_the_hash_of_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match="no such file"):
         settings.file_hash(tmp_path / "a.safetensors")
+
+
+def test_a_lora_is_also_known_by_what_its_trainer_called_it(home: Path, tmp_path: Path) -> None:
+    """As in A1111, whose prompts say `ss_output_name` where a file was renamed."""
+    import numpy as np
+
+    from velatura import tensorfile
+
+    (home / "config.toml").write_text(f"[folders]\nloras = ['{tmp_path}']\n")
+    (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    held = {"x": np.zeros(1, np.float32)}
+    for name, called in (("renamed", "Ink v2"), ("other", "wash"), ("third", "wash"), ("ink", "wash")):
+        data = tensorfile.to_bytes(held, {"ss_output_name": called})
+        (tmp_path / f"{name}.safetensors").write_bytes(data)
+    assert settings.find_lora("ink V2") == tmp_path / "renamed.safetensors"
+    assert settings.find_lora("ink") == tmp_path / "ink.safetensors"
+    with pytest.raises(SettingsError, match="3 files are named wash"):
+        settings.find_lora("wash")
+    with pytest.raises(SettingsError, match="did you mean renamed"):
+        settings.find_lora("renaimed")

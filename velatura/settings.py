@@ -246,6 +246,7 @@ def base_name(source: Path) -> str:
 def find_lora(name: str, *, project: Path | None = None) -> Path:
     """The file that a LoRA's name or path means: a path, the project's `loras/` and other folders, then the user's.
 
+    Where no file has the name, it may be the one that a file's trainer gave it (`ss_output_name`), as in A1111.
     Runs are not searched: every checkpoint in them bears the same name.
 
     Raises:
@@ -259,10 +260,25 @@ def find_lora(name: str, *, project: Path | None = None) -> Path:
         if local:
             return local[0]
     found = _nearest(name, "loras", list_loras)
+    places = (*((project,) if project else ()), *load().folders("loras"))
+    if not found:
+        every = [path for path in list_loras(places) if path.is_file()]
+        found = [
+            path for path, called in remembered("lora-names", every, _trained_name).items() if called == name.lower()
+        ]
     if len(found) == 1:
         return found[0]
-    places = (*((project,) if project else ()), *load().folders("loras"))
     raise _unresolved("LoRA", name, found, sorted({path.stem for path in list_loras(places)}))
+
+
+def _trained_name(path: Path) -> str:
+    """What a LoRA's trainer called it, in small letters; nothing where its file does not say or cannot be read."""
+    from velatura.tensorfile import read_header
+
+    try:
+        return read_header(path).metadata.get("ss_output_name", "").lower()
+    except FileProblem:
+        return ""
 
 
 def list_bases(places: Iterable[Path] | None = None) -> list[Path]:

@@ -173,3 +173,16 @@ def test_it_is_told_either_a_class_or_prompts(project: Path, told: dict[str, Any
     with pytest.raises(DatasetError, match=r"what to paint|both"):
         run(project, **told)
     assert not (project / "dataset" / "reg").exists()
+
+
+def test_prompts_with_choices_are_chosen_for_each_picture(project: Path) -> None:
+    (project / "wildcards").mkdir()
+    (project / "wildcards" / "place.txt").write_text("snow\nsea\n")
+    run(project, prompts=("a {red|blue} ship in __place__ # any",), count=8, class_words="")
+    captions = {data.decode().strip() for name, data in painted(project).items() if name.endswith(".txt")}
+    possible = {f"a {colour} ship in {place}" for colour in ("red", "blue") for place in ("snow", "sea")}
+    assert len(captions) > 1
+    assert captions <= possible
+    before = painted(project)
+    run(project, prompts=("a {red|blue} ship in __place__ # any",), count=8, class_words="")
+    assert painted(project) == before

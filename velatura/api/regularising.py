@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from velatura import recipe as recipes
 from velatura.api.inputs import base_of, read_objective, read_texts, set_threads
 from velatura.api.memory import chosen
 from velatura.api.painting import png
+from velatura.api.wanted import wildcards_of
 from velatura.dataset.captions import with_class
 from velatura.errors import DatasetError, RecipeError
 from velatura.events import Done, Event, Note, Preview, Progress
@@ -176,6 +178,7 @@ def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Mo
     """Every picture that there should be, in an order that depends on content alone."""
     from velatura.generation.generate import Job, Sampling, nearest_side
     from velatura.generation.prompt import literal
+    from velatura.generation.prompt.template import Template
     from velatura.generation.reading import weighted
     from velatura.training.dataset import read
 
@@ -201,8 +204,12 @@ def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Mo
 
     if request.prompts:
         count = request.count or -(-len(train) // len(request.prompts))
-        captions = [(prompt, weighted(prompt).words) for prompt in request.prompts]
-        listed = [made(prompt, said, sampling, number) for number in range(count) for prompt, said in captions]
+        wildcards = wildcards_of(project)
+        listed = []
+        for number, told in product(range(count), request.prompts):
+            seed = key(request.seed, "choices", told, number)
+            prompt, _ = Template(told).resolve(seed, wildcards)
+            listed.append(made(prompt, weighted(prompt).words, sampling, number))
     else:
         trigger = request.trigger or recipe.dataset.trigger
         listed = []

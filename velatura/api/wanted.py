@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from velatura import settings
@@ -55,9 +56,8 @@ def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Toge
         return [Together(again, range(len(again)), request.hires)]
     project, user = request.project, settings.load()
     found = styles.find(request.styles, (*((project,) if project else ()), *user.folders("styles")))
-    folders = (*((project / "wildcards",) if project else ()), *user.folders("wildcards"))
     template = Template(request.prompt, request.negative, tuple(found), request.as_is)
-    wildcards = Wildcards(folders)
+    wildcards = wildcards_of(project)
     groups: dict[tuple[object, Hires | None], list[tuple[int, Job]]] = {}
     for place in range(request.count):
         own = seed if request.variation_strength else seed + place
@@ -72,6 +72,11 @@ def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Toge
         Together([job for _, job in members], [place for place, _ in members], hires)
         for (_, hires), members in groups.items()
     ]
+
+
+def wildcards_of(project: Path | None) -> Wildcards:
+    """Those of the project, then those of the user."""
+    return Wildcards((*((project / "wildcards",) if project else ()), *settings.load().folders("wildcards")))
 
 
 def _second_pass(hires: Hires | None, job: Job, template: Template, wildcards: Wildcards) -> Hires | None:
