@@ -291,10 +291,15 @@ def about(recipe: Recipe, policy: MemoryPolicy) -> dict[str, str]:
 
 
 def _place(base: bases.BaseFiles, policy: MemoryPolicy) -> Path:
-    """Where what was measured of a base is kept, for the device and the way the base is held on it."""
+    """Where what was measured of a base is kept, for the device and the way the base is held on it.
+
+    A base goes by its family and the sizes of its files: those of one size cost the same, and nothing has to be read.
+    """
     from velatura.doctor.devices import devices
 
     title = next((one.title for one in devices() if one.kind == policy.device), policy.device)
     held = replace(policy, checkpointing=False)
-    named = f"{bases.base_hash(bases.locate(base))} {title} {held}"
+    found = bases.locate(base)
+    files = dict.fromkeys(path for part in found.parts.values() for path in part.files)
+    named = f"{found.variant.family} {[path.stat().st_size for path in files]} {title} {held}"
     return settings.load().cache / "costs" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.json"
