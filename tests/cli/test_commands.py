@@ -324,7 +324,7 @@ def test_plan_shows_numbers_and_notes(velatura: Velatura, monkeypatch: pytest.Mo
 
     lines = velatura("plan", "ink").out.splitlines()
 
-    assert lines[0] == "1500 steps of 4 x 2 pictures: 375 epochs of 4 steps, 9750 pictures seen"
+    assert lines[0] == "1500 steps of up to 4 x 2 pictures: 375 epochs of 4 steps, 9750 pictures seen"
     assert lines[1] == "15 pictures, 4 held out"
     assert lines[3].split() == ["128x128", "11", "22", "6", "1"]
     assert "not measured on this machine yet" in lines[5] and "6 checkpoints of 4 MB each" in lines[6]

@@ -52,7 +52,7 @@ def _course(made: Plan) -> list[str]:
     kept_back = f", {made.held_out} held out" if made.held_out else ""
     rows = [(size, one.pictures, one.samples, one.batches, one.short or "-") for size, one in made.buckets.items()]
     return [
-        f"{made.steps} steps of {together} pictures: {made.epochs:g} epochs of {made.steps_per_epoch} steps,"
+        f"{made.steps} steps of up to {together} pictures: {made.epochs:g} epochs of {made.steps_per_epoch} steps,"
         f" {made.images} pictures seen",
         f"{made.pictures} pictures{kept_back}",
         output.table(("size", "pictures", "seen in an epoch", "batches", "of them short"), rows),

@@ -13,8 +13,8 @@ from typing import Any
 
 from velatura.errors import RecipeError
 from velatura.foreign.kohya_captions import resolution
-from velatura.foreign.places import place
-from velatura.foreign.reasons import ABSENT, ANEW, CARD, ELSEWHERE, FILES, HUB, LOGS, MACHINE, each
+from velatura.foreign.places import begins_with, place
+from velatura.foreign.reasons import ABSENT, CARD, ELSEWHERE, FILES, HUB, LOGS, MACHINE, each
 from velatura.foreign.translation import NOTHING, Translation, flag, number, text, whole
 
 TRAINER = "ostris/ai-toolkit"
@@ -63,7 +63,7 @@ LEFT: Mapping[str, str] = {
     **each(
         "sample pictures are painted at each checkpoint, as the base needs it",
         (
-            "sample.sampler sample.sample_every sample.sample_start_step sample.width sample.height sample.neg"
+            "sample.sampler sample.sample_start_step sample.width sample.height sample.neg"
             " sample.walk_seed sample.guidance_rescale sample.num_frames sample.fps train.skip_first_sample"
             " train.force_first_sample train.disable_sampling"
         ),
@@ -224,7 +224,7 @@ def _network(translation: Translation, family: str) -> None:
     translation.leave_told(
         {"network.dropout": "it leaves out single values; adapter.dropout leaves out whole channels"}
     )
-    translation.leave_told({"network.pretrained_lora_path": ANEW})
+    begins_with(translation, "network.pretrained_lora_path")
     layers = {"flux1": ["all"], "z_image": ["denoiser.layers.*"]}.get(family, ["all"] if conv else ["attention+mlp"])
     texts = translation.take("train.train_text_encoder", flag, False)
     translation.put("adapter.targets", [*layers, *(["text"] if texts else [])], "network.type", told, told=False)
@@ -258,6 +258,7 @@ def _course(translation: Translation) -> None:
         decay = uses.get("ema_decay", 0.999)
         translation.put("train.ema", decay, "train.ema_config.ema_decay", decay)
     translation.carry("save.save_every", "checkpoints.every", whole, 1000)
+    translation.carry("sample.sample_every", "samples.every", whole, 100)
 
 
 def _optimizer(translation: Translation) -> None:

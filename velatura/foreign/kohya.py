@@ -14,7 +14,7 @@ from typing import Any
 from velatura.foreign import kohya_captions, kohya_course, kohya_network, kohya_noise
 from velatura.foreign.places import place
 from velatura.foreign.reasons import ABSENT, CARD, ELSEWHERE, FILES, HUB, LOGS, MACHINE, RESUME, each
-from velatura.foreign.translation import OFF, Translation, text, words
+from velatura.foreign.translation import OFF, Translation, text, whole, words
 
 TRAINER = "kohya-ss/sd-scripts"
 
@@ -80,8 +80,8 @@ LEFT: Mapping[str, str] = {
     "sample_at_first": "the base is painted with when checkpoints are judged",
     "validation_seed": "which pictures are held out follows from train.seed",
     **each(
-        "the held-out loss is measured at each checkpoint",
-        "validate_every_n_steps validate_every_n_epochs max_validation_steps",
+        "every held-out picture is measured, at validation.strata noise levels",
+        "max_validation_steps",
     ),
     **each(
         ABSENT,
@@ -170,10 +170,6 @@ def samples(translation: Translation) -> None:
     if any(" --" in line for line in lines):
         why = "size, seed and guidance are the same for all sample pictures: set them under [samples]"
         translation.leave("sample_prompts", "--w, --h, --d, --l, --s, --n", why)
-    translation.leave_told(
-        each(
-            "sample pictures are painted at each checkpoint (checkpoints.every)",
-            "sample_every_n_steps sample_every_n_epochs",
-        )
-    )
+    translation.carry("sample_every_n_steps", "samples.every", whole)
+    translation.carry("sample_every_n_epochs", "samples.every_epochs", whole)
     translation.leave_told({"sample_sampler": "set samples.sampler, by its name in A1111"}, off=(*OFF, "ddim"))

@@ -33,10 +33,6 @@ OPTIMIZERS: Mapping[str, str] = {
 }
 """Their names in small letters, and ours."""
 
-IN_STEPS = (
-    "checkpoints are counted in steps: set checkpoints.every, with the steps of an epoch that `velatura plan` says"
-)
-
 DECAY = 0.01
 """Of AdamW, without being told; of the others 0."""
 
@@ -176,4 +172,6 @@ def checkpoints(translation: Translation) -> None:
     if steps:
         translation.put("checkpoints.every", steps, "save_every_n_steps", steps)
     if epochs:
-        translation.leave("save_every_n_epochs", epochs, IN_STEPS)
+        translation.put("checkpoints.every_epochs", epochs, "save_every_n_epochs", epochs)
+    translation.carry("validate_every_n_steps", "validation.every", whole)
+    translation.carry("validate_every_n_epochs", "validation.every_epochs", whole)

@@ -8,7 +8,8 @@ convolutions; `networks.lora_flux` every linear layer of every block, queries, k
 
 from __future__ import annotations
 
-from velatura.foreign.reasons import ABSENT, ANEW, each
+from velatura.foreign.places import begins_with
+from velatura.foreign.reasons import ABSENT, each
 from velatura.foreign.translation import Translation, flag, number, numbers, text, whole, words
 
 KINDS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
@@ -62,7 +63,7 @@ def translate(translation: Translation, family: str) -> None:
     limit(translation)
     why = "it leaves out single values; adapter.dropout leaves out whole channels of the rank"
     translation.leave_told({"network_dropout": why})
-    translation.leave_told({"network_weights": ANEW})
+    begins_with(translation, "network_weights")
 
 
 def _arguments(translation: Translation) -> Translation:

@@ -16,9 +16,8 @@ from typing import Any
 from velatura.errors import RecipeError
 from velatura.foreign.files import read_text
 from velatura.foreign.kohya_captions import resolution
-from velatura.foreign.kohya_course import IN_STEPS
-from velatura.foreign.places import found, place
-from velatura.foreign.reasons import ABSENT, ANEW, CARD, ELSEWHERE, FILES, LOGS, MACHINE, RESUME, each, names
+from velatura.foreign.places import begins_with, found, place
+from velatura.foreign.reasons import ABSENT, CARD, ELSEWHERE, FILES, LOGS, MACHINE, RESUME, each, names
 from velatura.foreign.translation import OFF, Translation, flag, number, text, whole
 
 TRAINER = "Nerogar/OneTrainer"
@@ -83,7 +82,7 @@ LEFT: Mapping[str, str] = {
     **each(RESUME, "continue_last_backup backup_after backup_after_unit"),
     **each(
         "sample pictures are painted at each checkpoint (checkpoints.every)",
-        "sample_after sample_after_unit sample_skip_first non_ema_sampling",
+        "sample_skip_first non_ema_sampling",
     ),
     "secrets": CARD,
     "optimizer_defaults": "it is what the interface would fill in for other optimizers",
@@ -194,7 +193,7 @@ def _network(translation: Translation, family: str, parts: dict[str, dict[str, A
     translation.carry("lora_alpha", "adapter.alpha", number, 1.0)
     for key in ("dropout_probability", "module_dropout"):
         translation.leave_told({key: "it leaves out single values; adapter.dropout leaves out whole channels"})
-    translation.leave_told({"lora_model_name": ANEW})
+    begins_with(translation, "lora_model_name")
     _targets(translation, family, parts)
 
 
@@ -284,14 +283,20 @@ def _course(translation: Translation) -> None:
     if ema != "OFF":
         translation.put("train.ema", decay, "ema_decay", decay)
     translation.carry("seed", "train.seed", whole)
-    every = translation.take("save_every", number, 0.0) or translation.take("save_after", number, 0.0)
-    unit = str(translation.waiting.pop("save_every_unit", None) or translation.waiting.pop("save_after_unit", "NEVER"))
+    _every(translation, "save_every", "checkpoints", translation.take("save_after", number, 0.0))
+    _every(translation, "sample_after", "samples", 0.0)
+
+
+def _every(translation: Translation, key: str, group: str, usual: float) -> None:
+    """How often something is done, in steps or epochs; there it may be told in time too."""
+    every = translation.take(key, number, usual)
+    unit = translation.take(f"{key}_unit", text, str(translation.waiting.pop("save_after_unit", "NEVER")))
     if every and unit == "STEP":
-        translation.put("checkpoints.every", int(every), "save_every", every)
+        translation.put(f"{group}.every", int(every), key, every)
     elif every and unit == "EPOCH":
-        translation.leave("save_every", f"{every:g} epochs", IN_STEPS)
+        translation.put(f"{group}.every_epochs", int(every), key, every)
     elif every and unit != "NEVER":
-        translation.leave("save_every", f"{every:g} {unit.lower()}", "checkpoints are counted in steps, not in time")
+        translation.leave(key, f"{every:g} {unit.lower()}", "this is counted in steps or epochs, not in time")
 
 
 def _optimizer(translation: Translation) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from velatura.foreign.translation import Translation
+from velatura.foreign.translation import Translation, text
 
 
 def found(named: str, beside: Path) -> Path | None:
@@ -33,6 +33,12 @@ def place(translation: Translation, key: str, named: str) -> str:
     if not is_id(named):
         translation.notes.append(f"{translation.called(key)}: {named} is not here; put the right path into the recipe")
     return named
+
+
+def begins_with(translation: Translation, key: str) -> None:
+    """Carry over the LoRA that a training begins with."""
+    if named := translation.take(key, text, ""):
+        translation.put("train.init_from", place(translation, key, named), key, named)
 
 
 def is_id(named: str) -> bool:

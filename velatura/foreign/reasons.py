@@ -8,7 +8,6 @@ FILES = "each run has a folder of its own, and files are written in one way"
 HUB = "nothing is sent anywhere"
 CARD = "this is said when a LoRA is handed on, not when it is trained"
 ABSENT = "there is nothing like it here"
-ANEW = "a training begins with a new adapter here; `velatura lora merge` puts two together"
 RESUME = "a run is gone on with by `velatura train` and the run's folder"
 ELSEWHERE = "bases of this kind are not known here"
 
