@@ -55,6 +55,13 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Started:
+    """Work on a run begins or goes on; its folder's name in the project's `runs`."""
+
+    run: str
+
+
+@dataclass(frozen=True)
 class Resumed:
     """The run goes on from this step; what was recorded after it is void."""
 
@@ -76,10 +83,11 @@ class Done:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-Event = Progress | Metric | Preview | Glimpse | Checkpoint | Resumed | Note | Done
+Event = Progress | Metric | Preview | Glimpse | Checkpoint | Started | Resumed | Note | Done
 
 KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Progress, Metric, Preview, Glimpse, Checkpoint, Resumed, Note, Done)
+    kind.__name__.lower(): kind
+    for kind in (Progress, Metric, Preview, Glimpse, Checkpoint, Started, Resumed, Note, Done)
 }
 
 

@@ -69,6 +69,17 @@ class Run:
         return load(self.path / "recipe.toml")
 
     @property
+    def start(self) -> Path:
+        """The state of another run's checkpoint that this one began with; absent in most."""
+        return self.path / "start.safetensors"
+
+    def retell(self, recipe: Recipe) -> None:
+        """Write down other settings that the run goes on with; a finished one is open again."""
+        with disk_problems(self.path):
+            (self.path / "result.json").unlink(missing_ok=True)
+        write_text(self.path / "recipe.toml", to_toml(recipe))
+
+    @property
     def finished(self) -> bool:
         """Whether the run has reached its end."""
         return (self.path / "result.json").exists()
@@ -264,8 +275,14 @@ def locked(run: Run) -> bool:
         return False  # no lock file: nobody has trained it yet; or it is not ours to train
 
 
-def create(project: Path, recipe: Recipe, *, provenance: dict[str, Any], dataset_lines: list[str]) -> Run:
-    """Make the next run folder of a project. It counts as a run once its provenance stands, written last."""
+def create(
+    project: Path, recipe: Recipe, *, provenance: dict[str, Any], dataset_lines: list[str], start: Path | None = None
+) -> Run:
+    """Make the next run folder of a project. It counts as a run once its provenance stands, written last.
+
+    Args:
+        start: the state of another run's checkpoint to begin with.
+    """
     runs = make_folder(project / "runs")
     slug = re.sub(r"\W+", "-", recipe.name.lower())[:40].strip("-") or "run"
     with disk_problems(runs):
@@ -281,6 +298,8 @@ def create(project: Path, recipe: Recipe, *, provenance: dict[str, Any], dataset
     try:
         write_text(folder / "recipe.toml", to_toml(recipe))
         write_text(folder / "dataset.jsonl", "".join(line + "\n" for line in dataset_lines))
+        if start is not None:
+            write_bytes(folder / "start.safetensors", start.read_bytes())
         write_text(folder / "provenance.json", json.dumps(provenance | started, indent=2, sort_keys=True))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

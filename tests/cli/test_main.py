@@ -47,9 +47,9 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
 
 
 def test_every_step_of_the_loop_has_its_command() -> None:
-    wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "runs", "bases", "doctor"]
+    wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "bases", "doctor"]
 
-    assert sorted(" ".join(path) for path in COMMANDS if path[0] not in ("dataset", "lora")) == sorted(wanted)
+    assert sorted(" ".join(path) for path in COMMANDS if path[0] not in ("dataset", "lora", "recipe", "runs")) == sorted(wanted)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

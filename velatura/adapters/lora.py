@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from velatura.adapters.kinds import Dora
 from velatura.adapters.layers import AdaptedLayer, InPlace, find
 from velatura.adapters.trainable import LoraLayer as LoraLayer
 from velatura.adapters.trainable import TrainedLayer, made
@@ -91,6 +92,25 @@ class Injected(InPlace[TrainedLayer]):
                 raise AdapterError(f"these weights have other shapes than the adapter's at {name}")
         for name, change in layers.items():
             self.layers[name].load(change)
+
+    def begin_with(self, layers: Mapping[str, Change], *, where: object = None) -> None:
+        """Take over the changes of a file that training goes on from, if they are what these layers would be.
+
+        Raises:
+            AdapterError: layers, kinds, ranks or alphas differ; which, and what to set.
+        """
+        for name, layer in self.layers.items():
+            change = layers.get(name)
+            told = change.direction if isinstance(change, Dora) else change
+            rank, alpha = (getattr(told, key, None) for key in ("rank", "alpha"))
+            if change is not None and rank is not None and rank != layer.rank:
+                fix = f"set adapter.rank to {rank}, or resize the file"
+                raise AdapterError(f"the file has rank {rank} at {name}, the recipe {layer.rank}", where=where, fix=fix)
+            if change is not None and alpha is not None and abs(alpha - layer.alpha) > 1e-3 * layer.alpha:
+                fix = f"set adapter.alpha to {alpha:g}"
+                what = f"the file has alpha {alpha:g} at {name}, the recipe {layer.alpha:g}"
+                raise AdapterError(what, where=where, fix=fix)
+        self.load(layers)
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:

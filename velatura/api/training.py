@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import bases
-from velatura import recipe as recipes
 from velatura import run as runs
+from velatura import settings as user
+from velatura.api import going_on, tracking
 from velatura.api.inputs import (
     assisted,
     base_of,
     check_unchanged,
-    project_of,
     read_objective,
     read_pictures,
     read_texts,
@@ -23,9 +23,9 @@ from velatura.api.inputs import (
 from velatura.api.judging import judge
 from velatura.api.memory import chosen
 from velatura.api.painting import png
-from velatura.errors import RecipeError
-from velatura.events import Checkpoint, Done, Event, Note, Preview, Progress
-from velatura.files import make_folder, write_bytes
+from velatura.errors import RecipeError, RunError
+from velatura.events import Checkpoint, Done, Event, Note, Preview, Progress, Started
+from velatura.files import make_folder, sha256, write_bytes
 from velatura.recipe import Recipe
 from velatura.version import __version__
 
@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     from velatura.training.dataset import Pictures
 
 
-def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit: bool = False) -> Iterator[Event]:
+def train(
+    path: Path,
+    *,
+    overrides: Iterable[str] = (),
+    new: bool = False,
+    refit: bool = False,
+    more: int = 0,
+    start: str = "",
+    weights_only: bool = False,
+) -> Iterator[Event]:
     """Train what a recipe says, or go on with a run.
 
     A recipe goes on with the newest run that was told the same, on the same pictures and base; if
@@ -44,19 +53,18 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
 
     Args:
         path: a recipe, a project folder, or a run folder.
-        overrides: settings of the form `train.steps=120`.
+        overrides: settings of the form `train.steps=120`; for a run, those that change nothing of what it trains.
         new: start a new run in any case.
         refit: after the choice, train once more on all pictures, held-out ones too.
+        more: go on with a run for so many steps past its end.
+        start: begin a new run where this run stood at a step, as in step-000400.
+        weights_only: with its weights alone, from step 0.
 
     Raises:
         VelaturaError: the recipe, the pictures, the base or the disk are not as they must be.
     """
-    overrides = list(overrides)
-    is_run = (path / "provenance.json").exists()
-    if is_run and (overrides or new):
-        raise RecipeError("a run cannot be given other settings", where=path, fix="train the recipe with --set instead")
-    recipe = runs.open_run(path).recipe if is_run else recipes.load(path, overrides)
-    project = path.resolve().parent.parent if is_run else project_of(path)
+    task = going_on.read(path, list(overrides), new=new, more=more, start=start, weights_only=weights_only)
+    recipe, project, run = task.recipe, task.project, task.run
     yield from bases.fetched(recipe.base.model, beside=project)
     base = base_of(recipe, project)
     yield Progress("loading the base", 0, 1)
@@ -77,23 +85,25 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     _keep_trained_texts(recipe, model, [one.name for one in specs(recipe, model)])
     recipe = resolved(recipe, model, threads)
     check_samples(recipe, model)
+    tracking.check(recipe)
     pictures = read_pictures(recipe, project, model)
     recipe = recipe if is_run else counted(recipe, pictures)  # a run may have been lengthened
     named = sample_embeddings(model, recipe, pictures, project)
     long = unread(model.readers, recipe, pictures)
     for note in (*memory.warnings, *model.notes, *pictures.notes, *named.passed_over, *long):
         yield Note(note)
-    run = runs.Run(path.resolve()) if is_run else None
-    if run is None and not new:
+    if run is None and task.parent is None and not new:
         run = runs.matching(project, recipe, fingerprint=pictures.fingerprint, base_hash=model.hash)
     if run is None:
-        run = runs.create(
-            project, recipe, provenance=provenance(recipe, pictures, model), dataset_lines=lines(pictures)
-        )
+        run = begun(task, recipe, pictures, model)
+    yield Started(run.path.name)
     check_unchanged(run, pictures, model)
+    if task.retold:
+        with runs.Lock(run):
+            run.retell(recipe)
     at_work = not run.finished
     if at_work:
-        yield from _train_run(model, recipe, pictures, run, project)
+        yield from tracking.tracked(_train_run(model, recipe, pictures, run, project), recipe, run)
     if refit and run.finished:
         for event in _refit(model, recipe, pictures, run, project):
             at_work |= isinstance(event, Done)
@@ -101,6 +111,54 @@ def train(path: Path, *, overrides: Iterable[str] = (), new: bool = False, refit
     if not at_work:
         yield Note(f"run {run.path.name} is finished; --new trains again")
         yield Done(recipe.train.steps, {"run": run.path.name, "finished_before": True})
+
+
+def begun(task: going_on.Task, recipe: Recipe, pictures: Pictures, model: Model) -> runs.Run:
+    """A new run; one that begins with another's checkpoint records which.
+
+    Raises:
+        RunError: that is of another base, or damaged.
+    """
+    parent, start = task.parent, None
+    made = provenance(recipe, pictures, model)
+    if parent is not None:
+        parent.run.verify(parent.checkpoint)
+        if parent.run.provenance.get("base_hash") != model.hash:
+            raise RunError(f"{parent.run.path.name} was trained on another base", fix="train the recipe anew")
+        made |= parent.record
+        start = None if parent.weights_only else parent.checkpoint.state
+    if recipe.train.init_from:
+        made |= {"init_hash": sha256(init_file(recipe, task.project))}
+    return runs.create(task.project, recipe, provenance=made, dataset_lines=lines(pictures), start=start)
+
+
+def init_file(recipe: Recipe, project: Path) -> Path:
+    """The LoRA that training begins with.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    path = project / recipe.train.init_from
+    return path if path.is_file() else user.find_lora(recipe.train.init_from, project=project)
+
+
+def _begin_with(recipe: Recipe, model: Model, injected: Injected, run: runs.Run, project: Path) -> None:
+    """Take over the LoRA that training begins with, unless the run has come further.
+
+    Raises:
+        AdapterError: its layers, kinds, ranks or alphas are not the recipe's.
+        RunError: it is not the one that the run began with.
+    """
+    from velatura.training.samples import read_adapter
+
+    if not recipe.train.init_from or any(one.state.exists() for one in run.checkpoints()):
+        return
+    path = init_file(recipe, project)
+    if run.provenance.get("init_hash") != sha256(path):
+        raise RunError(
+            "the LoRA that this run began with has changed", where=path, fix="train the recipe anew with --new"
+        )
+    injected.begin_with(read_adapter(model, path).layers, where=path)
 
 
 def _keep_trained_texts(recipe: Recipe, model: Model, layers: Iterable[str]) -> None:
@@ -129,7 +187,9 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
     from velatura.training import assistant, samples
     from velatura.training.adapter import specs
     from velatura.training.data import Batches, Cached
+    from velatura.training.due import Due
     from velatura.training.facts import adapter_writer
+    from velatura.training.loop import over
     from velatura.training.loop import train as train_loop
     from velatura.training.pace import channels_last
 
@@ -149,18 +209,22 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         assistant.bring(model)
         channels_last(model, recipe.train)
         with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
+            _begin_with(recipe, model, injected, run, project)
             write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
             # a process that was killed may have published a checkpoint and not painted it
+            due = Due(recipe, per_epoch)
             for checkpoint in run.checkpoints():
-                yield from _paint_samples(model, recipe, pictures, run, injected, checkpoint)
+                if due.sample(checkpoint.step):
+                    yield from _paint_samples(model, recipe, pictures, run, injected, checkpoint)
             for happened in train_loop(model, injected, cached, recipe, run, adapter_bytes=write):
                 run.append(happened)
                 yield happened
-                if isinstance(happened, Checkpoint):
+                if isinstance(happened, Checkpoint) and due.shown(happened.step):
                     yield from _paint_samples(model, recipe, pictures, run, injected, run.checkpoints()[-1])
         done = run.checkpoints()[-1] if run.checkpoints() else None
-        if done is None or done.step < recipe.train.steps:
+        if done is None or not over(recipe, done.step, going_on.measured(done)):
             return
+        _contact(run)  # a process that was killed may not have come to it
         assistant.send_away(model)
         yield from judge(model, recipe, pictures, cached, run, project)
 
@@ -196,9 +260,23 @@ def _paint_samples(
     with samples.merged(model, used, injected, apart=how.apart) as adapters:
         images = samples.paint(model, what, how, embeddings=named.embeddings, adapters=adapters)
     write_bytes(path, png(contact_sheet(images, columns=min(4, len(images)))))
+    _contact(run)
     preview = Preview(checkpoint.step, path.relative_to(run.path).as_posix())
     run.append(preview)
     yield preview
+
+
+def _contact(run: runs.Run) -> None:
+    """The run's contact sheet: the samples of each checkpoint, one below the other."""
+    from PIL import Image
+
+    from velatura.generation.contact import contact_sheet
+
+    sheets = sorted((run.path / "samples").glob("step-*.png"))
+    if sheets:
+        rows = [Image.open(sheet) for sheet in sheets]
+        labels = [f"step {int(sheet.stem.removeprefix('step-'))}" for sheet in sheets]
+        write_bytes(run.path / "samples" / "contact.png", png(contact_sheet(rows, columns=1, row_labels=labels)))
 
 
 def _refit(model: Model, recipe: Recipe, pictures: Pictures, judged: runs.Run, project: Path) -> Iterator[Event]:

@@ -51,7 +51,7 @@ app.command()(evaluate.evaluate)
 app.command()(generate.generate)
 app.command()(read.read)
 app.add_typer(lora.app)
-app.command()(runs.runs)
+app.add_typer(runs.app)
 app.command()(bases.bases)
 app.command()(doctor.doctor)
 

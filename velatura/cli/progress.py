@@ -5,6 +5,7 @@ All of it goes to stderr, JSON aside: stdout is for the answer.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -54,15 +55,15 @@ def _json_lines(events: Iterable[Event]) -> Iterator[Event]:
 
 def _lines(events: Iterable[Event]) -> Iterator[Event]:
     """Sentences as they come, progress seldom."""
-    remaining, last, measured = Remaining(), time.monotonic(), ""
+    remaining, last, measured = Remaining(), time.monotonic(), Measured()
     for event in events:
         if isinstance(event, Metric):
-            measured = _measured(event)
+            measured.take(event)
         if isinstance(event, Progress):
             left = remaining(event)
             if time.monotonic() - last >= QUIET_SECONDS:
                 last = time.monotonic()
-                parts = [f"{event.stage} {event.done}/{event.total}", *filter(None, (left, measured))]
+                parts = [f"{event.stage} {event.done}/{event.total}", *filter(None, (left, str(measured)))]
                 output.tell(", ".join(parts))
         elif sentence := _sentence(event):
             output.tell(sentence)
@@ -79,11 +80,11 @@ def _bars(events: Iterable[Event]) -> Iterator[Event]:
         TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[left]", "fields[measured]")
     ]
     columns = (text[0], BarColumn(), MofNCompleteColumn(), text[1], text[2])
-    remaining, tasks, measured = Remaining(), dict[str, "TaskID"](), ""
+    remaining, tasks, measured = Remaining(), dict[str, "TaskID"](), Measured()
     with Bars(*columns, console=Console(stderr=True), refresh_per_second=4, transient=True) as bars:
         for event in events:
             if isinstance(event, Metric):
-                measured = _measured(event)
+                measured.take(event)
             if isinstance(event, Progress):
                 if event.stage not in tasks:
                     tasks[event.stage] = bars.add_task(output.printable(event.stage), left="", measured="")
@@ -92,7 +93,7 @@ def _bars(events: Iterable[Event]) -> Iterator[Event]:
                     completed=event.done,
                     total=event.total,
                     left=remaining(event),
-                    measured=measured if event.stage == "training" else "",
+                    measured=str(measured) if event.stage == "training" else "",
                     visible=event.done < event.total,
                 )
             elif sentence := _sentence(event):
@@ -130,8 +131,23 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _measured(event: Metric) -> str:
-    return f"loss {event.values['loss']:.4f}" if "loss" in event.values else ""
+class Measured:
+    """The last losses in words: of training, and on held-out pictures beside the base's."""
+
+    def __init__(self) -> None:
+        """Nothing has been measured yet."""
+        self._values: dict[str, float] = {}
+
+    def take(self, event: Metric) -> None:
+        """Take newer numbers over."""
+        self._values |= event.values
+
+    def __str__(self) -> str:
+        """Words such as "loss 0.1234, held out -1.2 %"."""
+        told = [f"loss {self._values['loss']:.4f}"] if "loss" in self._values else []
+        if "held_out" in self._values:
+            told.append(f"held out {100 * math.expm1(self._values['held_out']):+.1f} %")
+        return ", ".join(told)
 
 
 def _sentence(event: Event) -> str:

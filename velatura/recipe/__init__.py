@@ -80,6 +80,9 @@ class CheckpointSettings(Settings):
 
     every: int = Field(default=250, gt=0)
     """Optimizer steps between two checkpoints."""
+    every_epochs: int | None = Field(default=None, gt=0)
+    """Epochs between two checkpoints, in place of steps; 1 for sets of which the best epoch is sought; "none": by
+    `every`."""
     keep_state: int = Field(default=2, ge=1)
     """How many of the newest checkpoints keep the optimizer's state, to resume from."""
     average: int = Field(default=1, ge=1, le=32)
@@ -96,10 +99,23 @@ class ValidationSettings(Settings):
     """Largest number of held-out pictures measured."""
     paintings: int = Field(default=12, ge=4, le=96)
     """Pictures painted at each checkpoint to judge its style by; more of them tell smaller differences apart."""
+    every: int | None = Field(default=None, gt=0)
+    """Optimizer steps between two measurements while training; "none": at each checkpoint. Each costs strata x pictures
+    predictions."""
+    every_epochs: int | None = Field(default=None, gt=0)
+    """Epochs between two measurements, in place of steps; "none": by `every`."""
+    patience: int = Field(default=0, ge=0)
+    """Measurements without a lower loss on held-out pictures after which training stops by itself; 3 or more, since
+    pictures may still get better where the loss rises; 0: never."""
 
 
 class SampleSettings(Settings):
     """Pictures painted at each checkpoint; also those by which checkpoints are compared."""
+
+    every: int | None = Field(default=None, gt=0)
+    """Optimizer steps between two paintings; a checkpoint is kept for each; "none": at each checkpoint."""
+    every_epochs: int | None = Field(default=None, gt=0)
+    """Epochs between two paintings, in place of steps; "none": by `every`."""
 
     prompts: list[str] = Field(default=[])
     """Prompts to paint; none: the held-out captions, then the training captions."""
@@ -121,6 +137,16 @@ class SampleSettings(Settings):
     scheduler: str = ""
     """Name of the noise schedule, as A1111 writes it; empty: what suits the sampler and the base."""
     tuning: TuningSettings = TuningSettings()
+
+
+class TrackingSettings(Settings):
+    """Where the numbers of a run go beside its folder."""
+
+    tensorboard: bool = False
+    """Write them for TensorBoard too, into the run's folder `tensorboard`; needs velatura[track]."""
+    wandb: str = ""
+    """Send them to this project on Weights & Biases; needs velatura[track] and an account there; none: nothing
+    leaves this machine."""
 
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -164,6 +190,7 @@ class Recipe(Settings):
     checkpoints: CheckpointSettings = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
     samples: SampleSettings = SampleSettings()
+    tracking: TrackingSettings = TrackingSettings()
     memory: MemorySettings = MemorySettings()
 
     @model_validator(mode="after")

@@ -93,6 +93,9 @@ class TrainSettings(Settings):
     warmup: int | float = Field(default=0, ge=0)
     """Steps in which the learning rate rises from zero; below 1, the share of all steps. Some 5 % where the first
     steps leap."""
+    init_from: str = ""
+    """A LoRA of the same base, ranks and alpha that training begins with: a file, or a name as in prompts; none: a new
+    one. For going on with what another program or an earlier run has trained."""
     lengthened: list[int] = Field(default=[])
     """Steps at which `velatura train RUN --more` took a finished run up again; each part has its own course."""
     optimizer: OptimizerName = "adamw"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from typing import Any
 
 from velatura.adapters import formats
 from velatura.adapters.metadata import TrainingFacts, build
@@ -20,7 +21,11 @@ from velatura.version import __version__
 
 def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
     """A hash over everything that decides what a run computes; not where base and pictures lie."""
-    where = {"base": {"model", "sha256", "vae", "text_encoders", "assistant", "strict"}, "dataset": {"path"}}
+    where: dict[str, Any] = {
+        "base": {"model", "sha256", "vae", "text_encoders", "assistant", "strict"},
+        "dataset": {"path"},
+        "tracking": True,
+    }
     tree = recipe.model_dump(mode="json", exclude=where)
     for block in tree["dataset"]["blocks"]:
         del block["path"]

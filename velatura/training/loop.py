@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -30,10 +30,12 @@ from velatura.training.breakdown import place
 from velatura.training.checkpoint import State, load_state, state_bytes
 from velatura.training.data import Batches, Cached
 from velatura.training.descent import Descent
+from velatura.training.due import Due, exhausted
 from velatura.training.gradients import Gradients
 from velatura.training.losses import loss
-from velatura.training.pace import Compiled
-from velatura.training.readings import BROKEN, METRIC_EVERY, Health, Reading, Readings
+from velatura.training.pace import Compiled, spent
+from velatura.training.readings import METRIC_EVERY, Health, Readings
+from velatura.training.validation import HeldOut
 from velatura.weights.policy import precision
 
 CALMER = "lower train.learning_rate, which starts a new run; the checkpoints so far are kept"
@@ -60,15 +62,17 @@ def train(
     gradients, optimizer, averages = state.gradients, state.optimizer, state.averages
     batches = Batches(model, cached, recipe, encode_texts=changes_text(injected.layers))
     descend = Descent(lambda batch: loss(model, batch, recipe.objective), gradients)
+    due, held_out = Due(recipe, batches.per_epoch), HeldOut(model, injected, cached, recipe.validation)
     step = resume(run, state)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
     if step or run.events():  # an earlier start may have ended before its first checkpoint
         yield Resumed(step)
+    rate = functools.partial(optimizers.measured, optimizer, settings)
     compiled = Compiled(model, settings.compile)
     readings, health = Readings(), Health(recorded_losses(run, step))
     controls = run.control_end()
     started, first = time.monotonic(), step
-    while step < settings.steps:
+    while not over(recipe, step, state.held_out):
         optimizers.set_rates(optimizer, settings, step)
         with injected.step(step), compiled, reaching(state.parameters) if step == first else nullcontext():
             descended = descend(batches.of(step))
@@ -80,26 +84,65 @@ def train(
         averages.update(step)
         readings.send(step, descended, [norm, norms.of(state.parameters), gradients.scale[0]])
         yield from map(Note, descend.said())
-        for reading in readings.arrived(wait=due(recipe, step)):
-            for micro in health.see(reading):
-                left_out = f"{batches.told(reading.step - 1, micro)} gave no numbers and is left out"
-                yield Note(f"step {reading.step}: {left_out}")
-            if health.broken >= BROKEN or health.exploded:
-                raise broken_down(model, injected, batches, run, reading, health, recipe)
-            if reading.step % METRIC_EVERY == 0 or due(recipe, reading.step):
-                yield Metric(reading.step, health.close() | optimizers.measured(optimizer, settings, reading.step - 1))
+        yield from reports(readings, health, batches, due, step, rate)
+        if health.failed:
+            raise broken_down(model, injected, batches, run, health, recipe)
+        if due.measurement(step):
+            yield from measured(held_out, state, step)
         seconds = (time.monotonic() - started) / (step - first) * (settings.steps - step)
         yield Progress("training", step, settings.steps, round(seconds, 1))
-        asked, controls = run.requests(controls)
-        while _pauses(asked):
-            yield Note("paused")
-            more, controls = wait_while_paused(run, controls)
-            asked += more
-        if due(recipe, step) or _wants_checkpoint(asked):
-            yield publish(model, injected, recipe, run, state, step, adapter_bytes)
+        asked, controls = yield from requests(run, controls)
+        ends = over(recipe, step, state.held_out)
+        if due.checkpoint(step) or ends or _wants_checkpoint(asked):
+            yield publish(model, injected, recipe, run, state, step, adapter_bytes, counts=due.checkpoint(step))
+            yield Metric(step, spent(model, seconds=(time.monotonic() - started) / (step - first)))
+        if ends and step < settings.steps:
+            yield Note(f"stopped at step {step}: the loss on held-out pictures has not fallen any more")
         if "stop" in asked:
             yield Note(f"stopped at step {step}; start it again to go on")
             return
+
+
+def reports(
+    readings: Readings,
+    health: Health,
+    batches: Batches,
+    due: Due,
+    step: int,
+    more: Callable[[int], dict[str, float]],
+) -> Iterator[Event]:
+    """What has been read of the steps up to `step`; everything, where a checkpoint is due after it.
+
+    Args:
+        more: what to record of a step, counted from 0, beside what was read.
+    """
+    for reading in readings.arrived(wait=due.checkpoint(step)):
+        for micro in health.see(reading):
+            told = batches.told(reading.step - 1, micro)
+            yield Note(f"step {reading.step}: {told} gave no numbers and is left out")
+        if health.failed:
+            return
+        if reading.step % METRIC_EVERY == 0 or due.checkpoint(reading.step):
+            yield Metric(reading.step, health.close() | more(reading.step - 1))
+
+
+def measured(held_out: HeldOut, state: State, step: int) -> Iterator[Metric]:
+    """The held-out loss of what a checkpoint would hold now, where pictures are held out."""
+    with state.averages.shown(), optimizers.averaged(state.optimizer):
+        found = held_out.measure()
+    if found:
+        state.held_out.append(found["held_out"])
+        yield Metric(step, found)
+
+
+def requests(run: Run, controls: int) -> Generator[Event, None, tuple[list[Request], int]]:
+    """What was asked for since the last step, after waiting for as long as it is to pause."""
+    asked, controls = run.requests(controls)
+    while _pauses(asked):
+        yield Note("paused")
+        more, controls = wait_while_paused(run, controls)
+        asked += more
+    return asked, controls
 
 
 def beginning(model: Model, injected: Injected, recipe: Recipe) -> State:
@@ -110,13 +153,30 @@ def beginning(model: Model, injected: Injected, recipe: Recipe) -> State:
     return State(parameters, optimizers.made(parameters, recipe.train), averages, gradients)
 
 
+def over(recipe: Recipe, step: int, held_out: Sequence[float]) -> bool:
+    """Whether training has come to its end, or has stopped by itself."""
+    return step >= recipe.train.steps or exhausted(held_out, recipe.validation.patience)
+
+
 def publish(
-    model: Model, injected: Injected, recipe: Recipe, run: Run, state: State, step: int, adapter_bytes: AdapterBytes
+    model: Model,
+    injected: Injected,
+    recipe: Recipe,
+    run: Run,
+    state: State,
+    step: int,
+    adapter_bytes: AdapterBytes,
+    *,
+    counts: bool,
 ) -> Checkpoint:
-    """Write a checkpoint; one that was only asked for does not count in the means of later ones."""
+    """Write a checkpoint.
+
+    Args:
+        counts: it counts in the means of later ones, which one that was only asked for does not.
+    """
     with state.averages.shown(), optimizers.averaged(state.optimizer):
         weights = injected.weights()
-    if due(recipe, step):
+    if counts:
         state.averages.keep()
     files = {
         "adapter.safetensors": _sound(model, adapter_bytes, weights, step),
@@ -157,26 +217,21 @@ def _reach(reached: set[str], part: str, _: Tensor) -> None:
 
 
 def broken_down(
-    model: Model,
-    injected: Injected,
-    batches: Batches,
-    run: Run,
-    reading: Reading,
-    health: Health,
-    recipe: Recipe,
+    model: Model, injected: Injected, batches: Batches, run: Run, health: Health, recipe: Recipe
 ) -> TrainingError:
     """The error that ends a training which has come apart; checkpoints from since then are taken back."""
+    step = health.last.step
     if health.exploded:
-        names = {name: float(one.detach().norm()) for name, one in injected.named().items()}
-        layer = max(names, key=lambda name: names[name])
-        what = f"training has exploded by step {reading.step}: the loss is {reading.loss:.3g}"
-        return TrainingError(f"{what}, and what has grown most is {layer}", fix=_calmer(model))
+        norms = {name: float(one.detach().norm()) for name, one in injected.named().items()}
+        grown = max(norms, key=lambda name: norms[name])
+        what = f"training has exploded by step {step}: the loss is {health.last.loss:.3g}"
+        return TrainingError(f"{what}, and what has grown most is {grown}", fix=_calmer(model))
     for checkpoint in run.checkpoints():
         if checkpoint.step >= health.since:
             run.take_back(checkpoint)
-    micro = max(place for place, good in enumerate(reading.good) if not good)
-    with injected.step(reading.step - 1):
-        broken = itertools.islice(batches.of(reading.step - 1), micro, micro + 1)
+    micro = max(place for place, good in enumerate(health.last.good) if not good)
+    with injected.step(step - 1):
+        broken = itertools.islice(batches.of(step - 1), micro, micro + 1)
         where = place(model, injected, broken, recipe.objective)
     what = f"training broke down at step {health.since}: what is no number appears {where}"
     return TrainingError(f"{what}, {health.broken} times in a row", fix=_calmer(model))
@@ -196,12 +251,9 @@ def resume(run: Run, state: State) -> int:
         if checkpoint.state.exists():
             run.verify(checkpoint)
             return load_state(checkpoint.state, state)
+    if run.start.exists():  # the state of another run's checkpoint
+        return load_state(run.start, state)
     return 0
-
-
-def due(recipe: Recipe, step: int) -> bool:
-    """Whether a checkpoint is due after this many steps."""
-    return step % recipe.checkpoints.every == 0 or step == recipe.train.steps
 
 
 def forget_old_states(run: Run, *, keep: int) -> None:

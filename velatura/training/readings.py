@@ -92,6 +92,8 @@ class Health:
         self._usual = [loss for loss in losses if math.isfinite(loss)]
         self._last: deque[float] = deque(maxlen=METRIC_EVERY)
         self._window: list[Reading] = []
+        self.last = Reading(0, 0.0, 0.0, 1.0, (), (), ())
+        """The newest reading."""
         self.broken = 0
         """Micro-batches in a row without numbers."""
         self.since = 0
@@ -99,7 +101,7 @@ class Health:
 
     def see(self, reading: Reading) -> list[int]:
         """Take a reading in; the micro-batches of it that gave no numbers, the first is 0."""
-        missing = []
+        self.last, missing = reading, []
         for place, good in enumerate(reading.good):
             if good:
                 self.broken = 0
@@ -120,6 +122,11 @@ class Health:
         loss = sum(one.loss for one in window) / len(window)
         self._usual.append(loss)
         return {"loss": loss, "gradient_norm": window[-1].norm, "weight_norm": window[-1].size}
+
+    @property
+    def failed(self) -> bool:
+        """Whether to end the training."""
+        return self.broken >= BROKEN or self.exploded
 
     @property
     def exploded(self) -> bool:

@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from velatura import randomness
+from velatura.adapters.lora import Injected
 from velatura.family import Model, stack_prompts
 from velatura.generation.reading import breakdown
-from velatura.training.data import Batch, Sample, conditioned, stack_masks
+from velatura.recipe import ValidationSettings
+from velatura.training.adapter import changes_text
+from velatura.training.data import Batch, Cached, Sample, conditioned, retold, stack_masks
 from velatura.training.losses import errors
 
 
@@ -46,3 +49,40 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
             what = f"the held-out loss of {sample.prepared.picture.name}"
             raise breakdown(model, what, "memory.precision", model.policy.dtype)
     return np.stack(rows) if rows else np.empty((0, strata))
+
+
+BANDS = ("detail", "structure", "composition")
+"""From little noise to much: what a denoiser decides at each."""
+
+
+class HeldOut:
+    """The held-out loss of an adapter in training, beside the base's."""
+
+    def __init__(self, model: Model, injected: Injected, cached: Cached, told: ValidationSettings) -> None:
+        """Nothing is measured yet."""
+        self.model, self.injected, self.strata = model, injected, told.strata
+        self.samples = cached.held_out[: told.pictures]
+        self.anew = changes_text(injected.layers)
+        self._base: NDArray[np.float64] | None = None
+
+    def measure(self) -> dict[str, float]:
+        """ln(loss / the base's loss), mean over pictures and noise levels, and of each third of these.
+
+        0 is the base and -0.02 about 2 % lower. Empty where no picture is held out.
+
+        Raises:
+            ModelError: an error is no number.
+        """
+        if not self.samples:
+            return {}
+        if self._base is None:
+            strength, self.injected.strength = self.injected.strength, 0.0
+            try:
+                self._base = cells(self.model, self.samples, strata=self.strata)
+            finally:
+                self.injected.strength = strength
+        samples = retold(self.model, self.samples) if self.anew else self.samples
+        ratio_NK = np.log(cells(self.model, samples, strata=self.strata) / self._base)
+        thirds = zip(BANDS, np.array_split(ratio_NK, len(BANDS), axis=1), strict=True)
+        bands = {f"held_out_{name}": float(part.mean()) for name, part in thirds if part.size}
+        return {"held_out": float(ratio_NK.mean()), **bands}
