@@ -262,7 +262,8 @@ def test_train_hands_on_what_it_is_told_and_shows_how_it_ended(
     answer = velatura("train", "ink", "--set", "train.steps=5", "--set", "train.batch=2", "--new", "--refit")
 
     overrides = ["train.steps=5", "train.batch=2"]
-    assert asked == {"arguments": (Path("ink"),), "overrides": overrides, "new": True, "refit": True}
+    more = {"more": 0, "start": "", "weights_only": False}
+    assert asked == {"arguments": (Path("ink"),), "overrides": overrides, "new": True, "refit": True, **more}
     assert answer.code == 0 and answer.err == "it begins\n"
     assert answer.out.splitlines() == [
         "lora: loras/ink.safetensors",

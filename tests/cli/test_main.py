@@ -49,7 +49,8 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
 def test_every_step_of_the_loop_has_its_command() -> None:
     wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "bases", "doctor"]
 
-    assert sorted(" ".join(path) for path in COMMANDS if path[0] not in ("dataset", "lora", "recipe", "runs")) == sorted(wanted)
+    groups = ("dataset", "lora", "recipe", "runs")
+    assert sorted(" ".join(path) for path in COMMANDS if path[0] not in groups) == sorted(wanted)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -57,7 +58,7 @@ def test_the_help_of_a_command_explains_its_options(velatura: Velatura, path: tu
     answer = velatura(*path, "--help")
 
     assert answer.code == 0
-    assert "--json" in answer.out
+    assert "--json" in answer.out or path == ("recipe", "schema"), "which is JSON in any case"
     for parameter in COMMANDS[path].params:
         if parameter.param_type_name == "option":
             assert parameter.opts[0] in answer.out
@@ -69,7 +70,7 @@ def test_the_first_page_of_help_shows_every_command_with_a_whole_sentence(velatu
     answer = velatura("--help")
 
     listed = answer.out.split("Commands:")[1].strip().splitlines()
-    assert len(listed) == 11
+    assert len(listed) == 12
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 

@@ -87,7 +87,7 @@ def train(
     check_samples(recipe, model)
     tracking.check(recipe)
     pictures = read_pictures(recipe, project, model)
-    recipe = recipe if is_run else counted(recipe, pictures)  # a run may have been lengthened
+    recipe = recipe if run is not None else counted(recipe, pictures)  # a run may have been lengthened
     named = sample_embeddings(model, recipe, pictures, project)
     long = unread(model.readers, recipe, pictures)
     for note in (*memory.warnings, *model.notes, *pictures.notes, *named.passed_over, *long):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from velatura.adapters.lora import Injected
 from velatura.adapters.weights import Change, part_of
-from velatura.errors import AdapterError, TrainingError
+from velatura.errors import AdapterError, ModelError, TrainingError, VelaturaError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model
 from velatura.recipe import Recipe
@@ -127,9 +127,16 @@ def reports(
 
 
 def measured(held_out: HeldOut, state: State, step: int) -> Iterator[Metric]:
-    """The held-out loss of what a checkpoint would hold now, where pictures are held out."""
-    with state.averages.shown(), optimizers.averaged(state.optimizer):
-        found = held_out.measure()
+    """The held-out loss of what a checkpoint would hold now, where pictures are held out.
+
+    Raises:
+        TrainingError: it is no number.
+    """
+    try:
+        with state.averages.shown(), optimizers.averaged(state.optimizer):
+            found = held_out.measure()
+    except ModelError as error:
+        raise TrainingError(_broken_by(step, error), fix=_calmer(held_out.model)) from error
     if found:
         state.held_out.append(found["held_out"])
         yield Metric(step, found)
@@ -284,4 +291,8 @@ def _sound(model: Model, adapter_bytes: AdapterBytes, weights: dict[str, Change]
     try:
         return adapter_bytes(weights, step)
     except AdapterError as error:
-        raise TrainingError(f"training has broken down by step {step}: {error.what}", fix=_calmer(model)) from error
+        raise TrainingError(_broken_by(step, error), fix=_calmer(model)) from error
+
+
+def _broken_by(step: int, error: VelaturaError) -> str:
+    return f"training has broken down by step {step}: {error.what}"
