@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from velatura.adapters.kinds import Dora
 from velatura.adapters.layers import AdaptedLayer, InPlace, find
 from velatura.adapters.trainable import LoraLayer as LoraLayer
 from velatura.adapters.trainable import TrainedLayer, made
-from velatura.adapters.weights import Change, layer_name
+from velatura.adapters.weights import Change, layer_name, part_of
 from velatura.errors import AdapterError
 
 
@@ -92,6 +92,20 @@ class Injected(InPlace[TrainedLayer]):
                 raise AdapterError(f"these weights have other shapes than the adapter's at {name}")
         for name, change in layers.items():
             self.layers[name].load(change)
+
+    def open_ranks(self, share_B: Tensor, *, smallest: int, power: float) -> None:
+        """How many channels of the rank R work for each sample of the next batch, until the step ends.
+
+        They are the first floor(share^power (R - smallest)) + smallest, where `share` is 1 without noise and 0 at the
+        most. Text encoders, which know nothing of noise, keep all. Source: Soboleva et al. 2025, arXiv:2507.05964.
+        """
+        for name, layer in self.layers.items():
+            if part_of(name).startswith("text_encoder"):
+                continue
+            least = min(smallest, layer.rank)
+            open_B = (share_B.clamp(0, 1) ** power * (layer.rank - least)).floor() + least
+            open_BR = torch.arange(layer.rank)[None] < open_B[:, None]
+            layer.open_BR = open_BR.to(layer.base.weight.device)
 
     def begin_with(self, layers: Mapping[str, Change], *, where: object = None) -> None:
         """Take over the changes of a file that training goes on from, if they are what these layers would be.

@@ -49,6 +49,8 @@ class TrainedLayer(AdaptedLayer):
         """Share of the rank's channels that are left out in a step."""
         self.kept_R: Tensor | None = None
         """What the channels are multiplied by in this step."""
+        self.open_BR: Tensor | None = None
+        """Which channels work for each sample of a batch."""
         self.train(base.training)
 
     @property
@@ -111,11 +113,28 @@ class TrainedLayer(AdaptedLayer):
 
     def end(self) -> None:
         """No channel is left out."""
-        self.kept_R = None
+        self.kept_R = self.open_BR = None
 
     def with_dropout(self, factor: Tensor) -> Tensor:
         """A factor of shape (R, ...) with this step's channels left out."""
         return factor if self.kept_R is None else factor * self.kept_R.view(-1, *[1] * (factor.dim() - 1))
+
+    def opened(self, low: Tensor) -> Tensor:
+        """The channels of the rank, (B, *, R) or (B, R, H, W), those alone that work for each sample.
+
+        Raises:
+            AdapterError: the samples of a batch go through this layer as one.
+        """
+        if self.open_BR is None:
+            return low
+        if len(low) != len(self.open_BR):
+            raise AdapterError(
+                "this layer is given the samples of a batch in one piece, so they cannot have ranks of their own",
+                fix="leave out adapter.timestep_rank, or set train.batch to 1",
+            )
+        between = [1] * (low.dim() - 2)
+        shape = (*self.open_BR.shape, *between) if self.convolution else (len(low), *between, self.rank)
+        return low * self.open_BR.to(low.dtype).view(shape)
 
     @property
     def convolution(self) -> bool:
@@ -158,7 +177,7 @@ class LoraLayer(TrainedLayer):
 
     def _low(self, x: Tensor) -> Tensor:
         """The channels of the rank, (*, R) or (B, R, H, W)."""
-        return self.through_base(x, self.with_dropout(self.down).to(x.dtype))
+        return self.opened(self.through_base(x, self.with_dropout(self.down).to(x.dtype)))
 
     def change(self) -> Change:
         """As in `TrainedLayer`."""
@@ -183,7 +202,7 @@ class LoconLayer(LoraLayer):
     mid: nn.Parameter
 
     def _low(self, x: Tensor) -> Tensor:
-        first = F.conv2d(x, self.with_dropout(self.down).to(x.dtype))
+        first = self.opened(F.conv2d(x, self.with_dropout(self.down).to(x.dtype)))
         return self.through_base(first, self.mid.to(x.dtype))
 
     def change(self) -> Change:

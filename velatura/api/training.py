@@ -30,6 +30,8 @@ from velatura.recipe import Recipe
 from velatura.version import __version__
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from velatura.adapters.lora import Injected
     from velatura.family import Model
     from velatura.training.data import Cached
@@ -224,7 +226,6 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         done = run.checkpoints()[-1] if run.checkpoints() else None
         if done is None or not over(recipe, done.step, going_on.measured(done)):
             return
-        _contact(run)  # a process that was killed may not have come to it
         assistant.send_away(model)
         yield from judge(model, recipe, pictures, cached, run, project)
 
@@ -259,24 +260,24 @@ def _paint_samples(
     used = [Applied(adapter.layers, 1.0, 1.0)]
     with samples.merged(model, used, injected, apart=how.apart) as adapters:
         images = samples.paint(model, what, how, embeddings=named.embeddings, adapters=adapters)
-    write_bytes(path, png(contact_sheet(images, columns=min(4, len(images)))))
-    _contact(run)
+    sheet = contact_sheet(images, columns=min(4, len(images)))
+    # the run's own first: where the checkpoint's stands, both do, whenever the process was killed
+    write_bytes(path.with_name("contact.png"), png(whole_sheet(path, sheet)))
+    write_bytes(path, png(sheet))
     preview = Preview(checkpoint.step, path.relative_to(run.path).as_posix())
     run.append(preview)
     yield preview
 
 
-def _contact(run: runs.Run) -> None:
-    """The run's contact sheet: the samples of each checkpoint, one below the other."""
-    from PIL import Image
+def whole_sheet(path: Path, newest: Image) -> Image:
+    """The samples of each checkpoint one below the other; the newest will stand at `path`."""
+    from PIL import Image as images
 
     from velatura.generation.contact import contact_sheet
 
-    sheets = sorted((run.path / "samples").glob("step-*.png"))
-    if sheets:
-        rows = [Image.open(sheet) for sheet in sheets]
-        labels = [f"step {int(sheet.stem.removeprefix('step-'))}" for sheet in sheets]
-        write_bytes(run.path / "samples" / "contact.png", png(contact_sheet(rows, columns=1, row_labels=labels)))
+    rows = {one: images.open(one) for one in path.parent.glob("step-*.png")} | {path: newest}
+    labels = [f"step {int(one.stem.removeprefix('step-'))}" for one in sorted(rows)]
+    return contact_sheet([rows[one] for one in sorted(rows)], columns=1, row_labels=labels)
 
 
 def _refit(model: Model, recipe: Recipe, pictures: Pictures, judged: runs.Run, project: Path) -> Iterator[Event]:

@@ -69,6 +69,11 @@ class AdapterSettings(Settings):
     """Other ranks for some layers, as `PATTERN=RANK`; the first that fits counts, and rank 0 leaves a layer out."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the rank's channels of each layer that are left out in a step."""
+    timestep_rank: int | None = Field(default=None, ge=1, le=1024)
+    """Channels of the rank that train where there is most noise; towards none all of them do (T-LoRA). Half the rank
+    for subjects with few pictures, whose poses are learnt by heart at high noise; "none": all at every noise level."""
+    timestep_power: float = Field(default=1.0, gt=0)
+    """How the channels grow as the noise falls: 1 evenly, more of it later."""
     factor: int | None = Field(default=None, ge=1)
     """Of a LoKr, the largest side of its small matrix; "none": as near to a square as it can be."""
     targets: list[str] = Field(default=["attention+mlp"])
@@ -205,6 +210,12 @@ class Recipe(Settings):
         ):
             if told and kind != "lora":
                 raise ValueError(f"{setting} works on the two factors of a LoRA, and adapter.kind is {kind}")
+        if self.adapter.timestep_rank is not None and kind not in ("lora", "locon"):
+            raise ValueError(f"adapter.timestep_rank is for the ranks of a LoRA, and adapter.kind is {kind}")
+        if self.adapter.timestep_rank is not None and self.adapter.timestep_rank > self.adapter.rank:
+            raise ValueError("adapter.timestep_rank is more than adapter.rank")
+        if self.adapter.timestep_power != 1 and self.adapter.timestep_rank is None:
+            raise ValueError("adapter.timestep_power has an effect only with adapter.timestep_rank")
         if self.checkpoints.average > 1 and train.optimizer == "schedule_free":
             raise ValueError("schedule_free keeps an average of its own: leave out checkpoints.average")
         return self

@@ -28,7 +28,7 @@ from velatura.training.adapter import changes_text
 from velatura.training.averages import Averages
 from velatura.training.breakdown import place
 from velatura.training.checkpoint import State, load_state, state_bytes
-from velatura.training.data import Batches, Cached
+from velatura.training.data import Batch, Batches, Cached
 from velatura.training.descent import Descent
 from velatura.training.due import Due, exhausted
 from velatura.training.gradients import Gradients
@@ -39,6 +39,9 @@ from velatura.training.validation import HeldOut
 from velatura.weights.policy import precision
 
 CALMER = "lower train.learning_rate, which starts a new run; the checkpoints so far are kept"
+
+TIMESTEPS = 1000
+"""As bases count noise levels, from none to pure noise."""
 
 AdapterBytes = Callable[[dict[str, Change], int], bytes]
 """The adapter's file from its weights and the step."""
@@ -61,7 +64,7 @@ def train(
     state = beginning(model, injected, recipe)
     gradients, optimizer, averages = state.gradients, state.optimizer, state.averages
     batches = Batches(model, cached, recipe, encode_texts=changes_text(injected.layers))
-    descend = Descent(lambda batch: loss(model, batch, recipe.objective), gradients)
+    descend = Descent(functools.partial(error, model, injected, recipe), gradients)
     due, held_out = Due(recipe, batches.per_epoch), HeldOut(model, injected, cached, recipe.validation)
     step = resume(run, state)
     forget_old_states(run, keep=recipe.checkpoints.keep_state)  # a killed process may not have come to it
@@ -101,6 +104,16 @@ def train(
         if "stop" in asked:
             yield Note(f"stopped at step {step}; start it again to go on")
             return
+
+
+def error(model: Model, injected: Injected, recipe: Recipe, batch: Batch) -> Tensor:
+    """A batch's share of the error of its step, a scalar."""
+    told = recipe.adapter
+    if told.timestep_rank is not None:
+        objective = model.objective_for(*batch.clean_BCHW.shape[-2:])
+        share_B = 1 - objective.timestep(batch.sigma_B) / TIMESTEPS
+        injected.open_ranks(share_B, smallest=told.timestep_rank, power=told.timestep_power)
+    return loss(model, batch, recipe.objective)
 
 
 def reports(

@@ -121,7 +121,8 @@ class Health:
             return {}
         loss = sum(one.loss for one in window) / len(window)
         self._usual.append(loss)
-        return {"loss": loss, "gradient_norm": window[-1].norm, "weight_norm": window[-1].size}
+        found = {"loss": loss, "gradient_norm": window[-1].norm, "weight_norm": window[-1].size}
+        return found if window[-1].scale == 1 else found | {"loss_scale": window[-1].scale}
 
     @property
     def failed(self) -> bool:
