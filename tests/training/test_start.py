@@ -147,7 +147,7 @@ def test_a_run_whose_base_has_changed_does_not_go_on(make_project: MakeProject, 
 def test_a_run_is_not_given_other_settings(make_project: MakeProject) -> None:
     run = until_first_checkpoint(make_project(*SHORT))
     for told in ({"overrides": ["train.steps=9"]}, {"new": True}):
-        with pytest.raises(RecipeError, match="has begun|as it is"):
+        with pytest.raises(RecipeError, match=r"has begun|as it is"):
             list(api.train(run.path, **told))  # type: ignore[arg-type]
 
 
