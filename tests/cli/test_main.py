@@ -47,7 +47,7 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
 
 
 def test_every_step_of_the_loop_has_its_command() -> None:
-    wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "bases", "doctor"]
+    wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "read", "bases", "doctor"]
 
     groups = ("dataset", "lora", "recipe", "runs")
     assert sorted(" ".join(path) for path in COMMANDS if path[0] not in groups) == sorted(wanted)
@@ -70,7 +70,7 @@ def test_the_first_page_of_help_shows_every_command_with_a_whole_sentence(velatu
     answer = velatura("--help")
 
     listed = answer.out.split("Commands:")[1].strip().splitlines()
-    assert len(listed) == 12
+    assert len(listed) == 13
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
@@ -92,9 +92,7 @@ def test_a_mistyped_command_is_named_with_the_one_that_was_meant(velatura: Velat
     assert "Did you mean" in answer.err and answer.out == ""
 
 
-@pytest.mark.parametrize(
-    "words", [("train", "--nwe"), ("generate",), ("generate", "x", "--steps", "few"), ("evaluate",)]
-)
+@pytest.mark.parametrize("words", [("train", "--nwe"), ("generate", "x", "--steps", "few"), ("evaluate",)])
 def test_wrong_usage_exits_with_2_and_without_traceback(velatura: Velatura, words: tuple[str, ...]) -> None:
     answer = velatura(*words)
 
