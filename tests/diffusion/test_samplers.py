@@ -448,6 +448,17 @@ def test_samplers_without_a_form_for_flow_refuse_it(name: str) -> None:
         resolve(name, "Automatic", Objective.flow())
 
 
+@pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if sampler.flow])
+def test_flow_starts_from_noise_alone_and_ends_unscaled(name: str) -> None:
+    sampler, _ = resolve(name, "Automatic", Objective.flow())
+    assert sampler.start(1.0) == 1.0
+    picture = torch.tensor([[0.1, -0.2, 0.3, 0.4]], dtype=torch.float64)
+    sigmas = (0.99, 0.5, 0.25)
+    noise = {"noise": lambda *_: picture * 0, **quiet(sampler)}
+    *_, step = sampler.run(lambda x, sigma, step: picture, picture * (1 - sigmas[0]), sigmas, **noise)
+    torch.testing.assert_close(step.x, picture * (1 - sigmas[-1]))
+
+
 def test_ddim_starts_from_unit_noise_and_the_others_from_sigma_alone() -> None:
     assert SAMPLERS["DDIM"].start(3.0) == pytest.approx(math.sqrt(10.0))
     assert SAMPLERS["Euler"].start(3.0) == 3.0

@@ -153,7 +153,7 @@ SAMPLERS: dict[str, Sampler] = {
             "DDIM CFG++", sample_ddim_cfgpp, None, schedules.ddim_timesteps, noise="fresh", unit_start=True, cfgpp=True
         ),
         Sampler("PLMS", sample_plms, None, schedules.ddim_timesteps, unit_start=True),
-        Sampler("UniPC", sample_unipc, sample_unipc, schedules.unipc_timesteps, unit_start=True),
+        Sampler("UniPC", sample_unipc, partial(sample_unipc, flow=True), schedules.unipc_timesteps, unit_start=True),
         Sampler("LCM", sample_lcm, sample_lcm_flow, schedules.lcm_timesteps, noise="fresh"),
     )
 }
@@ -200,7 +200,7 @@ def resolve(
         if found.noise == "path":
             levels = partial(_below_pure_noise, levels)
         if found.flow is not found.run:
-            found = replace(found, run=found.flow)
+            found = replace(found, run=found.flow, unit_start=False)
     return _told(found, levels, told or {}, strict=strict)
 
 

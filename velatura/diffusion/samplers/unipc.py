@@ -30,6 +30,7 @@ def sample_unipc(
     noise: Noise | None = None,
     unipc_order: int = 3,
     unipc_variant: Variant = "bh1",
+    flow: bool = False,
 ) -> Iterator[Step]:
     """Predict the next latents, ask there, correct them with the answer; the last step is not corrected.
 
@@ -49,7 +50,8 @@ def sample_unipc(
             answers = [(following, answer), *answers][:unipc_order]
         else:
             x = ahead
-        yield in_unit_variance(Step(index, x, denoised), sigmas)
+        step = Step(index, x, denoised)
+        yield step if flow else in_unit_variance(step, sigmas)
 
 
 def _moved(
