@@ -106,6 +106,8 @@ def measured(folder: Path, wanted: Rewording, where: str) -> tuple[Seconds, Seco
     """Seconds of the dry run, of the edit and of its undoing, and captions changed."""
     selection = Selection(where=where, count_tokens=clip_tokens() if "tokens" in where else None)
     changed: list[int] = []
+    if hasattr(os, "sync"):
+        os.sync()  # the first sync of an edit would otherwise wait for what was deleted after the last one
     dry = timed(lambda: changed.append(len(editing.plan(folder, wanted, selection).changes)))
     done = timed(lambda: editing.apply(folder, wanted, selection))
     back = timed(lambda: journal.undo(folder)) if changed[0] else Seconds()

@@ -55,6 +55,8 @@ def test_a_dry_run_writes_nothing_and_a_failure_is_named(velatura: Velatura, fak
 
     shown = velatura(*told, "--dry-run")
 
+    none = velatura("dataset", "caption", "set", "--template", "x", "--where", "captions:9", "--dry-run")
+    assert none.code == 0 and none.out == "" and none.err == "no picture is meant by that\n"
     assert shown.code == 1 and shown.out.startswith("0.png\n  a boat\n1.png\n  none: the model refuses: I'm sorry")
     assert not (folder / "0.txt").exists()
     fake.replies = [Reply(completion("a boat")), Reply(completion(""))]

@@ -162,10 +162,10 @@ def _show(target: Path, captioners: dict[str, Captioner], selection: Selection, 
     """What captioners say of pictures; nothing is written."""
     from velatura.captioning.writing import lines, tried
 
-    failed = False
+    failed = shown_any = False
     for name, answers in tried(target, list(captioners.values()), selection):
         said = [lines(answer) for answer in answers]
-        failed = failed or any(not captions for captions, _ in said)
+        failed, shown_any = failed or any(not captions for captions, _ in said), True
         if as_json:
             found = {key: {"captions": one, "why": why} for key, (one, why) in zip(captioners, said, strict=True)}
             output.emit({"name": name, **found.get("", {"captioners": found})})
@@ -174,6 +174,8 @@ def _show(target: Path, captioners: dict[str, Captioner], selection: Selection, 
         shown = ["\n".join(captions) or f"none: {why}" for captions, why in said]
         for line in _side_by_side(list(captioners), shown, output.columns() - 2):
             output.say(f"  {line}".rstrip())
+    if not shown_any:
+        output.tell("no picture is meant by that")
     if failed:
         raise typer.Exit(FOUND_PROBLEMS)
 
