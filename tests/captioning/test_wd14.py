@@ -11,6 +11,8 @@ from PIL import Image
 
 from velatura.captioning.captioner import Asked
 from velatura.captioning.wd14 import Choice, WD14Tagger, prepared, spaced
+from velatura.captioning.writing import Captioning
+from velatura.dataset import authors
 from velatura.errors import MissingExtra, ModelError
 
 onnx = pytest.importorskip("onnx", reason="the small model is made with onnx")
@@ -129,6 +131,21 @@ def test_models_of_one_picture_at_once_and_of_many_say_the_same(tmp_path: Path) 
 def test_faces_keep_their_underscores() -> None:
     faces = ["^_^", "o_o", "(o)_(o)", "x_x", "0_0", ">_<", "|_|"]
     assert [spaced(tag) for tag in faces] == faces and spaced("long_hair") == "long hair"
+
+
+def test_a_set_is_tagged_and_a_persons_words_stay(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        picture(tmp_path / "set" / f"{name}.png")
+    (tmp_path / "set" / "b.txt").write_text("my own words")
+
+    work = Captioning(tmp_path / "set", WD14Tagger(model(tmp_path / "mine"), Choice(most=1)))
+    list(work)
+
+    assert work.result.written == ("a.png",) and work.result.kept == ("b.png",)
+    assert (tmp_path / "set" / "a.txt").read_text() == "jeanne (alter), grey background\n"
+    assert (tmp_path / "set" / "b.txt").read_text() == "my own words"
+    assert authors.load(tmp_path / "set").settings("a.png")["model"] == "mine"
 
 
 def test_an_id_is_read_from_the_cache_and_nothing_is_fetched_offline(
