@@ -11,9 +11,10 @@ Shape suffixes: B batch, C channels, H and W height and width, R rank; * any lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,10 @@ from velatura.adapters.lora import parents
 from velatura.adapters.merge import Applied, changes
 from velatura.adapters.weights import Change, Lora
 from velatura.errors import AdapterError, ModelError
+
+
+class SamplesTogether(AdapterError):
+    """A layer takes the samples of a batch together, so they cannot have strengths of their own there."""
 
 
 class BesideLayer(AdaptedLayer):
@@ -41,6 +46,8 @@ class BesideLayer(AdaptedLayer):
         """Adapter, and what it changes of the weight at its strength."""
         self.share_B: Mapping[str, Tensor] = {}
         """Adapter -> what its strength is multiplied by for each sample."""
+        self.present: Mapping[str, list[int] | None] = {}
+        """Adapter -> the samples that have it at all; None: all of them."""
         self.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,9 +61,9 @@ class BesideLayer(AdaptedLayer):
                 y = y + self._full(x, delta.to(y.dtype))
             return y
         for adapter, down, up in self.factors:
-            y = y + self._shared(adapter, self._low_rank(x, down.to(y.dtype), up.to(y.dtype)), x)
+            y = self._with(y, x, adapter, partial(self._low_rank, down=down.to(y.dtype), up=up.to(y.dtype)))
         for adapter, delta in self.differences:
-            y = y + self._shared(adapter, self._full(x, delta.to(y.dtype)), x)
+            y = self._with(y, x, adapter, partial(self._full, delta=delta.to(y.dtype)))
         return y
 
     def _together(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -75,18 +82,26 @@ class BesideLayer(AdaptedLayer):
             return made
         return F.linear(x, delta)
 
-    def _shared(self, adapter: str, added: Tensor, x: Tensor) -> Tensor:
-        """What one adapter adds, times each sample's share."""
+    def _with(self, y: Tensor, x: Tensor, adapter: str, added: Callable[[Tensor], Tensor]) -> Tensor:
+        """What comes out, and what one adapter adds to it at each sample's share; samples without it cost nothing."""
         share_B = self.share_B.get(adapter)
         if share_B is None:
-            return added
+            return y + added(x)
         if len(x) != len(share_B) or x.dim() < 2:
-            raise AdapterError(
+            raise SamplesTogether(
                 f"samples cannot have strengths of their own at {self.name}: it takes {len(x)} rows for"
                 f" {len(share_B)} samples, several of them together",
                 fix="give all samples of a batch the same strengths, or leave this layer out of the adapter",
             )
-        return added * share_B.to(added).view(-1, *[1] * (added.dim() - 1))
+        present = self.present.get(adapter)
+        share = share_B.to(y).view(-1, *[1] * (y.dim() - 1))
+        if present is None:
+            return y + added(x) * share
+        if not present:
+            return y
+        y = y.clone()
+        y[present] += added(x[present]) * share[present]
+        return y
 
 
 class Beside(InPlace[BesideLayer]):
@@ -106,18 +121,19 @@ class Beside(InPlace[BesideLayer]):
             shares: an adapter's name in use -> (B,) what its strength is multiplied by.
 
         Raises:
-            AdapterError: no adapter has that name; or, from the model's forward, a layer that takes the samples
-                together.
+            AdapterError: no adapter has that name.
+            SamplesTogether: from the model's forward, a layer that takes the samples together.
         """
         if unknown := sorted(set(shares) - self.names):
             raise AdapterError(f"no adapter beside the layers is called {unknown[0]}")
+        present = {name: _present(share_B) for name, share_B in shares.items()}
         for layer in self.layers.values():
-            layer.share_B = dict(shares)
+            layer.share_B, layer.present = dict(shares), present
         try:
             yield
         finally:
             for layer in self.layers.values():
-                layer.share_B = {}
+                layer.share_B, layer.present = {}, {}
 
 
 @torch.no_grad()
@@ -161,6 +177,12 @@ def small(parts: Mapping[str, nn.Module], uses: Sequence[Applied]) -> list[Appli
                 kept[name] = Full(None, change.bias_change)
         found += [replace(use, layers=kept)] if kept else []
     return found
+
+
+def _present(share_B: Tensor) -> list[int] | None:
+    """The samples whose share is not 0; None: all of them."""
+    found = [row for row, share in enumerate(share_B.tolist()) if share != 0]
+    return None if len(found) == len(share_B) else found
 
 
 def _add(layer: BesideLayer, adapter: str, change: Change, strength: float, pristine: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ encoders are read once, before the first step, so the steps of an adapter are th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -37,8 +37,14 @@ class Switch:
             self._standing = self._put(told)
             self._now = told
 
-    def shared(self, share_B: Tensor) -> AbstractContextManager[None]:
-        """Every adapter's strength times each sample's share, (B,), for one call of the denoiser.
+    def shared(
+        self, every_B: Tensor | None, own: Mapping[str, Tensor] | None = None
+    ) -> AbstractContextManager[None]:
+        """Adapters as strong as each sample is to have them, for one call of the denoiser.
+
+        Args:
+            every_B: what every adapter's strength is multiplied by for each sample, (B,); none: 1.
+            own: adapter -> the same for it alone, in the place of `every_B`.
 
         Raises:
             AdapterError: the adapters are merged into the weights, which all samples have in common.
@@ -50,7 +56,9 @@ class Switch:
                 "LoRAs that are merged into the weights have one strength for all pictures and both sides of guidance",
                 fix="put them beside the layers",
             )
-        return self._standing.strengths(dict.fromkeys(self._standing.names, share_B))
+        told = own or {}
+        shares = {name: told.get(name, every_B) for name in self._standing.names}
+        return self._standing.strengths({name: share for name, share in shares.items() if share is not None})
 
 
 def active(uses: Sequence[Applied], step: int) -> list[Applied]:

@@ -90,14 +90,15 @@ class Guided:
         self,
         model: Model,
         prompts: Sequence[Prompts],
-        texts: Mapping[str, TextConditioning],
+        texts: Sequence[Mapping[str, TextConditioning]],
         *,
         width: int,
         height: int,
-        cfg_scale: float,
+        cfg_scales: Sequence[float],
         guidance: float,
         adapters: Switch | None = None,
         negative_strength: float = 1.0,
+        strengths: Sequence[Sequence[tuple[str, float]]] = (),
         without: Without | None = None,
         rescale: float = 0.0,
     ) -> None:
@@ -106,19 +107,23 @@ class Guided:
         Args:
             model: the base.
             prompts: of each picture.
-            texts: encoded, all that the prompts say.
+            texts: encoded, for each picture all that its prompts say.
             width: in pixels, as is `height`.
             height: see `width`.
-            cfg_scale: of the guidance.
+            cfg_scales: of the guidance, for each picture; all of them 1, or none.
             guidance: told to bases into which it is distilled.
             adapters: those in use.
             negative_strength: what their strength is multiplied by for negative prompts.
+            strengths: for each picture, adapters by name and what their strength is multiplied by; none: all by 1.
             without: when there is no guidance.
             rescale: how far guidance's contrast is brought back to the prompt's own.
         """
         self._model, self._texts, self._adapters = model, texts, adapters
         self._size = torch.tensor([[height, width]], dtype=torch.float32)
-        self._cfg_scale, self._guidance, self._rescale = cfg_scale, guidance, rescale
+        self._guidance, self._rescale = guidance, rescale
+        same = len(set(cfg_scales)) == 1
+        self._cfg_scale: float | Tensor = cfg_scales[0] if same else torch.tensor(cfg_scales, dtype=torch.float32)
+        self._plain = same and cfg_scales[0] == 1
         self._without, self._asked = without or Without(), 0
         self._scheduled: list[tuple[Scheduled, bool]] = []
         """Row -> what it is told, and whether that is a negative prompt."""
@@ -133,8 +138,15 @@ class Guided:
         for picture, told in enumerate(prompts):
             if told.negative is not None:
                 self._negative[picture] = self._row(picture, told.negative, negative=True)
-        shares = [negative_strength if negative else 1.0 for _, negative in self._scheduled]
-        self._share_R = torch.tensor(shares) if negative_strength != 1 else None
+        sides = torch.tensor([negative_strength if negative else 1.0 for _, negative in self._scheduled])
+        self._side_R = sides if negative_strength != 1 else None
+        """Row -> what every adapter's strength is multiplied by there, for its side of guidance."""
+        own = [dict(told) for told in strengths]
+        named = {name for told in own for name in told}
+        self._shares = {
+            name: torch.tensor([own[picture].get(name, 1.0) for picture in self._owners]) * sides for name in named
+        }
+        """Adapter -> what its strength is multiplied by in each row, where pictures differ in it."""
         self._now: list[str] = []
         self._rows: list[int] = []
         self._groups: list[tuple[list[int], Conditioning]] = []
@@ -152,7 +164,7 @@ class Guided:
         if alone or len(self._negative) < len(pictures):
             return positive_BCHW, None
         negative_BCHW = answers_RCHW[[self._negative[picture] for picture in pictures]]
-        if self._cfg_scale == 1:
+        if self._plain:
             return positive_BCHW, negative_BCHW
         guided_BCHW = classifier_free(positive_BCHW, negative_BCHW, self._cfg_scale)
         if self._rescale:
@@ -178,9 +190,10 @@ class Guided:
 
     def _strengths(self, rows: Sequence[int]) -> AbstractContextManager[None]:
         """Adapters as strong as each row is to have them."""
-        if self._adapters is None or self._share_R is None:
+        if self._adapters is None or (self._side_R is None and not self._shares):
             return nullcontext()
-        return self._adapters.shared(self._share_R[list(rows)])
+        every = None if self._side_R is None else self._side_R[list(rows)]
+        return self._adapters.shared(every, {name: share_R[list(rows)] for name, share_R in self._shares.items()})
 
     def _joined(self, picture: int, answers_RCHW: Tensor) -> Tensor:
         """The answer to a picture's prompts."""
@@ -206,7 +219,7 @@ class Guided:
     def _encoded(self, row: int, text: str) -> TextConditioning:
         told, negative = self._scheduled[row]
         empty = negative and not any(until.text.strip() for until in told.texts)
-        encoded = self._texts[text]
+        encoded = self._texts[self._owners[row]][text]
         return encoded.zeroed() if empty and self._model.empty_negative_is_zero else encoded
 
     def _conditioning(self, texts: Sequence[TextConditioning]) -> Conditioning:

@@ -83,6 +83,10 @@ class Job:
     """How much of that noise: 0 is none, 1 nothing else."""
     template: Template | None = None
     """What the prompts were made of, where there was something to choose."""
+    cfg_scale: float | None = None
+    """Its own; none: that of the sampling. Pictures painted together are all at 1, or none of them is."""
+    strengths: tuple[tuple[str, float], ...] = ()
+    """Adapters, by their name in use, and what their strength is multiplied by for this picture; others by 1."""
 
 
 @dataclass(frozen=True)
@@ -128,35 +132,26 @@ def generate(
         ModelError: what comes out are no numbers.
         SettingsError: an unknown sampler or schedule, one that does not fit the model, no steps, or no seed.
     """
-    check_size(model, sampling.width, sampling.height)
-    if wrong := next((job.seed for job in jobs if not 0 <= job.seed < 2**64), None):
-        raise SettingsError(f"{wrong} is not a seed", fix="use a number from 0 to 18446744073709551615")
-    if sampling.steps < 1 or batch < 1:
-        raise SettingsError(f"{sampling.steps} steps in batches of {batch} paint nothing", fix="use 1 or more of each")
-    check_variations(jobs)
-    passes = [_Pass.of(model, sampling, start)]
-    if hires is not None:
-        passes.append(second_pass(model, sampling, hires))
+    if batch < 1:
+        raise SettingsError(f"batches of {batch} paint nothing", fix="use 1 or more")
+    passes = passes_of(model, jobs, sampling, start=start, hires=hires)
     if any(one.sampler.alone for one in passes):
         batch = 1
     total = sum(one.steps for one in passes) * -(-len(jobs) // batch)
     done = 0
-    needed = (text for one in passes for prompts in one.prompts(jobs) for text in prompts.texts)
-    texts = read_texts(model, needed, embeddings)
+    texts = read_texts(model, needed(passes, jobs), embeddings)
     for first in range(0, len(jobs), batch):
         group = jobs[first : first + batch]
         latents = None if start is None else start.of(first, len(group))
         for one in passes:
             before = done
-            for step in one.run(model, group, latents, texts, adapters):
+            for step in walked(model, one, group, latents, [texts] * len(group), adapters):
                 painted = step.x
                 done = min(done + 1, before + one.steps)
                 yield Progress("painting", done, total)
                 if shown_every and (step.index + 1) % shown_every == 0:
                     yield Unfinished(small_pictures(model, step.denoised))
             done, latents = before + one.steps, painted
-            if not bool(latents.isfinite().all()):
-                raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
         known = len(model.notes)
         images = decode(model, painted)
         for note in model.notes[known:]:
@@ -165,8 +160,56 @@ def generate(
             yield Painted(job, image)
 
 
+def passes_of(
+    model: Model, jobs: Sequence[Job], sampling: Sampling, *, start: Start | None = None, hires: Hires | None = None
+) -> list[Pass]:
+    """The passes that jobs go through, settled and checked.
+
+    Raises:
+        PromptError, SettingsError: as `generate`.
+    """
+    check_size(model, sampling.width, sampling.height)
+    if wrong := next((job.seed for job in jobs if not 0 <= job.seed < 2**64), None):
+        raise SettingsError(f"{wrong} is not a seed", fix="use a number from 0 to 18446744073709551615")
+    if sampling.steps < 1:
+        raise SettingsError(f"{sampling.steps} steps paint nothing", fix="use 1 or more")
+    check_variations(jobs)
+    first = Pass.of(model, sampling, start)
+    return [first] if hires is None else [first, second_pass(model, sampling, hires)]
+
+
+def needed(passes: Sequence[Pass], jobs: Sequence[Job]) -> list[str]:
+    """Every text that jobs are told in these passes."""
+    return [text for one in passes for prompts in one.prompts(jobs) for text in prompts.texts]
+
+
+def walked(
+    model: Model,
+    one: Pass,
+    jobs: Sequence[Job],
+    latents_BCHW: Tensor | None,
+    texts: Sequence[Mapping[str, TextConditioning]],
+    adapters: Switch | None,
+) -> Iterator[samplers.Step]:
+    """The steps of a batch through a pass, which ends with numbers or not at all.
+
+    Args:
+        latents_BCHW: what the pass begins with, clean; none: noise alone.
+        texts: encoded, for each job.
+
+    Raises:
+        ModelError: what comes out are no numbers.
+    """
+    painted = None
+    for step in one.run(model, jobs, latents_BCHW, texts, adapters):
+        painted = step.x
+        yield step
+    if painted is not None and not bool(painted.isfinite().all()):
+        raise breakdown(model, "the latents", "memory.precision", model.policy.dtype)
+
+
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """One walk from noisy latents to clean ones, the same for all pictures."""
 
     sampling: Sampling
@@ -189,7 +232,7 @@ class _Pass:
         start: Start | None,
         hires: Hires | None = None,
         first_pass: int | None = None,
-    ) -> _Pass:
+    ) -> Pass:
         """Settle the sampler and the noise levels."""
         sampler, schedule = samplers.resolve(
             sampling.sampler,
@@ -237,14 +280,27 @@ class _Pass:
                 for job in jobs
             ]
         asked = self.sampler.cfgpp
-        return [prompts_of(job, self.sampling, first_pass=self.first_pass, always_negative=asked) for job in jobs]
+        return [
+            prompts_of(
+                job,
+                replace(self.sampling, cfg_scale=self.cfg_scale(job)),
+                first_pass=self.first_pass,
+                always_negative=asked,
+            )
+            for job in jobs
+        ]
+
+    def cfg_scale(self, job: Job) -> float:
+        """The guidance of a job in this pass: its own, unless the second pass has one."""
+        told = self.hires is not None and self.hires.cfg_scale is not None
+        return self.sampling.cfg_scale if told or job.cfg_scale is None else job.cfg_scale
 
     def run(
         self,
         model: Model,
         jobs: Sequence[Job],
         latents_BCHW: Tensor | None,
-        texts: Mapping[str, TextConditioning],
+        texts: Sequence[Mapping[str, TextConditioning]],
         adapters: Switch | None,
     ) -> Iterator[samplers.Step]:
         """The steps of a batch, from the latents given; from noise alone where there are none."""
@@ -258,10 +314,11 @@ class _Pass:
             texts,
             width=told.width,
             height=told.height,
-            cfg_scale=told.cfg_scale * (CFGPP_SHARE if self.sampler.cfgpp else 1),
+            cfg_scales=[self.cfg_scale(job) * (CFGPP_SHARE if self.sampler.cfgpp else 1) for job in jobs],
             guidance=told.guidance,
             adapters=adapters,
             negative_strength=told.negative_strength if told.apart else 1.0,
+            strengths=[job.strengths for job in jobs],
             without=Without(
                 early=tuning.skip_early_cfg * self._asked,
                 below=tuning.s_min_uncond,
@@ -278,7 +335,7 @@ class _Pass:
         yield from self.sampler.run(denoise.both if self.sampler.cfgpp else denoise, x, self.sigmas, noise=draw)
 
 
-def second_pass(model: Model, sampling: Sampling, hires: Hires) -> _Pass:
+def second_pass(model: Model, sampling: Sampling, hires: Hires) -> Pass:
     """The second pass of a high-resolution fix, whose size is settled by that of the first.
 
     Raises:
@@ -289,7 +346,7 @@ def second_pass(model: Model, sampling: Sampling, hires: Hires) -> _Pass:
     target = second.target(sampling.width, sampling.height, hires, factor=model.latent_factor)
     width, height = target.size(model.latent_factor)
     check_size(model, width, height)
-    return _Pass.of(
+    return Pass.of(
         model,
         replace(
             sampling,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,10 @@ class UsedLora:
     """Textual inversions that came with it."""
     passed_over: tuple[str, ...] = ()
     """Keys of its file that fit no layer of the base."""
+
+
+ReadLora = tuple[AdapterFile, str]
+"""A file's adapter, and the sha256 of its tensors."""
 
 
 @dataclass(frozen=True)
