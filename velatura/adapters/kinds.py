@@ -400,6 +400,11 @@ class Oft(Change):
         return self.blocks.ndim == 4
 
     @property
+    def proportional(self) -> bool:
+        """Whether twice the strength is twice the change; turns one after the other multiply theirs."""
+        return not self.butterfly and self.rescale is None
+
+    @property
     def tensors(self) -> Mapping[str, Array]:
         """As in `Change`."""
         held = {"oft_blocks": self.blocks, "alpha": scalar(self.constraint)}

@@ -37,9 +37,7 @@ class Switch:
             self._standing = self._put(told)
             self._now = told
 
-    def shared(
-        self, every_B: Tensor | None, own: Mapping[str, Tensor] | None = None
-    ) -> AbstractContextManager[None]:
+    def shared(self, every_B: Tensor | None, own: Mapping[str, Tensor] | None = None) -> AbstractContextManager[None]:
         """Adapters as strong as each sample is to have them, for one call of the denoiser.
 
         Args:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from velatura.api.borrowing import foreign, record_of
     from velatura.api.calibrating import calibrate
+    from velatura.api.comparing import CompareRequest, compare
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Changes": "repeating",
+    "CompareRequest": "comparing",
     "FromPicture": "request",
     "GenerateRequest": "request",
     "Plan": "planning",
     "again": "repeating",
     "calibrate": "calibrating",
+    "compare": "comparing",
     "evaluate": "judging",
     "foreign": "borrowing",
     "free_name": "painting",
@@ -44,11 +47,13 @@ _PLACES = {
 
 __all__ = [
     "Changes",
+    "CompareRequest",
     "FromPicture",
     "GenerateRequest",
     "Plan",
     "again",
     "calibrate",
+    "compare",
     "evaluate",
     "foreign",
     "free_name",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from velatura.text.readers import unread
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from velatura.adapters.weights import AdapterFile
     from velatura.family import Model
@@ -148,10 +149,26 @@ def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, Base
     return model, base
 
 
+@dataclass(frozen=True)
+class Read:
+    """What requests that are painted with one base have read so far."""
+
+    loras: dict[Path, tuple[AdapterFile, str]] = field(default_factory=dict)
+    pictures: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
+    """Picture, background, size and way of fitting -> latents."""
+
+
 def made_ready(
-    model: Model, files: BaseFiles, request: GenerateRequest, groups: Sequence[Together]
+    model: Model, files: BaseFiles, request: GenerateRequest, groups: Sequence[Together], read: Read | None = None
 ) -> Generator[Event, None, Ready]:
     """What a request comes to with a base; notes say what the user should know.
+
+    Args:
+        model: the base.
+        files: its files.
+        request: what is asked for.
+        groups: its pictures, as `wanted` has them.
+        read: what was read for other requests already.
 
     Raises:
         VelaturaError: a name resolves to nothing, a LoRA does not fit, a prompt has no meaning.
@@ -162,15 +179,15 @@ def made_ready(
 
     project = request.project
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
-    known: dict[Path, tuple[AdapterFile, str]] = {}
+    read = read or Read()
     ready = [
-        (group, used_loras(model, group.prompt, request.loras, project, partial=request.partial, known=known))
+        (group, used_loras(model, group.prompt, request.loras, project, partial=request.partial, known=read.loras))
         for group in groups
     ]
     loras = {lora.name: lora for _, used in ready for lora in used}
     for lora in (lora for lora in loras.values() if lora.passed_over):
         yield Note(f"{lora.name} attaches in part: {len(lora.passed_over)} keys are passed over, {lora.passed_over[0]}")
-    start, begun, width, height = _begin(model, request)
+    start, begun, width, height = _begin(model, request, read.pictures)
     sampling = Sampling(
         width,
         height,
@@ -299,7 +316,9 @@ def _file(image: Image, request: GenerateRequest, infotext: str = "", record: di
     return to_bytes(image, infotext, record, form=request.form, quality=request.quality)
 
 
-def _begin(model: Model, request: GenerateRequest) -> tuple[Start | None, Begun | None, int, int]:
+def _begin(
+    model: Model, request: GenerateRequest, read: dict[tuple[object, ...], Tensor]
+) -> tuple[Start | None, Begun | None, int, int]:
     """What painting begins with, what is to be said of it, and the size, width first.
 
     Raises:
@@ -321,7 +340,9 @@ def _begin(model: Model, request: GenerateRequest) -> tuple[Start | None, Begun 
     width = width or nearest_side(model, round(height * across / down if height else side * (across / down) ** 0.5))
     height = height or nearest_side(model, round(width * down / across))
     check_size(model, width, height)
-    latents = encoded_picture(model, image, width, height, mode=told.resize_mode)
+    key = told.path, told.background, width, height, told.resize_mode
+    if (latents := read.get(key)) is None:
+        latents = read[key] = encoded_picture(model, image, width, height, mode=told.resize_mode)
     begun = Begun(
         told.path.name, sha256(told.path), told.denoising, told.resize_mode, told.exact_steps, told.background
     )

@@ -15,6 +15,7 @@ import typer
 
 from velatura.cli import (
     bases,
+    compare,
     dataset,
     demo,
     doctor,
@@ -49,6 +50,7 @@ app.command()(plan.plan)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(generate.generate)
+app.command()(compare.compare)
 app.command()(read.read)
 app.add_typer(lora.app)
 app.add_typer(runs.app)

@@ -7,9 +7,8 @@ Names and hashes only: no path, user or host name.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,6 @@ class UsedLora:
     """Keys of its file that fit no layer of the base."""
 
 
-ReadLora = tuple[AdapterFile, str]
-"""A file's adapter, and the sha256 of its tensors."""
-
-
 @dataclass(frozen=True)
 class Begun:
     """The picture that painting began with."""
@@ -101,7 +96,7 @@ def used_loras(
         PromptError: a strength is not a number, or the weights of blocks are not the base's.
     """
     named = prompt.parse(text).loras
-    asked = [*named, *(prompt.LoraUse(name, strength, strength) for name, strength in map(_split, given))]
+    asked = [*named, *(prompt.LoraUse(name, strength, strength) for name, strength in map(prompt.given_lora, given))]
     found = []
     known = {} if known is None else known
     keys, layers = model.family.keys, every_shape(model.trainable_parts)
@@ -116,8 +111,21 @@ def used_loras(
             adapter.layers, use.denoiser_strength, use.text_strength, blocks, path.stem, use.start, use.stop
         )
         called = use.name if place < len(named) else None
-        found.append(UsedLora(path.stem, digest, applied, called, use.blocks, _words(adapter), adapter.passed_over))
+        found.append(
+            UsedLora(called_after(path), digest, applied, called, use.blocks, _words(adapter), adapter.passed_over)
+        )
     return found
+
+
+def called_after(path: Path) -> str:
+    """What to call the adapter of a file; that of a checkpoint after its run and step, not `adapter` like all of them.
+
+    runs/0001-ink/checkpoints/step-000400/adapter.safetensors is `0001-ink-000400`.
+    """
+    step = path.parent.name.removeprefix("step-")
+    if path.stem == "adapter" and path.parent.parent.name == "checkpoints" and step.isdecimal():
+        return f"{path.parent.parent.parent.name}-{step}"
+    return path.stem
 
 
 def _words(adapter: AdapterFile) -> tuple[Embedding, ...]:
@@ -128,19 +136,6 @@ def _words(adapter: AdapterFile) -> tuple[Embedding, ...]:
         digest = hashlib.sha256(b"".join(vectors[width].tobytes() for width in sorted(vectors))).hexdigest()
         found.append(Embedding(word, vectors, digest))
     return tuple(found)
-
-
-def _split(given: str) -> tuple[str, float]:
-    name, colon, strength = given.rpartition(":")
-    if not colon or "/" in strength or "\\" in strength:
-        return given, 1.0
-    try:
-        value = float(strength)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise PromptError(f"the strength '{strength}' of --lora {name} is not a number", fix=f"write --lora {name}:0.8")
-    return name, value
 
 
 def used_embeddings(

@@ -21,8 +21,11 @@ from velatura.generation.prompt.composition import compose
 from velatura.generation.prompt.emphasis import Fragment as Fragment
 from velatura.generation.prompt.emphasis import weigh as weigh
 from velatura.generation.prompt.networks import LoraUse as LoraUse
+from velatura.generation.prompt.networks import change_loras as change_loras
 from velatura.generation.prompt.networks import extract_loras as extract_loras
+from velatura.generation.prompt.networks import given_lora as given_lora
 from velatura.generation.prompt.networks import rename_loras as rename_loras
+from velatura.generation.prompt.networks import written as written
 from velatura.generation.prompt.schedule import Until as Until
 from velatura.generation.prompt.schedule import schedule
 

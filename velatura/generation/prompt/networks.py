@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from velatura.errors import PromptError
@@ -71,6 +73,60 @@ def rename_loras(prompt: str, names: Mapping[str, str]) -> str:
 
     end = prompt.rfind(">") + 1
     return _NETWORK.sub(renamed, prompt[:end]) + prompt[end:]
+
+
+def change_loras(prompt: str, change: Callable[[int, LoraUse], LoraUse | None]) -> str:
+    """The prompt with its LoRAs asked for otherwise.
+
+    Args:
+        prompt: as it is typed.
+        change: place among the prompt's LoRAs and what is asked for -> what is to be asked for; None: not at all.
+
+    Raises:
+        PromptError: see `parse`.
+    """
+    places = itertools.count()
+
+    def changed(match: re.Match[str]) -> str:
+        before = _lora(match)
+        after = change(next(places), before)
+        return match[0] if after == before else "" if after is None else written(after)
+
+    end = prompt.rfind(">") + 1
+    return _NETWORK.sub(changed, prompt[:end]) + prompt[end:]
+
+
+def written(use: LoraUse) -> str:
+    """A LoRA as a prompt asks for it.
+
+    Raises:
+        PromptError: its name cannot stand in a prompt.
+    """
+    if re.search("[:<>]", use.name):
+        raise PromptError(f"{use.name} cannot stand in a prompt", fix="put the file into a folder of LoRAs and name it")
+    same = use.text_strength == use.denoiser_strength
+    strengths = [f"{use.text_strength:.10g}", *([] if same else [f"{use.denoiser_strength:.10g}"])]
+    told = {"lbw": use.blocks or None, "start": use.start, "stop": use.stop}
+    rest = [f"{key}={value}" for key, value in told.items() if value is not None]
+    return f"<lora:{':'.join([use.name, *strengths, *rest])}>"
+
+
+def given_lora(given: str) -> tuple[str, float]:
+    """Name and strength of a LoRA that is given beside the prompt: "FILE" or "NAME", with ":0.8" behind it.
+
+    Raises:
+        PromptError: the strength is no number.
+    """
+    name, colon, strength = given.rpartition(":")
+    if not colon or "/" in strength or "\\" in strength:
+        return given, 1.0
+    try:
+        value = float(strength)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PromptError(f"the strength '{strength}' of --lora {name} is not a number", fix=f"write --lora {name}:0.8")
+    return name, value
 
 
 def _lora(match: re.Match[str]) -> LoraUse:
