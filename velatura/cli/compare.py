@@ -65,7 +65,7 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare pictures over settings, LoRAs and checkpoints: a sheet, and a page to look through it.
+    """Paint sheets over settings, LoRAs and checkpoints, to compare.
 
     The page, sheet.html in the folder of the sheet, holds all pictures and may be sent as it is.
     """

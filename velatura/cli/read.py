@@ -14,7 +14,7 @@ def read(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: png, jpg, webp or avif.")],
     as_json: Json = False,
 ) -> None:
-    """Show what a picture says of how it was made, whichever program painted it."""
+    """Show what a picture of any program says of how it was made."""
     from velatura import api
     from velatura.cli import output
 
