@@ -137,9 +137,16 @@ def test_the_prompt_of_the_second_pass_has_styles_and_choices_too(base: Path, pr
 
 
 def test_names_that_are_nowhere_are_refused_before_the_base_is_loaded(base: Path, project: Path) -> None:
-    for prompt, told in (("__thin__", {}), ("a cat", {"styles": ("nigh",)})):
+    for prompt, words, told in (
+        ("__thin__", "did you mean __thing__", {}),
+        ("a cat", "did you mean 'night'", {"styles": ("nigh",)}),
+        ("a cat <lora:inc:0.5>", "did you mean ink", {}),
+        ("a (cat:1.2.3)", "not a number", {}),
+        ("[a:b:1e999]", "not a step", {}),
+        ("a cat", "not a number", {"hires": Hires(prompt="(a:.)")}),
+    ):
         events: list[object] = []
-        with pytest.raises((PromptError, SettingsError), match="did you mean"):
+        with pytest.raises((PromptError, SettingsError), match=words):
             events.extend(api.generate(request(base, project, prompt, **told)))
         assert events == []
 

@@ -15,6 +15,7 @@ from tests.parity import prompts, within
 from velatura.events import Progress
 from velatura.family import Conditioning, Geometry, Model
 from velatura.generation.generate import Job, Sampling, generate
+from velatura.generation.hires import Hires
 from velatura.generation.reading import encoded
 
 STEPS = 4
@@ -148,17 +149,38 @@ def test_prompts_of_a_batch_keep_to_their_own_picture(model: Model, latents: lis
             assert distance(found, paint(model, latents, [job], sampling)[0]) < TOLERANCE
 
 
-def test_where_a_sampler_asks_twice_a_step_the_step_counts(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are told, each time that the denoiser is asked."""
+    seen: list[str] = []
     from velatura.generation import conditioning
 
     text_at = conditioning.text_at
 
     def watched(texts: Any, step: int) -> str:
-        asked.append(text_at(texts, step))
-        return asked[-1]
+        seen.append(text_at(texts, step))
+        return seen[-1]
 
     monkeypatch.setattr(conditioning, "text_at", watched)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("prompt", "first", "second"),
+    [
+        ("[cat:dog:1]", ["cat", "cat", "dog", "dog"], ["dog"] * 4),
+        ("[cat:dog:1.25]", ["cat"] * 4, ["cat", "cat", "dog", "dog"]),
+        ("[cat:dog:5]", ["cat"] * 4, ["cat", "cat", "dog", "dog"]),
+    ],
+)
+def test_a_second_pass_goes_on_counting(
+    model: Model, asked: list[str], prompt: str, first: list[str], second: list[str]
+) -> None:
+    list(generate(model, [Job(prompt, 1)], QUICK, hires=Hires(scale=1.5)))
+    assert [text for text in asked if text] == [*first, *second]
+
+
+def test_where_a_sampler_asks_twice_a_step_the_step_counts(model: Model, asked: list[str]) -> None:
     list(generate(model, [Job("[cat:dog:1]", 1)], replace(QUICK, sampler="Heun")))
     assert [text for text in asked if text] == ["cat"] * 4 + ["dog"] * 3
 

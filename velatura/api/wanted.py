@@ -67,11 +67,28 @@ def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Toge
         if request.variation_strength:
             job = replace(job, variation=variation + place, variation_strength=request.variation_strength)
         hires = _second_pass(request.hires, job, template, wildcards)
+        _check(job, hires, request.steps or 20, project)
         groups.setdefault((grammar.extract_loras(prompt)[1], hires), []).append((place, job))
     return [
         Together([job for _, job in members], [place for place, _ in members], hires)
         for (_, hires), members in groups.items()
     ]
+
+
+def _check(job: Job, hires: Hires | None, steps: int, project: Path | None) -> None:
+    """Refuse what a prompt cannot mean, before a base is loaded.
+
+    Raises:
+        PromptError: it has no meaning.
+        SettingsError: a LoRA that it names is not there.
+    """
+    for use in grammar.extract_loras(job.prompt)[1]:
+        settings.find_lora(use.name, project=project)
+    second = (hires.prompt or "", hires.negative_prompt or "") if hires else ()
+    for text in dict.fromkeys((job.prompt, job.negative_prompt, *second)):
+        for one in grammar.scheduled(text, steps):
+            for until in one.texts:
+                grammar.parse(until.text)
 
 
 def wildcards_of(project: Path | None) -> Wildcards:
