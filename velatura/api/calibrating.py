@@ -23,7 +23,14 @@ from velatura.api.inputs import base_of, project_of, read_objective, read_texts,
 from velatura.api.memory import chosen
 from velatura.events import Event, Progress
 from velatura.files import make_folder, write_text
-from velatura.recipe import DatasetSettings, Recipe
+from velatura.recipe import (
+    CheckpointSettings,
+    DatasetSettings,
+    Recipe,
+    SampleSettings,
+    TrackingSettings,
+    ValidationSettings,
+)
 from velatura.version import __version__
 
 if TYPE_CHECKING:
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 
 LEAST_SIDE = 64
 """Pixels; no smaller picture is trained on."""
+
+NEVER = 100_000
+"""A step that no probe comes to."""
 
 STEP = 32
 """Pixels that every side is a multiple of."""
@@ -183,10 +193,12 @@ def _recipe(recipe: Recipe, trial: Trial) -> Recipe:
         "alpha": float(trial.rank),
         "ranks": [],
         "conv_rank": None,
+        "timestep_rank": None,
+        "timestep_power": 1.0,
         "targets": [*(targets or ["attention+mlp"]), *(["text"] if trial.text else [])],
     }
     train: dict[str, Any] = {
-        "steps": 100_000,
+        "steps": NEVER,
         "epochs": None,
         "batch": trial.batch,
         "accumulation": 1,
@@ -194,6 +206,7 @@ def _recipe(recipe: Recipe, trial: Trial) -> Recipe:
         "text_learning_rate": None,
         "rates": [],
         "lengthened": [],
+        "init_from": "",
         "seed": 1,
     }
     return recipe.model_copy(
@@ -201,7 +214,10 @@ def _recipe(recipe: Recipe, trial: Trial) -> Recipe:
             "dataset": DatasetSettings(path="pictures", resolution=trial.side, hold_out=0.0, regularisation=""),
             "adapter": recipe.adapter.model_copy(update=adapter),
             "train": recipe.train.model_copy(update=train),
-            "checkpoints": recipe.checkpoints.model_copy(update={"every": 100_000}),
+            "checkpoints": CheckpointSettings(every=NEVER),
+            "samples": SampleSettings(),
+            "validation": ValidationSettings(),
+            "tracking": TrackingSettings(),
         }
     )
 

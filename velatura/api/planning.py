@@ -121,11 +121,10 @@ def plan(path: Path, *, overrides: Iterable[str] = ()) -> Plan:
     recipe = counted(recipe, pictures)
     epoch = _epoch(recipe, pictures, 0)
     steps = recipe.train.steps
-    every = recipe.checkpoints.every
-    checkpoints = steps // every + bool(steps % every)
+    checkpoints, samples = _rhythm(recipe, len(epoch))
     denoiser, text = _trained(recipe, base)
     images = _images(recipe, pictures, len(epoch))
-    estimate = _estimate(recipe, base, memory, pictures, epoch, (denoiser, text), checkpoints, resolution)
+    estimate = _estimate(recipe, base, memory, pictures, epoch, (denoiser, text), (checkpoints, samples), resolution)
     return Plan(
         steps=steps,
         batch=recipe.train.batch,
@@ -152,6 +151,15 @@ def _epoch(recipe: Recipe, pictures: Pictures, number: int) -> Sequence[Sequence
     from velatura.training.dataset import steps_of
 
     return steps_of(recipe, pictures.epoch, epoch=number)
+
+
+def _rhythm(recipe: Recipe, per_epoch: int) -> tuple[int, int]:
+    """How many checkpoints are kept, and at how many of them samples are painted."""
+    from velatura.training.due import Due
+
+    due = Due(recipe, per_epoch)
+    every = range(1, recipe.train.steps + 1)
+    return sum(map(due.checkpoint, every)), sum(map(due.sample, every))
 
 
 def _images(recipe: Recipe, pictures: Pictures, per_epoch: int) -> int:
@@ -205,7 +213,7 @@ def _estimate(
     pictures: Pictures,
     epoch: Sequence[Sequence[Sequence[int]]],
     trained: tuple[int, int],
-    checkpoints: int,
+    rhythm: tuple[int, int],
     resolution: int,
 ) -> Estimate | None:
     """What was measured on this machine, as it applies to the recipe; None where nothing was."""
@@ -233,7 +241,7 @@ def _estimate(
         step,
         step * recipe.train.steps,
         preparing,
-        _painting(recipe, base, pictures, found, checkpoints, resolution),
+        _painting(recipe, base, pictures, found, rhythm, resolution),
         found.error,
         max(largest, default=None),
         found.memory_error,
@@ -245,9 +253,13 @@ def _estimate(
 
 
 def _painting(
-    recipe: Recipe, files: BaseFiles, pictures: Pictures, found: Calibration, checkpoints: int, resolution: int
+    recipe: Recipe, files: BaseFiles, pictures: Pictures, found: Calibration, rhythm: tuple[int, int], resolution: int
 ) -> float:
-    """Seconds to paint the samples of each checkpoint, and the pictures by which checkpoints and base are compared."""
+    """Seconds to paint the samples, and the pictures by which checkpoints and base are compared.
+
+    Args:
+        rhythm: how many checkpoints are kept, and at how many of them samples are painted.
+    """
     from velatura.evaluation.protocol import exam
 
     configuration = importlib.import_module(f"{FAMILIES[bases.locate(files).variant.family]}.configuration")
@@ -255,7 +267,8 @@ def _painting(
     steps = recipe.samples.sampling_steps or usual
     pixels = resolution * resolution
     picture = steps * found.predicting(pixels, PAINTED_WITH) + pixels * found.decode * found.busy
-    painted = recipe.samples.count * checkpoints + len(exam(recipe, pictures).jobs) * (checkpoints + 1)
+    checkpoints, samples = rhythm
+    painted = recipe.samples.count * samples + len(exam(recipe, pictures).jobs) * (checkpoints + 1)
     return painted * picture
 
 
