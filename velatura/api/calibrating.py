@@ -117,6 +117,7 @@ def design(model: Model, recipe: Recipe) -> list[Trial]:
         Trial(middle, 1, rank),
         Trial(small, 1, rank),
         Trial(middle, 3, rank),
+        Trial(small, 3, rank),
         Trial(small, 1, 4 * rank),
         Trial(middle, 1, 4 * rank),
         Trial(middle, 1, rank, checkpointing=True),

@@ -1,10 +1,10 @@
 """What a training costs, in time and memory: a small model of it, fitted to short measured probes. No torch.
 
-A step's time is a sum over its micro-batches: something for each, something for each latent, something for each pair
-of latents (attention), and the same for what the adapter's rank adds; gradient checkpointing makes the denoiser's
-share longer by a factor, and text encoders that are trained add something for each text. Memory is what rests, what
-the optimizer keeps, and what gradients need, which grows as the time does. All coefficients are at least 0. How far
-the model can be trusted is measured too: on probes that it was not fitted to.
+A step's time is a sum over its micro-batches: something for each, for each picture, for each latent, something for
+each pair of latents (attention), and the same for what the adapter's rank adds; gradient checkpointing makes the
+denoiser's share longer by a factor, and text encoders that are trained add something for each text. Memory is what
+rests, what the optimizer keeps, and what gradients need, which grows as the time does. All coefficients are at least
+0. How far the model can be trusted is measured too: on probes that it was not fitted to.
 """
 
 from __future__ import annotations
@@ -180,20 +180,21 @@ def fit(probes: Sequence[Probe], checks: Sequence[Probe], *, on: str = "") -> Ca
     return replace(made, error=error, memory_error=memory_error)
 
 
-TIMES = 8
+TIMES = 9
 MEMORIES = 8
 
 
 def _features(case: Case, reference: Case) -> Row:
-    """1, latents, pairs of latents, rank, rank x latents, checkpointing, text, texts."""
+    """1, latents, pairs of latents, rank, rank x latents, checkpointing, text, texts, pictures."""
     area, quad, rank = _area(case, reference), case.pixels / reference.pixels, case.weights / reference.weights
     text = float(case.text_weights > 0)
-    return np.array([1.0, area, area * quad, rank, area * rank, float(case.checkpointing), text, text * case.batch])
+    again, batch = float(case.checkpointing), float(case.batch)
+    return np.array([1.0, area, area * quad, rank, area * rank, again, text, text * batch, batch])
 
 
 def _time(told: Sequence[float] | Row, row: Row) -> float:
     """Seconds of a step; the factor of checkpointing is the sixth number."""
-    denoiser = float(np.dot(told[:5], row[:5]))
+    denoiser = float(np.dot(told[:5], row[:5])) + float(told[8]) * float(row[8])
     again = 1 + float(told[5]) * float(row[5])
     return denoiser * again + float(np.dot(told[6:8], row[6:8]))
 
