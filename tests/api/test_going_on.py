@@ -74,6 +74,8 @@ def test_a_child_goes_on_from_a_checkpoint_exactly_and_records_its_parent(make_p
     assert weights(child, 4) == weights(parent, 4)
     record = child.provenance["parent"]
     assert (record["run"], record["step"], record["weights_only"]) == (parent.path.name, 2, False)
+    grandchild = going_on.read(child.path, [], start="4", weights_only=True).recipe.train
+    assert grandchild.init_from.endswith(f"{child.path.name}/checkpoints/step-000004/adapter.safetensors")
     trained(parent.path, start="2", overrides=["train.learning_rate=1e-3"])
     assert weights(newest(project), 4) != weights(parent, 4)
 

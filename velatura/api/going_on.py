@@ -147,7 +147,7 @@ def _child(run: runs.Run, project: Path, overrides: Sequence[str], start: str, *
     before = run.recipe
     if weights_only:
         adapter = checkpoint.adapter.relative_to(project).as_posix()
-        overrides = [f"train.init_from={json.dumps(adapter)}", *overrides]
+        overrides = [f"train.init_from={json.dumps(adapter)}", "train.lengthened=[]", *overrides]
     recipe = recipes.build(before.model_dump(), overrides)
     if not weights_only:
         if not checkpoint.state.exists():

@@ -129,7 +129,7 @@ def begun(task: going_on.Task, recipe: Recipe, pictures: Pictures, model: Model)
             raise RunError(f"{parent.run.path.name} was trained on another base", fix="train the recipe anew")
         made |= parent.record
         start = None if parent.weights_only else parent.checkpoint.state
-    if recipe.train.init_from:
+    if recipe.train.init_from and start is None:
         made |= {"init_hash": sha256(init_file(recipe, task.project))}
     return runs.create(task.project, recipe, provenance=made, dataset_lines=lines(pictures), start=start)
 
@@ -153,7 +153,8 @@ def _begin_with(recipe: Recipe, model: Model, injected: Injected, run: runs.Run,
     """
     from velatura.training.samples import read_adapter
 
-    if not recipe.train.init_from or any(one.state.exists() for one in run.checkpoints()):
+    further = run.start.exists() or any(one.state.exists() for one in run.checkpoints())
+    if further or not recipe.train.init_from:
         return
     path = init_file(recipe, project)
     if run.provenance.get("init_hash") != sha256(path):
