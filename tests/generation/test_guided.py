@@ -180,3 +180,13 @@ def test_another_sampler_than_the_base_s_brings_its_own_schedule() -> None:
     assert own.how("DDIM", None) == ("DDIM", "Automatic")
     assert own.how(None, "Simple") == ("DPM++ 2M", "Simple")
     assert own.how("DPM++ 2M SDE Exponential", None) == ("DPM++ 2M SDE Exponential", "Automatic")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_step_paints_or_is_refused(model: Model, sampler: str) -> None:
+    sampling = replace(told(sampler), scheduler="Automatic", steps=1)
+    if SAMPLERS[sampler].ends_above_0:
+        with pytest.raises(SettingsError, match="too few for the sampler"):
+            next(generate(model, [JOB], sampling))
+    else:
+        assert len(paint(model, sampling)) == 1

@@ -70,6 +70,13 @@ def test_progress_counts_the_steps_that_are_taken(model: Model, start: Start) ->
     assert steps_of(model, replace(start, denoising=0.5, exact_steps=True)) == 10
 
 
+@pytest.mark.parametrize("sampler", ["DDIM", "PLMS", "UniPC", "LCM", "DPM2", "DPM fast", "DPM adaptive", "Restart"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_every_kind_of_schedule_leaves_a_step(model: Model, start: Start, sampler: str, exact: bool) -> None:
+    how = replace(QUICK, sampler=sampler, scheduler="Automatic", steps=1 if exact else 10)
+    assert steps_of(model, replace(start, denoising=0.05, exact_steps=exact), how) >= 1
+
+
 def test_how_much_is_painted_anew_matters(model: Model, start: Start) -> None:
     def painted(denoising: float) -> bytes:
         told = replace(start, denoising=denoising)

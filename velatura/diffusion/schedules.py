@@ -81,8 +81,7 @@ def ddim(objective: Objective, count: int) -> Sigmas:
 def ddim_timesteps(objective: Objective, count: int) -> Sigmas:
     """The same without the 0: where A1111's DDIM and PLMS end. One step fewer than noise levels."""
     sigmas = objective.sigmas.tolist()
-    stride = max(1, len(sigmas) // _positive(count))
-    return (*reversed(sigmas[1::stride]),)
+    return (*reversed(sigmas[1 :: max(1, len(sigmas) // _positive(count))]),)
 
 
 def unipc_timesteps(objective: Objective, count: int) -> Sigmas:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -246,15 +245,22 @@ class Pass:
         check_guidance(sampling)
         factor = model.latent_factor
         objective = model.objective_for(sampling.height // factor, sampling.width // factor)
-        whole = schedule(objective, sampling.steps)
         if hires is not None:
             told = hires.denoising, True
         elif start is not None:
             told = start.denoising, start.exact_steps
         else:
+            whole = schedule(objective, sampling.steps)
             return cls(sampling, sampler, whole, highest=whole[0])
-        remaining = starts.levels(partial(schedule, objective), sampling.steps, denoising=told[0], exact_steps=told[1])
-        return cls(sampling, sampler, remaining, start, hires, first_pass, whole[0])
+        highest: list[float] = []
+
+        def noted(count: int) -> tuple[float, ...]:
+            sigmas = schedule(objective, count)
+            highest.append(sigmas[0])
+            return sigmas
+
+        remaining = starts.levels(noted, sampling.steps, denoising=told[0], exact_steps=told[1])
+        return cls(sampling, sampler, remaining, start, hires, first_pass, highest[0])
 
     @property
     def steps(self) -> int:

@@ -66,19 +66,24 @@ def levels(
         raise SettingsError(f"denoising {denoising:g} is not possible", fix="use a number from 0 to 1")
     share = min(denoising, FULL)
     if not exact_steps:
-        return schedule(steps)[steps - int(share * steps) - 1 :]
+        return _rest(schedule(steps), steps - int(share * steps) - 1)
     if share == 0:
         raise SettingsError(
             f"denoising 0 cannot be done in {steps} steps: nothing is painted anew", fix="use more than 0"
         )
     whole = int(steps / share)
     try:
-        return schedule(whole)[whole - steps :]
+        return _rest(schedule(whole), whole - steps)
     except SettingsError as error:
         raise SettingsError(
             f"{steps} steps at denoising {denoising:g} are the last of {whole}, and {error.what}",
             fix="use more denoising, fewer steps or another schedule",
         ) from error
+
+
+def _rest(sigmas: tuple[float, ...], place: int) -> tuple[float, ...]:
+    """The noise levels from a place on; one step at least, also of schedules that end above 0 and so are shorter."""
+    return sigmas[min(place, len(sigmas) - 2) :]
 
 
 def fitted(image: Image.Image, width: int, height: int, mode: str = "stretch") -> Image.Image:

@@ -19,6 +19,8 @@ from velatura.diffusion.samplers.step import Denoise, Noise, Step, ancestral_ste
 RELATIVE, ABSOLUTE = 0.05, 0.0078
 """The error that a step may make: of the latents, and at least."""
 FIRST_STEP = 0.05
+CLOSE = 1e-5
+"""Nearer to the end than this it is there."""
 SAFETY = 0.81
 """A step is taken again, shorter, where it should be shrunk by more than this."""
 
@@ -79,7 +81,9 @@ def sample_dpm_adaptive(
     time, end = _ends(sigmas)
     length, exponent = FIRST_STEP, 1 / (1.5 if eta else 3)
     below, index = x, 0
-    while time < end - 1e-5:
+    if time >= end - CLOSE:  # the last noise level alone is no way to go
+        yield Step(0, x, denoise(x, math.exp(-time), 0))
+    while time < end - CLOSE:
         following = min(end, time + length)
         target, up = _ancestral(time, following, end, eta)
         solver = _Solver(denoise, x, time, index)

@@ -65,6 +65,8 @@ class Sampler:
     """It starts from noise of variance 1 + sigma^2, as if there were data in it; the others from sigma^2."""
     own_schedule: bool = False
     """It makes its own noise levels from the ends of those it is given, so no other schedule can be chosen."""
+    ends_above_0: bool = False
+    """Its way ends at the last noise level above 0, so there have to be two."""
     alone: bool = False
     """What it does depends on all of its latents, so pictures go through it one at a time."""
     cfgpp: bool = False
@@ -144,15 +146,25 @@ SAMPLERS: dict[str, Sampler] = {
             None,
             noise="fresh",
             own_schedule=True,
+            ends_above_0=True,
             steps=lambda sigmas: len(fast_orders(len(sigmas) - 1)),
         ),
-        Sampler("DPM adaptive", sample_dpm_adaptive, None, noise="fresh", own_schedule=True, alone=True),
-        Sampler("Restart", sample_restart, None, schedules.karras, evaluations=2, noise="fresh", own_schedule=True),
-        Sampler("DDIM", sample_ddim, None, schedules.ddim_timesteps, noise="fresh", unit_start=True),
         Sampler(
-            "DDIM CFG++", sample_ddim_cfgpp, None, schedules.ddim_timesteps, noise="fresh", unit_start=True, cfgpp=True
+            "DPM adaptive", sample_dpm_adaptive, None, noise="fresh", own_schedule=True, ends_above_0=True, alone=True
         ),
-        Sampler("PLMS", sample_plms, None, schedules.ddim_timesteps, unit_start=True),
+        Sampler("Restart", sample_restart, None, schedules.karras, evaluations=2, noise="fresh", own_schedule=True),
+        Sampler("DDIM", sample_ddim, None, schedules.ddim_timesteps, noise="fresh", unit_start=True, ends_above_0=True),
+        Sampler(
+            "DDIM CFG++",
+            sample_ddim_cfgpp,
+            None,
+            schedules.ddim_timesteps,
+            noise="fresh",
+            unit_start=True,
+            ends_above_0=True,
+            cfgpp=True,
+        ),
+        Sampler("PLMS", sample_plms, None, schedules.ddim_timesteps, unit_start=True, ends_above_0=True),
         Sampler("UniPC", sample_unipc, partial(sample_unipc, flow=True), schedules.unipc_timesteps, unit_start=True),
         Sampler("LCM", sample_lcm, sample_lcm_flow, schedules.lcm_timesteps, noise="fresh"),
     )
@@ -242,9 +254,19 @@ def _told(
     theirs = {name: value for name, value in told.items() if name in to_schedule}
     if theirs:
         levels = partial(levels, **theirs)
+    if sampler.ends_above_0:
+        levels = partial(_two_or_more, levels, sampler)
     if sampler.skips_penultimate:
         levels = partial(_without_penultimate, levels)
     return sampler, levels
+
+
+def _two_or_more(levels: Schedule, sampler: Sampler, objective: Objective, count: int) -> schedules.Sigmas:
+    sigmas = levels(objective, count)
+    counted = [sigma for sigma in sigmas if sigma > 0 or not sampler.own_schedule]
+    if len(counted) < 2:
+        raise SettingsError(f"{count} steps are too few for the sampler {sampler.name!r}", fix="use 2 steps or more")
+    return sigmas
 
 
 def _without_penultimate(levels: Schedule, objective: Objective, count: int) -> schedules.Sigmas:
