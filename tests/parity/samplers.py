@@ -85,4 +85,16 @@ ROWS = (
         None,
         note="refused by name: they are defined for epsilon and v only",
     ),
+    Row(
+        "DDIM, DDIM CFG++ and PLMS from a picture",
+        A1111,
+        None,
+        note="another: A1111 tells the denoiser the timestep below that of the noise, here it is that of the noise",
+    ),
+    Row(
+        "Options: SGM noise multiplier, always discard next-to-last sigma, old Karras range",
+        A1111,
+        None,
+        note="not taken; of the last, sigma_min and sigma_max do the same",
+    ),
 )
