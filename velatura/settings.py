@@ -3,6 +3,7 @@
     ~/.config/velatura/config.toml     (the platform's folder; VELATURA_HOME moves it)
 
     offline = false                    # true: nothing is ever fetched
+    cache_limit = 20                   # gigabytes of encoded pictures and captions that are kept; 0: none
     neighbours = true                  # false: what A1111, Forge, ComfyUI and others have is not used
     [folders]
     bases = ["/models/checkpoints"]
@@ -76,6 +77,9 @@ class UserSettings:
     styles: tuple[Path, ...] = ()
     """Files, or folders of them."""
     cache: Path = Path()
+    """Where things that can be made again are kept."""
+    cache_limit: float = 20.0
+    """Gigabytes that encoded pictures and captions may take of it; 0: they are not kept."""
     offline: bool = False
     """Nothing is ever fetched."""
     neighbours: bool = True
@@ -149,6 +153,9 @@ def load() -> UserSettings:
     if not isinstance(folders, dict):
         raise SettingsError("folders is a group of settings, not a value", where=path, fix="write [folders] above it")
     cache = tree.pop("cache", str(cache_folder()))
+    limit = tree.pop("cache_limit", UserSettings.cache_limit)
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < float("inf"):
+        raise SettingsError(f"cache_limit is a number of gigabytes, got {limit!r}", where=path, fix="write one, as 20")
     offline, used = tree.pop("offline", False), tree.pop("neighbours", True)
     for name, told in (("offline", offline), ("neighbours", used)):
         if not isinstance(told, bool):
@@ -163,7 +170,10 @@ def load() -> UserSettings:
             f"unknown setting {name}", where=path, fix=f"did you mean {close}?" if close else "remove it"
         )
     named = {kind: _folders(kind, folders, path) for kind in FOLDERS}
-    return UserSettings(**named, cache=_folder(cache, path), offline=offline, neighbours=used, captioners=captioners)
+    place = _folder(cache, path)
+    return UserSettings(
+        **named, cache=place, cache_limit=limit, offline=offline, neighbours=used, captioners=captioners
+    )
 
 
 def _folders(key: str, given: dict[str, object], where: Path) -> tuple[Path, ...]:
@@ -377,10 +387,21 @@ def remembered(memory: str, paths: Iterable[Path], ask: Callable[[Path], Any]) -
             known[mark] = ask(path)
         answers[path] = known[mark]
     if len(known) > before:
-        with contextlib.suppress(FileProblem):  # a cache that cannot be written is only slower
-            make_folder(place.parent)
-            write_text(place, json.dumps(known, indent=0))
+        keep(memory, known)
     return answers
+
+
+def keep(memory: str, known: Mapping[str, Any]) -> None:
+    """Put plain values by name into the cache folder's `MEMORY.json`; one that cannot be written is only slower."""
+    place = load().cache / f"{memory}.json"
+    with contextlib.suppress(FileProblem):
+        make_folder(place.parent)
+        write_text(place, json.dumps(known, indent=0))
+
+
+def recall(memory: str) -> dict[str, Any]:
+    """What was kept under this name; nothing where there is nothing, or it is damaged."""
+    return _recalled(load().cache / f"{memory}.json")
 
 
 def _recalled(place: Path) -> dict[str, Any]:

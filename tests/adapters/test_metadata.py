@@ -82,7 +82,7 @@ def test_every_fact_leaves_a_trace() -> None:
         elif isinstance(value, int | float):
             other = value + 1
         elif isinstance(value, dict):
-            other = {}
+            other = {} if value else {"ip_noise_gamma": 0.1}
         elif isinstance(value, tuple):
             other = tuple(reversed(value))
         elif field.name in ("clip_skip", "text_learning_rate", "max_grad_norm", "noise_offset"):

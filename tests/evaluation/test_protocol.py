@@ -30,8 +30,9 @@ from velatura.recipe import Recipe, load
 from velatura.run import Run
 from velatura.training import samples
 from velatura.training.adapter import specs
-from velatura.training.data import Cached, encode
+from velatura.training.data import Cached
 from velatura.training.dataset import Pictures
+from velatura.training.encoding import encode
 
 QUICK = ("samples.sampling_steps=1", "validation.strata=3")
 

@@ -20,8 +20,9 @@ from velatura.api.inputs import read_pictures
 from velatura.family import Model
 from velatura.recipe import Recipe, build, load
 from velatura.text.weighted import plain
-from velatura.training.data import Batch, Batches, Cached, encode
+from velatura.training.data import Batch, Batches, Cached
 from velatura.training.dataset import Pictures
+from velatura.training.encoding import encode
 
 MakeProject = Callable[..., Path]
 

@@ -18,8 +18,9 @@ from velatura.dataset.prepared import lines, windows
 from velatura.errors import DatasetError
 from velatura.family import Model
 from velatura.recipe import load
-from velatura.training.data import Batches, Cached, encode
+from velatura.training.data import Batches, Cached
 from velatura.training.dataset import Pictures, counted, steps_of
+from velatura.training.encoding import encode
 
 MakeProject = Callable[..., Path]
 
@@ -291,3 +292,39 @@ def test_epochs_decide_how_long_a_run_is_and_are_the_same_run_again(make_project
     steps = max(event.done for event in events if getattr(event, "stage", "") == "training")
     assert steps == api.plan(project).steps == 2 * api.plan(project).steps_per_epoch
     assert "finished" in next(event.text for event in api.train(project) if "--new" in getattr(event, "text", ""))
+
+
+def test_the_file_tells_what_it_was_trained_with_in_kohyas_names(make_project: MakeProject) -> None:
+    from velatura import tensorfile
+
+    project = make_project(
+        "train.steps=1",
+        "train.accumulation=2",
+        "objective.noise_offset=0.05",
+        "objective.multires_iterations=4",
+        "objective.loss=huber",
+        "objective.min_timestep=100",
+        "dataset.shuffle=true",
+        "dataset.keep_tokens=1",
+        "dataset.repeats=2",
+    )
+    for number in range(2):
+        tiny.picture(project / "dataset" / "reg" / f"{number}.png", (64, 64), 900 + number)
+    list(api.train(project))
+    (path,) = project.glob("runs/*/checkpoints/step-000001/adapter.safetensors")
+    told = tensorfile.read_header(path).metadata
+    expected = {
+        "gradient_accumulation_steps": "2",
+        "total_batch_size": "4",
+        "noise_offset": "0.05",
+        "multires_noise_iterations": "4",
+        "loss_type": "huber",
+        "min_timestep": "100",
+        "shuffle_caption": "True",
+        "keep_tokens": "1",
+        "num_train_images": "10",
+        "num_reg_images": "10",
+        "prior_loss_weight": "1.0",
+    }
+    assert {name: told[f"ss_{name}"] for name in expected} == expected
+    assert "ss_debiased_estimation" not in told

@@ -14,7 +14,8 @@ from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError, RecipeError
 from velatura.family import Model
 from velatura.recipe import BaseSettings, ObjectiveSettings, load
-from velatura.training.data import Batches, Cached, encode
+from velatura.training.data import Batches, Cached
+from velatura.training.encoding import encode
 from velatura.training.honour import as_told, check
 from velatura.training.losses import loss
 

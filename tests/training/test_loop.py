@@ -28,7 +28,8 @@ from velatura.recipe import Recipe, load
 from velatura.run import Run
 from velatura.training.adapter import specs
 from velatura.training.checkpoint import load_state, state_bytes
-from velatura.training.data import Batches, Cached, encode
+from velatura.training.data import Batches, Cached
+from velatura.training.encoding import encode
 from velatura.training.facts import adapter_writer
 from velatura.training.loop import beginning, train
 from velatura.training.rate import learning_rate

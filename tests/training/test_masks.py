@@ -19,7 +19,8 @@ from velatura.dataset.scan import Picture
 from velatura.events import Note
 from velatura.family import Model
 from velatura.recipe import load
-from velatura.training.data import Batches, Cached, encode, latent_mask, stack_masks
+from velatura.training.data import Batches, Cached, stack_masks
+from velatura.training.encoding import encode, latent_mask
 from velatura.training.losses import errors
 from velatura.training.validation import cells
 

@@ -22,8 +22,9 @@ from velatura.errors import DatasetError
 from velatura.events import Checkpoint, Note
 from velatura.family import Model
 from velatura.recipe import ObjectiveSettings, load
-from velatura.training.data import Batch, Batches, Cached, encode
+from velatura.training.data import Batch, Batches, Cached
 from velatura.training.dataset import Pictures
+from velatura.training.encoding import encode
 from velatura.training.losses import errors, loss
 
 MakeProject = Callable[..., Path]

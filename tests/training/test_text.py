@@ -39,7 +39,8 @@ from velatura.run import Run
 from velatura.text import clip
 from velatura.text.weighted import plain
 from velatura.training.adapter import of_text, specs
-from velatura.training.data import Batches, Cached, encode, retold
+from velatura.training.data import Batches, Cached
+from velatura.training.encoding import encode, retold
 from velatura.training.facts import adapter_writer
 from velatura.training.loop import train
 from velatura.training.losses import loss

@@ -17,7 +17,8 @@ from velatura.diffusion.objective import Objective
 from velatura.family import Model
 from velatura.recipe import load
 from velatura.training.adapter import specs
-from velatura.training.data import Cached, Sample, encode
+from velatura.training.data import Cached, Sample
+from velatura.training.encoding import encode
 from velatura.training.validation import cells
 
 MakeProject = Callable[..., Path]

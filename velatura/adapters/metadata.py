@@ -105,6 +105,9 @@ class TrainingFacts:
     tag_frequency: Mapping[str, int] = field(default_factory=dict)
     """Words or tags of the captions and how often each occurs."""
 
+    others: Mapping[str, object] = field(default_factory=dict)
+    """Further values by kohya's names, without `ss_`; they win over those above."""
+
     software: str
     """Name and version of the program."""
     trigger: str | None = None
@@ -174,6 +177,7 @@ def _training(facts: TrainingFacts) -> dict[str, str]:
         values["new_sd_model_hash"] = facts.base_hash
     if facts.base_short_hash is not None:
         values["sd_model_hash"] = facts.base_short_hash
+    values.update(facts.others)
     return {f"ss_{key}": str(value) for key, value in values.items()}
 
 

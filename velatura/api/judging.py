@@ -39,7 +39,8 @@ def evaluate(path: Path) -> Iterator[Event]:
         RunError: this is no run, it has no checkpoint yet, or its pictures or base have changed.
     """
     from velatura.family import load_base
-    from velatura.training.data import Cached, encode
+    from velatura.training.data import Cached
+    from velatura.training.encoding import encode
 
     run = runs.open_run(path.resolve())
     if not run.checkpoints():

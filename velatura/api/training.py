@@ -232,7 +232,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
 
 
 def _encoded(model: Model, recipe: Recipe, pictures: Pictures) -> Iterator[Progress | Note | Cached]:
-    from velatura.training.data import encode
+    from velatura.training.encoding import encode
 
     every = (*pictures.prepared, *pictures.regularisation)
     return encode(model, every, masked=recipe.objective.masked_loss, seed=recipe.train.seed)

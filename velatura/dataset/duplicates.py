@@ -8,7 +8,7 @@ Source: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash F
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,18 +36,31 @@ def phash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def near_duplicates(pictures: Iterable[Picture], *, distance: int = DISTANCE) -> tuple[tuple[int, ...], ...]:
+Hashes = tuple[int, int]
+"""Of a picture and of its mirror image."""
+
+
+def near_duplicates(
+    pictures: Iterable[Picture], *, distance: int = DISTANCE, known: MutableMapping[str, Hashes] | None = None
+) -> tuple[tuple[int, ...], ...]:
     """Groups of two or more pictures (by index) that are nearly the same, mirrored or not.
+
+    Args:
+        pictures: in their order.
+        distance: bits in which they may differ.
+        known: hashes of pictures by their content, from earlier times; those that are missing are added.
 
     Raises:
         DatasetError: a picture can no longer be read.
     """
-    upright, mirrored = [], []
-    for picture in pictures:
-        image = without_bars(open_image(picture.path, at_least=_SEEN))
-        upright.append(phash(image))
-        mirrored.append(phash(ImageOps.mirror(image)))
-    return groups(upright, mirrored, distance=distance)
+    known = {} if known is None else known
+    found = [known.get(picture.sha256) or known.setdefault(picture.sha256, _hashes(picture)) for picture in pictures]
+    return groups([one for one, _ in found], [other for _, other in found], distance=distance)
+
+
+def _hashes(picture: Picture) -> Hashes:
+    image = without_bars(open_image(picture.path, at_least=_SEEN))
+    return phash(image), phash(ImageOps.mirror(image))
 
 
 def without_bars(image: Image.Image) -> Image.Image:

@@ -173,6 +173,13 @@ def load(prepared: Prepared, window: Window = None) -> tuple[Image.Image, Geomet
     return cover_resize(image, *prepared.bucket, resized=prepared.resized, window=window)
 
 
+def origin_of(prepared: Prepared, window: Window = None) -> Geometry:
+    """Where the pixels of a window come from, as `load` tells it, without reading them."""
+    picture, (across, down) = prepared.picture, prepared.bucket
+    left, top = window or tuple((side - cut) // 2 for side, cut in zip(prepared.resized, prepared.bucket, strict=True))
+    return Geometry((picture.height, picture.width), (top, left), (down, across))
+
+
 def load_mask(prepared: Prepared, told: str, window: Window = None) -> Image.Image | None:
     """How much each part counts, 8-bit grey, cut as the picture is; None where every part counts the same.
 

@@ -6,7 +6,7 @@ One bad file is a problem to report, never the end, and never silently trained a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +48,16 @@ class Dataset:
     """Pictures that were decided against."""
 
 
-def scan(folder: Path, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS) -> Dataset:
+def scan(
+    folder: Path, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS, whole: Collection[str] = ()
+) -> Dataset:
     """Read a folder of pictures; `velatura.dataset.layout` says where it may keep them.
 
     Args:
         folder: the dataset.
         deep: decode every picture, which finds files that are cut off; else only headers are read.
         max_pixels: larger pictures are left out.
+        whole: hashes of files that have been decoded before, which need not be again.
 
     Raises:
         DatasetError: the folder is missing, closed to us, or holds no readable picture.
@@ -62,7 +65,7 @@ def scan(folder: Path, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS
     folder = Path(folder)
     found = layout.find(folder)
     chosen, aside = judged(folder, found.entries)
-    looked = (look(entry, deep=deep, max_pixels=max_pixels) for entry in chosen)
+    looked = (look(entry, deep=deep, max_pixels=max_pixels, whole=whole) for entry in chosen)
     return assemble(folder, found, looked, left_aside=aside)
 
 
@@ -86,12 +89,14 @@ class Looked:
     problems: tuple[Problem, ...] = ()
 
 
-def look(entry: Entry, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS) -> Looked:
+def look(
+    entry: Entry, *, deep: bool = True, max_pixels: int = images.MAX_PIXELS, whole: Collection[str] = ()
+) -> Looked:
     """Read one picture with its captions and its mask. Whatever is wrong with it is a problem, never an error."""
     try:
         if "\N{REPLACEMENT CHARACTER}" in entry.name:
             raise DatasetError("its name is not valid text", fix="rename it")
-        return _read(entry, deep=deep, max_pixels=max_pixels)
+        return _read(entry, deep=deep, max_pixels=max_pixels, whole=whole)
     except DatasetError as error:
         return Looked(None, (Problem(entry.name, f"is left out: {_sentence(error)}", left_out=True),))
 
@@ -124,16 +129,16 @@ def assemble(
     return Dataset(folder, tuple(pictures.values()), tuple(problems), left_aside)
 
 
-def _read(entry: Entry, *, deep: bool, max_pixels: int) -> Looked:
+def _read(entry: Entry, *, deep: bool, max_pixels: int, whole: Collection[str]) -> Looked:
     """One picture with its captions, and remarks on the files beside it.
 
     A picture whose caption or mask cannot be read is an error: trained without, it would teach something else.
     """
     path = entry.path
     width, height = images.picture_size(path, max_pixels=max_pixels)
-    if deep:
-        images.open_image(path, max_pixels=max_pixels, at_least=64)
     sha256 = sha256_of(path)
+    if deep and sha256 not in whole:
+        images.open_image(path, max_pixels=max_pixels, at_least=64)
     notes = []
     told = entry.told
     if entry.caption_files:

@@ -145,10 +145,9 @@ class Objective:
             ModelError: levels that are stretched cannot be put back.
         """
         table = np.asarray(self.table)
-        stretched = self.sigma_max > 1000
-        if zero_terminal_snr is False and stretched:
+        if zero_terminal_snr is False and self.zero_terminal_snr:
             raise ModelError("this base's own noise levels end without signal; base.zero_terminal_snr cannot undo that")
-        if zero_terminal_snr and not stretched:
+        if zero_terminal_snr and not self.zero_terminal_snr:
             table = _sigmas(_without_last_signal(1 / (1 + table**2)))
         return replace(self, kind=kind or self.kind, table=tuple(float(sigma) for sigma in table))
 
@@ -178,6 +177,11 @@ class Objective:
     def sigma_max(self) -> float:
         """The largest: 14.61 for SD and SDXL, 4519 with zero terminal SNR, 1 for flow."""
         return float(self.sigmas[-1])
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether the last noise level of epsilon or v leaves nothing of the picture."""
+        return self.kind != "flow" and self.sigma_max > 1000
 
     def sigma_at(self, position: float) -> float:
         """Sigma at a place between rows of the table, 0 to T - 1.

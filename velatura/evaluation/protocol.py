@@ -35,9 +35,10 @@ from velatura.recipe import Recipe
 from velatura.run import CheckpointFolder, Run
 from velatura.training import samples as painting
 from velatura.training.adapter import changes_text
-from velatura.training.data import Cached, retold
+from velatura.training.data import Cached
 from velatura.training.data import Sample as Encoded
 from velatura.training.dataset import Pictures
+from velatura.training.encoding import retold
 from velatura.training.validation import cells
 
 Picture = NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""What the loop trains on: latents and encoded captions, made once, and the batch of any step.
+"""What the loop trains on: latents and encoded captions, as `training.encoding` makes them, and any step's batches.
 
 Where text encoders are trained, captions are encoded in each step instead, with gradients.
 
@@ -11,20 +11,16 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from velatura import randomness
 from velatura.dataset.buckets import Step
 from velatura.dataset.images import Geometry as Origin
-from velatura.dataset.prepared import Prepared, Window, epoch, load, load_mask, windows
-from velatura.events import Note, Progress
+from velatura.dataset.prepared import Prepared, epoch
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
-from velatura.generation.reading import breakdown, check_text
 from velatura.recipe import Recipe
 from velatura.text.weighted import plain
 from velatura.training import noise, timesteps
@@ -100,100 +96,6 @@ class Batch:
     """Samples of the whole step, where this is a part of it."""
 
 
-def encode(
-    model: Model, prepared: Sequence[Prepared], *, masked: str = "off", seed: int = 0, turned: bool = True
-) -> Iterator[Progress | Note | Cached]:
-    """Encode pictures and captions; yields progress and notes, and last the cached dataset.
-
-    Args:
-        model: what encodes them.
-        prepared: the pictures, those of the class last.
-        masked: what weighs their parts, as `objective.masked_loss` says.
-        seed: of what is drawn.
-        turned: also mirrored and cut in several places, where their rules say so.
-
-    Raises:
-        DatasetError: a picture cannot be read any more.
-        ModelError: a picture's latents or a caption's features are no numbers.
-    """
-    samples: list[Sample] = []
-    known: dict[str, TextConditioning] = {}
-
-    def text(caption: str) -> TextConditioning:
-        if caption not in known:
-            known[caption] = _told(model, caption)
-        return known[caption]
-
-    with torch.no_grad():
-        for number, one in enumerate(prepared):
-            notes = len(model.notes)
-            views = tuple(_views(model, one, masked, seed=seed, turned=turned))
-            for note in model.notes[notes:]:
-                yield Note(note)
-            if all(view.mask_HW is not None and not view.mask_HW.any() for view in views):
-                yield Note(f"{one.picture.name}: its mask is black all over, so nothing is learnt from it")
-            texts = tuple(text(caption) for caption in one.captions)
-            wordings = tuple(tuple(text(caption) for caption in spoken) for spoken in one.wordings) if turned else ()
-            samples.append(Sample(one, views, texts, wordings))
-            yield Progress("encoding pictures", number + 1, len(prepared))
-        empty = _told(model, "")
-    train = tuple(one for one in samples if not (one.prepared.held_out or one.prepared.of_class))
-    of_class = tuple(sample for sample in samples if sample.prepared.of_class)
-    held_out = tuple(sample for sample in samples if sample.prepared.held_out)
-    yield Cached(train, held_out, empty, of_class)
-
-
-def _views(model: Model, one: Prepared, masked: str, *, seed: int, turned: bool) -> Iterator[View]:
-    """The picture in each of its windows, each also mirrored where its rules say so."""
-    for window in windows(one, seed=seed) if turned else (None,):
-        pixels_CHW, origin = _pixels(one, window)
-        latents_CHW = _latents(model, one, pixels_CHW)
-        mask_HW = latent_mask(one, masked, latents_CHW, window)
-        yield View(latents_CHW, origin, mask_HW)
-        if turned and one.rules.flip and not one.held_out:
-            mirrored_HW = None if mask_HW is None else mask_HW.flip(-1)
-            yield View(_latents(model, one, pixels_CHW.flip(-1)), _mirrored(one, origin), mirrored_HW)
-
-
-@torch.no_grad()
-def retold(model: Model, samples: Sequence[Sample]) -> list[Sample]:
-    """The samples with their captions encoded anew, by text encoders that an adapter has changed."""
-    captions = dict.fromkeys(caption for sample in samples for caption in sample.prepared.captions)
-    known = {caption: _told(model, caption) for caption in captions}
-    told = [tuple(known[caption] for caption in one.prepared.captions) for one in samples]
-    return [replace(one, texts=texts, wordings=()) for one, texts in zip(samples, told, strict=True)]
-
-
-def _latents(model: Model, one: Prepared, pixels_CHW: Tensor) -> Tensor:
-    found_CHW = model.family.encode_images(model, pixels_CHW[None])[0].cpu()
-    if not bool(found_CHW.isfinite().all()):
-        what = f"the latents of {one.picture.name}"
-        raise breakdown(model, what, "memory.vae_precision", model.policy.vae_dtype)
-    return found_CHW
-
-
-def latent_mask(one: Prepared, told: str, latents_CHW: Tensor, window: Window = None) -> Tensor | None:
-    """The mask's mean over the pixels of each latent, (H, W); None where every part counts the same."""
-    mask = load_mask(one, told, window)
-    if mask is None:
-        return None
-    grey_HW = torch.from_numpy(np.array(mask, dtype=np.float32)) / 255
-    return F.interpolate(grey_HW[None, None], size=latents_CHW.shape[-2:], mode="area")[0, 0]
-
-
-def _told(model: Model, caption: str) -> TextConditioning:
-    told = model.read(plain(caption)).to("cpu")
-    check_text(model, told)
-    return told
-
-
-def _pixels(one: Prepared, window: Window) -> tuple[Tensor, Origin]:
-    """A picture in [-1, 1], (3, H, W), and what it was cut from."""
-    image, origin = load(one, window)
-    pixels_HWC = torch.from_numpy(np.array(image, dtype=np.float32))
-    return pixels_HWC.permute(2, 0, 1) / 127.5 - 1, origin
-
-
 def conditioned(model: Model, text: TextConditioning, origins: Sequence[Origin]) -> Conditioning:
     """What a training prediction is told: encoded captions, and where each picture was cut from."""
     columns = [
@@ -201,12 +103,6 @@ def conditioned(model: Model, text: TextConditioning, origins: Sequence[Origin])
         for name in ("original", "crop_top_left", "target")
     ]
     return model.conditioned(text, geometry=Geometry(*columns))
-
-
-def _mirrored(one: Prepared, origin: Origin) -> Origin:
-    """The origin of the mirrored picture: what was cut off on the right is now on the left."""
-    top, left = origin.crop_top_left
-    return replace(origin, crop_top_left=(top, one.resized[0] - left - origin.target[1]))
 
 
 def stack_masks(masks: Sequence[Tensor | None], like_CHW: Tensor) -> Tensor | None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from velatura import settings as user
 from velatura.dataset import layout, telling
 from velatura.dataset.buckets import Bucket, Step, plan_steps
 from velatura.dataset.checks import of_split
-from velatura.dataset.duplicates import near_duplicates
+from velatura.dataset.duplicates import Hashes, near_duplicates
 from velatura.dataset.fingerprint import fingerprint
 from velatura.dataset.journal import unfinished
 from velatura.dataset.prepared import Prepared, epoch, prepare, regularising
@@ -92,12 +93,16 @@ def read(recipe: Recipe, folder: Path, *, resolution: int, latent_factor: int = 
     own = [one for one in recipe.dataset.folders if one.role == "set"]
     if not own:
         raise DatasetError("every block holds pictures of the class, and none the set", where="dataset.blocks")
-    scans = _named({path: _scanned(folder / path) for path in dict.fromkeys(one.path for one in own)})
+    known = _remembered()
+    before = len(known)
+    scans = _named({path: _scanned(folder / path, known) for path in dict.fromkeys(one.path for one in own)})
     dataset = _together(scans, folder)
-    groups = near_duplicates(dataset.pictures)
+    groups = near_duplicates(dataset.pictures, known=known)
+    if len(known) > before:
+        user.keep(SEEN, {name: [f"{one:x}" for one in hashes] for name, hashes in known.items()})
     split = hold_out(dataset, share=recipe.dataset.hold_out, seed=seed, groups=groups)
     refuse_leaks(dataset, split, groups)
-    beside = _class_folders(recipe, folder)
+    beside = _class_folders(recipe, folder, known)
     lists = _wildcards(recipe, folder, [*scans.values(), *(found for _, found in beside)])
     fitted = partial(_fitted, lists=lists, seed=seed, usual=resolution, latent_factor=latent_factor)
     held_out = {dataset.pictures[index].path for index in split.held_out}
@@ -125,11 +130,27 @@ def steps_of(recipe: Recipe, buckets: Sequence[Bucket], *, epoch: int) -> list[S
     return plan_steps(buckets, batch=told.batch, accumulation=told.accumulation, seed=told.seed, epoch=epoch)
 
 
-def _scanned(path: Path) -> Dataset:
+SEEN = "pictures"
+"""Where in the cache folder it is remembered how pictures look that have been decoded, by their content."""
+
+MOST_SEEN = 50_000
+"""Pictures that are remembered; with more, all are forgotten."""
+
+
+def _remembered() -> dict[str, Hashes]:
+    """Hashes of pictures that were decoded in an earlier start, so that they need not be again."""
+    try:
+        known = {name: (int(one, 16), int(other, 16)) for name, (one, other) in user.recall(SEEN).items()}
+    except (ValueError, TypeError):
+        return {}
+    return known if len(known) < MOST_SEEN else {}
+
+
+def _scanned(path: Path, known: Mapping[str, Hashes]) -> Dataset:
     if path.is_dir() and (edit := unfinished(path)) is not None:
         fix = "run that command again, or `velatura dataset undo`"
         raise DatasetError(f"the pictures are in the middle of an edit: {edit.told}", where=path, fix=fix)
-    return scan(path)
+    return scan(path, whole=known)
 
 
 def _named(scans: Mapping[str, Dataset]) -> dict[str, Dataset]:
@@ -202,13 +223,13 @@ def _beside(found: Sequence[Prepared], own: Sequence[Prepared], side: int) -> tu
     return regularising([one for one in found if one.side == side], wanted)
 
 
-def _class_folders(recipe: Recipe, folder: Path) -> list[tuple[FolderSettings, Dataset]]:
+def _class_folders(recipe: Recipe, folder: Path, known: Mapping[str, Hashes]) -> list[tuple[FolderSettings, Dataset]]:
     """Where the pictures of the class are, and what is there; none where they count nothing."""
     told = recipe.dataset
     if not told.prior_weight:
         return []
     if told.blocks:
-        return [(block, _scanned(folder / block.path)) for block in told.blocks if block.role == "class"]
+        return [(block, _scanned(folder / block.path, known)) for block in told.blocks if block.role == "class"]
     usual = DatasetSettings.model_fields["regularisation"].default
     there = folder / told.path / told.regularisation
     if not told.regularisation or (
@@ -217,7 +238,7 @@ def _class_folders(recipe: Recipe, folder: Path) -> list[tuple[FolderSettings, D
         return []
     # the class is told without the trigger: it is what the trigger must not come to mean
     own = {"path": f"{told.path}/{told.regularisation}", "trigger": "", "repeats": 1}
-    return [(told.folders[0].model_copy(update=own), scan(there))]
+    return [(told.folders[0].model_copy(update=own), scan(there, whole=known))]
 
 
 def _without(dataset: Dataset, read_too: Set[Path]) -> Dataset:

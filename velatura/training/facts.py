@@ -11,7 +11,7 @@ from velatura.adapters import formats
 from velatura.adapters.metadata import TrainingFacts, build
 from velatura.adapters.weights import AdapterFile, Change
 from velatura.family import Model
-from velatura.recipe import Recipe
+from velatura.recipe import FolderSettings, ObjectiveSettings, Recipe
 from velatura.training.adapter import changes_text
 from velatura.training.dataset import Pictures
 from velatura.training.loop import AdapterBytes
@@ -69,6 +69,7 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             epoch=-(-step // per_epoch),
             epochs=-(-settings.steps // per_epoch),
             batch_size=settings.batch,
+            gradient_accumulation=settings.accumulation,
             batches_per_epoch=per_epoch,
             learning_rate=settings.learning_rate,
             text_learning_rate=text_rate if changes_text(layers) else None,
@@ -78,7 +79,11 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             warmup_steps=settings.warmup_steps,
             max_grad_norm=settings.clip,
             seed=settings.seed,
+            loss_type=recipe.objective.loss,
             min_snr_gamma=recipe.objective.min_snr or None,
+            noise_offset=recipe.objective.noise_offset or None,
+            zero_terminal_snr=model.objective.zero_terminal_snr,
+            others=_others(recipe, pictures),
             dataset_name=pictures.dataset.folder.name,
             train_images=len(pictures.train),
             held_out_images=len(pictures.held_out),
@@ -94,3 +99,39 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
         return formats.to_bytes(AdapterFile(layers, build(facts)), keys=model.family.keys)
 
     return write
+
+
+def _others(recipe: Recipe, pictures: Pictures) -> dict[str, object]:
+    """Settings that are not as usual, by kohya's names where there are such."""
+    told, usual = recipe.objective, ObjectiveSettings()
+    rules, of_folders = recipe.dataset.folders[0], FolderSettings()
+    known = (
+        ("debiased_estimation", "debiased", told, usual),
+        ("scale_v_pred_loss_like_noise_pred", "v_as_noise", told, usual),
+        ("v_pred_like_loss", "v_like", told, usual),
+        ("huber_c", "huber_c", told, usual),
+        ("huber_schedule", "huber_schedule", told, usual),
+        ("noise_offset_random_strength", "noise_offset_random", told, usual),
+        ("adaptive_noise_scale", "noise_offset_adaptive", told, usual),
+        ("multires_noise_iterations", "multires_iterations", told, usual),
+        ("multires_noise_discount", "multires_discount", told, usual),
+        ("ip_noise_gamma", "input_perturbation", told, usual),
+        ("ip_noise_gamma_random_strength", "input_perturbation_random", told, usual),
+        ("timestep_sampling", "timesteps", told, usual),
+        ("discrete_flow_shift", "shift", told, usual),
+        ("weighting_scheme", "flow_weighting", told, usual),
+        ("min_timestep", "min_timestep", told, usual),
+        ("max_timestep", "max_timestep", told, usual),
+        ("shuffle_caption", "shuffle", rules, of_folders),
+        ("keep_tokens", "keep_tokens", rules, of_folders),
+        ("caption_tag_dropout_rate", "tag_dropout", rules, of_folders),
+        ("caption_dropout_every_n_epochs", "caption_dropout_every", rules, of_folders),
+    )
+    found = {
+        name: getattr(of, field) for name, field, of, plain in known if getattr(of, field) != getattr(plain, field)
+    }
+    found["num_train_images"] = sum(one.repeats for one in pictures.train)
+    if pictures.regularisation:
+        found["num_reg_images"] = sum(one.repeats for one in pictures.regularisation)
+        found["prior_loss_weight"] = recipe.dataset.prior_weight
+    return found
