@@ -137,8 +137,9 @@ def probe(model: Model, recipe: Recipe, trial: Trial) -> Probe:
     from velatura.adapters.lora import inject
     from velatura.training.adapter import specs
     from velatura.training.cost import Probe
-    from velatura.training.data import Cached, encode
+    from velatura.training.data import Cached
     from velatura.training.dataset import read
+    from velatura.training.encoding import encode
     from velatura.training.loop import train
     from velatura.training.meter import Meter, held, pace, tidy
 
@@ -149,7 +150,7 @@ def probe(model: Model, recipe: Recipe, trial: Trial) -> Probe:
         _paint(Path(folder) / "pictures", trial)
         pictures = read(told, Path(folder), resolution=trial.side, latent_factor=model.latent_factor)
         with Meter(device) as encoding:
-            (cached,) = (one for one in encode(model, pictures.prepared) if isinstance(one, Cached))
+            (cached,) = (one for one in encode(model, pictures.prepared, keep=False) if isinstance(one, Cached))
         decode, forward = _predicting(model, cached, trial)
         if model.turns is not None:
             model.turns.need("denoiser")

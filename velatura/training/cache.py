@@ -58,14 +58,15 @@ def key(*parts: Any) -> str:
 class Cache:
     """The records of one kind of encoder."""
 
-    def __init__(self, encoder: str) -> None:
+    def __init__(self, encoder: str, *, keep: bool = True) -> None:
         """Find what is there.
 
         Args:
             encoder: a hash of what encodes; its records lie in a folder of their own.
+            keep: otherwise nothing is found and nothing is written: all stays in memory.
         """
         told = user.load()
-        self._root, self._limit = told.cache / "encoded", int(told.cache_limit * 1e9)
+        self._root, self._limit = told.cache / "encoded", int(told.cache_limit * 1e9) if keep else 0
         self._folder = self._root / encoder[:16]
         self._shards: dict[Path, tuple[dict[str, RawTensor], dict[str, str]]] = {}
         self._found: dict[str, Path] = {}

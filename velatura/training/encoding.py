@@ -34,7 +34,13 @@ Place = tuple[int, Window, bool]
 
 
 def encode(
-    model: Model, prepared: Sequence[Prepared], *, masked: str = "off", seed: int = 0, turned: bool = True
+    model: Model,
+    prepared: Sequence[Prepared],
+    *,
+    masked: str = "off",
+    seed: int = 0,
+    turned: bool = True,
+    keep: bool = True,
 ) -> Iterator[Progress | Note | Cached]:
     """Encode pictures and captions; yields progress and notes, and last the cached dataset.
 
@@ -44,12 +50,13 @@ def encode(
         masked: what weighs their parts, as `objective.masked_loss` says.
         seed: of what is drawn.
         turned: also mirrored and cut in several places, where their rules say so.
+        keep: find what an earlier start has encoded, and keep what this one does.
 
     Raises:
         DatasetError: a picture cannot be read any more.
         ModelError: a picture's latents or a caption's features are no numbers.
     """
-    cache = Cache(_encoder(model))
+    cache = Cache(_encoder(model), keep=keep)
     cut = [windows(one, seed=seed) if turned else (None,) for one in prepared]
     places = [[(n, at, how) for at in cut[n] for how in _turned(one, turned)] for n, one in enumerate(prepared)]
     spoken = [one.wordings if turned else () for one in prepared]
