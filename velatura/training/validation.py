@@ -18,7 +18,8 @@ from velatura.family import Model, stack_prompts
 from velatura.generation.reading import breakdown
 from velatura.recipe import ValidationSettings
 from velatura.training.adapter import changes_text
-from velatura.training.data import Batch, Cached, Sample, conditioned, retold, stack_masks
+from velatura.training.data import Batch, Cached, Sample, conditioned, stack_masks
+from velatura.training.encoding import retold
 from velatura.training.losses import errors
 
 
