@@ -504,8 +504,12 @@ def test_what_comes_before_the_first_adapted_layer_is_computed_without_a_graph(
     trained = trainer("train.steps=1", "adapter.targets=['denoiser.up_blocks.*']")
     graphs: dict[str, bool] = {}
     denoiser = model.parts["denoiser"]
+
+    def note(name: str, out: torch.Tensor) -> None:
+        graphs[name] = out.requires_grad or graphs.get(name, False)  # what is only measured has none anywhere
+
     handles = [
-        module.register_forward_hook(lambda _, __, out, name=name: graphs.update({name: out.requires_grad}))
+        module.register_forward_hook(lambda _, __, out, name=name: note(name, out))
         for name, module in denoiser.named_modules()
         if isinstance(module, torch.nn.Conv2d)
     ]

@@ -22,7 +22,8 @@ def injected() -> Injected:
 
 def dense(injected: Injected, name: str) -> torch.Tensor:
     layer = injected.layers[name]
-    return layer.own["up"].flatten(1) @ layer.own["down"].flatten(1) * (layer.alpha / layer.rank)
+    up, down = (layer.own[which].detach().flatten(1) for which in ("up", "down"))
+    return up @ down * (layer.alpha / layer.rank)
 
 
 def test_the_norm_is_that_of_the_whole_change(injected: Injected) -> None:
