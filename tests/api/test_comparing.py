@@ -98,6 +98,19 @@ def test_a_cell_is_what_velatura_generate_paints_of_its_request(project: Path, b
         assert np.abs(alone - painted).max() <= 1
 
 
+def test_a_cell_is_painted_again_from_its_own_record(project: Path, base: Path, home: Path) -> None:
+    (home / "config.toml").write_text(f"[folders]\nbases = ['{base.parent}']\n", encoding="utf-8")
+    told = asked(project, base, "lora.strength=0.5,1", "run.checkpoint=20", "cfg=2,4")
+    compared(told)
+    for place in ((0, 0, 0), (1, 0, 1)):
+        cell = cells(told.folder)[place]
+        request = replace(api.again(cell, project=project), out=project / "again")
+        *_, done = api.generate(request)
+        assert isinstance(done, Done)
+        again = pixels_of(project / "again" / done.summary["files"][0])
+        assert np.abs(again - pixels_of(cell)).max() <= 1
+
+
 def test_a_sheet_that_was_stopped_goes_on_with_the_next_cell_and_further_values_reuse_what_is_there(
     project: Path, base: Path
 ) -> None:

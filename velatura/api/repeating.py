@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import bases, settings
+from velatura import run as runs
 from velatura.adapters import formats
 from velatura.api.borrowing import borrowed, foreign
 from velatura.api.request import FromPicture, GenerateRequest, Original
@@ -181,7 +182,8 @@ def _lora(name: str, wanted: str, project: Path | None) -> str:
     except VelaturaError:
         pass
     places = (*((project / "loras", project) if project else ()), *settings.load().folders("loras"))
-    for path in settings.list_loras(places):
+    checkpoints = [one.adapter for run in (runs.runs_of(project) if project else ()) for one in run.checkpoints()]
+    for path in [*settings.list_loras(places), *checkpoints]:
         if settings.remembered("tensor-hashes", [path], formats.tensors_hash)[path] == wanted:
             return str(path)
     raise SettingsError(
