@@ -72,6 +72,7 @@ def test_far_beyond_the_probes_is_said() -> None:
 
     assert not made.cost(Case(65536, 4, MB)).far
     assert made.cost(Case(65536 * 4, 5, MB)).far
+    assert made.cost(Case(65536 * 3, 1, MB)).far  # a larger picture than any that was measured
 
 
 def test_where_memory_cannot_be_measured_none_is_told() -> None:

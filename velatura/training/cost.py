@@ -24,6 +24,9 @@ AT_LEAST = 0.05
 FAR = 4.0
 """An estimate for more than this many times the largest probe is beyond what was measured."""
 
+WIDE = 2.0
+"""So is one for pictures of more than this many times the pixels of the largest."""
+
 OPTIMIZER_BYTES: Mapping[str, int] = {"adamw8bit": 2, "adafactor": 1, "lion": 4, "prodigy": 16}
 """Bytes that an optimizer keeps for each trained number; the others two numbers in fp32, 8."""
 
@@ -103,6 +106,8 @@ class Calibration:
     memory_error: float | None
     largest: float
     """Latents of the largest probe, in units of the reference."""
+    widest: int
+    """Pixels of the largest picture of a probe."""
     pace: float = 0.0
     """Seconds of the processor's yardstick that its seconds are told by; 0: another device computed."""
     on: str = ""
@@ -115,7 +120,8 @@ class Calibration:
         if self.memory is not None and self.rest is not None:
             held = float(_memory(self.memory, _features(case, self.reference)))
             size = round(self.rest + _kept(case) + held)
-        return Cost(cpu * self.busy, cpu, size, _area(case, self.reference) > FAR * self.largest)
+        far = _area(case, self.reference) > FAR * self.largest or case.pixels > WIDE * self.widest
+        return Cost(cpu * self.busy, cpu, size, far)
 
     def predicting(self, pixels: int, batch: int) -> float:
         """Seconds by the clock of one prediction without gradients."""
@@ -171,6 +177,7 @@ def fit(probes: Sequence[Probe], checks: Sequence[Probe], *, on: str = "") -> Ca
         0.0,
         None,
         max(_area(probe.case, reference) for probe in probes),
+        max(probe.case.pixels for probe in probes),
         pace,
         on,
     )
