@@ -25,7 +25,7 @@ from torch import Tensor
 from velatura import bases
 from velatura.family import Model, load_base
 from velatura.generation import generate as painting
-from velatura.generation.generate import Job, Sampling
+from velatura.generation.sampling import Job, Sampling
 
 SAMPLERS = ("DPM++ 2M", "Euler a", "DPM++ SDE", "DPM++ 3M SDE", "UniPC")
 

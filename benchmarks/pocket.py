@@ -35,7 +35,8 @@ from velatura.errors import VelaturaError
 from velatura.events import Progress
 from velatura.family import Model, load_base
 from velatura.files import make_folder, write_text
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.sampling import Job, Sampling
 from velatura.pocket.compose import compose, held_out, plain_prompt
 from velatura.pocket.renderings import EVERYDAY
 from velatura.pocket.scene import Scene

@@ -42,7 +42,7 @@ from velatura.events import Checkpoint, Event, Metric, Preview, Progress
 from velatura.family import Model, load_base
 from velatura.files import make_folder, write_text
 from velatura.generation.contact import contact_sheet
-from velatura.generation.generate import Sampling
+from velatura.generation.sampling import Sampling
 from velatura.pocket.scene import Scene
 from velatura.pocket.styles import STYLES
 from velatura.pocket.styles.examples import draw_dataset

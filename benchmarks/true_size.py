@@ -48,7 +48,8 @@ def measure(path: Path, size: int, told: Sequence[str], threads: int, train: boo
     from velatura.api.memory import chosen
     from velatura.bases import BaseFiles
     from velatura.family import load_base
-    from velatura.generation.generate import Job, Painted, Sampling, generate
+    from velatura.generation.generate import Painted, generate
+    from velatura.generation.sampling import Job, Sampling
     from velatura.recipe import MemorySettings, with_memory
 
     torch.set_num_threads(threads)

@@ -17,8 +17,9 @@ from PIL import Image
 from velatura import recipe
 from velatura.family import Model, load_base
 from velatura.generation.contact import contact_sheet
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.record import used_loras
+from velatura.generation.sampling import Job, Sampling
 from velatura.settings import BUILT_IN_BASES
 from velatura.training.samples import merged
 

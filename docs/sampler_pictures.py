@@ -13,7 +13,8 @@ from velatura import bases
 from velatura.diffusion.samplers import SAMPLERS
 from velatura.family import load_base
 from velatura.generation.contact import contact_sheet
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.sampling import Job, Sampling
 
 PROMPT = "a red house beside a lake at night"
 COLUMNS = 5

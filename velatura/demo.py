@@ -158,8 +158,8 @@ def _show(folder: Path, recipe: Recipe, trigger: str, seed: int) -> Iterator[Eve
     from velatura.evaluation.choose import choose
     from velatura.evaluation.report import verdict
     from velatura.family import load_base
-    from velatura.generation.generate import Job
     from velatura.generation.record import UsedLora, used_loras
+    from velatura.generation.sampling import Job
 
     finished = [one for one in runs.runs_of(folder) if one.finished]
     if not finished:

@@ -20,8 +20,9 @@ from velatura import randomness
 from velatura.bases import FAMILIES
 from velatura.family import Model, load_base
 from velatura.generation import generate as module
-from velatura.generation.generate import Job, Sampling, generate
+from velatura.generation.generate import generate
 from velatura.generation.hires import Hires
+from velatura.generation.sampling import Job, Sampling
 from velatura.generation.start import RESIZE_MODES, Start, encoded_picture
 
 # diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 deprecates

@@ -19,7 +19,9 @@ from velatura.adapters.merge import Applied
 from velatura.bases import FAMILIES
 from velatura.errors import ModelError
 from velatura.family import MemoryPolicy, Model, load_base
-from velatura.generation.generate import Job, Painted, Sampling, decode, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.pictures import decode
+from velatura.generation.sampling import Job, Sampling
 from velatura.text.weighted import plain
 from velatura.training.samples import merged
 from velatura.weights.policy import apply

@@ -21,7 +21,8 @@ from velatura import settings as user
 from velatura.adapters.merge import Applied
 from velatura.bases import FAMILIES
 from velatura.family import MemoryPolicy, Model, load_base
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.sampling import Job, Sampling
 from velatura.text.weighted import plain
 from velatura.training.samples import merged
 from velatura.weights import quantise, residence

@@ -30,7 +30,8 @@ from velatura.errors import AdapterError
 from velatura.families.sdxl.keys import KEYS
 from velatura.families.sdxl.model import FAMILY, sizes
 from velatura.family import Conditioning, Geometry, MemoryPolicy, Model, load_base, stack_prompts
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.sampling import Job, Sampling
 from velatura.recipe import ObjectiveSettings
 from velatura.text.weighted import WeightedText, plain
 from velatura.training.data import Batch

@@ -21,8 +21,9 @@ from velatura.adapters.targets import select
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.errors import AdapterError
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.record import infotext_of, used_embeddings, used_loras
+from velatura.generation.sampling import Job, Sampling
 from velatura.training.samples import merged
 
 SAMPLING = Sampling(64, 64, steps=4, cfg_scale=1.0)

@@ -14,9 +14,10 @@ from torch import Tensor
 from tests.parity import prompts, within
 from velatura.events import Progress
 from velatura.family import Conditioning, Geometry, Model
-from velatura.generation.generate import Job, Sampling, generate
+from velatura.generation.generate import generate
 from velatura.generation.hires import Hires
 from velatura.generation.reading import encoded
+from velatura.generation.sampling import Job, Sampling
 
 STEPS = 4
 QUICK = Sampling(64, 64, steps=STEPS, cfg_scale=9.0, sampler="Euler", scheduler="SGM Uniform")

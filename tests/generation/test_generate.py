@@ -19,10 +19,11 @@ from velatura import randomness
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Model
-from velatura.generation import generate as module
+from velatura.generation import passes
 from velatura.generation import prompt as grammar
-from velatura.generation.generate import Job, Painted, Sampling, check_size, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.reading import weighted
+from velatura.generation.sampling import Job, Sampling, check_size
 from velatura.text.clip_tokens import chunks
 from velatura.text.weighted import plain
 
@@ -154,7 +155,7 @@ def test_another_seed_is_another_picture_and_the_place_in_the_batch_is_none(mode
 
 
 def test_the_first_noise_is_torch_s_own_from_the_seed_as_in_a1111_on_the_cpu(model: Model) -> None:
-    noise = module.seeded_noise(model, [Job("", 7), Job("", 8)], QUICK)
+    noise = passes.seeded_noise(model, [Job("", 7), Job("", 8)], QUICK)
     first, second = noise.next(), noise.next()
     expected = torch.Generator("cpu").manual_seed(8)
     assert torch.equal(first[1], torch.randn((4, 8, 12), generator=expected))

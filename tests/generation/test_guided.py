@@ -15,7 +15,8 @@ from velatura.errors import RecipeError, SettingsError
 from velatura.events import Progress
 from velatura.family import Defaults, Model
 from velatura.generation import tuned
-from velatura.generation.generate import Job, Painted, Sampling, check_negative, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.sampling import Job, Sampling, check_negative
 from velatura.recipe import TuningSettings, with_tuning
 
 QUICK = Sampling(64, 64, steps=3, cfg_scale=4.0, sampler="Euler", scheduler="Uniform")

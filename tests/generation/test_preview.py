@@ -10,8 +10,9 @@ from tests.paintings import clouds
 from velatura import settings
 from velatura.family import Model, load_base
 from velatura.generation import preview
-from velatura.generation.generate import Job, Painted, Sampling, Unfinished, generate
+from velatura.generation.generate import Painted, Unfinished, generate
 from velatura.generation.preview import KNOWN, fit, small_pictures
+from velatura.generation.sampling import Job, Sampling
 from velatura.pocket import renderings
 from velatura.pocket.compose import compose
 

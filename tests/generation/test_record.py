@@ -28,8 +28,8 @@ from velatura.errors import PromptError, SettingsError, VelaturaError
 from velatura.events import Done, Note, Preview
 from velatura.family import Model, load_base
 from velatura.generation import carriers, infotext
-from velatura.generation.generate import Job, Sampling
 from velatura.generation.record import infotext_of, used_embeddings, used_loras
+from velatura.generation.sampling import Job, Sampling
 from velatura.text import clip
 from velatura.text.embeddings import Found
 

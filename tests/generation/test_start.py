@@ -14,7 +14,8 @@ from tests.paintings import clouds
 from velatura.errors import SettingsError
 from velatura.events import Progress
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
+from velatura.generation.sampling import Job, Sampling
 from velatura.generation.start import Start, encoded_picture, fitted, levels
 
 QUICK = Sampling(96, 64, steps=10, cfg_scale=1.0, sampler="Euler", scheduler="Uniform")

@@ -13,8 +13,9 @@ from velatura import randomness
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Progress
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.hires import LATENT_UPSCALERS, PICTURE_UPSCALERS, UPSCALERS, Hires, Target, target
+from velatura.generation.sampling import Job, Sampling
 from velatura.generation.upscale import INTERPOLATIONS, RESAMPLINGS, cropped, upscaled_latents, upscaled_picture
 
 QUICK = Sampling(64, 96, steps=4, cfg_scale=3.0, sampler="Euler", scheduler="Uniform")

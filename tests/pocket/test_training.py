@@ -19,8 +19,9 @@ from velatura import api, randomness
 from velatura.errors import RunError
 from velatura.events import Done
 from velatura.family import Model, load_base, stack_prompts
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.reading import weighted
+from velatura.generation.sampling import Job, Sampling
 from velatura.pocket import denoiser, export, muon, restore, shards
 from velatura.pocket.architecture import ARCHITECTURES, KINDS, Kind, Part
 from velatura.pocket.latents import text_reader

@@ -25,8 +25,8 @@ from velatura.adapters.weights import Lora as Change
 from velatura.events import Note
 from velatura.family import Model, load_base
 from velatura.generation import generate as painting
-from velatura.generation.generate import Job, Sampling
 from velatura.generation.hires import Hires
+from velatura.generation.sampling import Job, Sampling
 from velatura.recipe import TuningSettings
 from velatura.sheets import together
 from velatura.sheets.together import Lora, Wanted

@@ -22,8 +22,9 @@ from velatura.errors import SettingsError
 from velatura.events import Note, Preview
 from velatura.family import Model, load_base
 from velatura.generation.contact import contact_sheet
-from velatura.generation.generate import Job, Painted, Sampling, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.record import used_loras
+from velatura.generation.sampling import Job, Sampling
 from velatura.recipe import load
 from velatura.run import runs_of
 from velatura.training.adapter import specs

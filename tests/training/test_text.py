@@ -33,7 +33,7 @@ from velatura.evaluation.results import Results
 from velatura.events import Preview
 from velatura.family import Model, load_base
 from velatura.generation.contact import contact_sheet
-from velatura.generation.generate import Job, Sampling
+from velatura.generation.sampling import Job, Sampling
 from velatura.recipe import ObjectiveSettings, Recipe, load
 from velatura.run import Run
 from velatura.text import clip

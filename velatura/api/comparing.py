@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from velatura.api.painting import Ready
     from velatura.bases import BaseFiles
     from velatura.family import Model
-    from velatura.generation.generate import Job
     from velatura.generation.hires import Hires
     from velatura.generation.record import UsedLora
+    from velatura.generation.sampling import Job
     from velatura.sheets.together import Wanted
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from velatura.adapters.weights import AdapterFile
     from velatura.family import Model
     from velatura.generation.conditioning import Prompts
-    from velatura.generation.generate import Job, Sampling
     from velatura.generation.record import Begun, UsedLora
+    from velatura.generation.sampling import Job, Sampling
     from velatura.generation.start import Start
     from velatura.text.weighted import Embedding
 
@@ -173,9 +173,9 @@ def made_ready(
     Raises:
         VelaturaError: a name resolves to nothing, a LoRA does not fit, a prompt has no meaning.
     """
-    from velatura.generation.generate import Sampling, check_negative
     from velatura.generation.reading import weighted
     from velatura.generation.record import used_embeddings, used_loras
+    from velatura.generation.sampling import Sampling, check_negative
 
     project = request.project
     read_texts(model, clip_skip=request.clip_skip, emphasis=request.emphasis)
@@ -214,7 +214,7 @@ def made_ready(
 
 def _prompts(model: Model, group: Together, sampling: Sampling) -> list[Prompts]:
     """What the pictures of a group are told, in both passes where there are two."""
-    from velatura.generation.generate import prompts_of, second_pass
+    from velatura.generation.passes import prompts_of, second_pass
 
     first = [prompts_of(job, sampling) for job in group.jobs]
     return [*first, *(second_pass(model, sampling, group.hires).prompts(group.jobs) if group.hires else ())]
@@ -237,8 +237,9 @@ def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -
     Raises:
         VelaturaError: as `generation.generate.generate`; FileProblem: a file has no room for what is to be said.
     """
-    from velatura.generation.generate import Painted, Unfinished, second_pass
+    from velatura.generation.generate import Painted, Unfinished
     from velatura.generation.generate import generate as paint
+    from velatura.generation.passes import second_pass
     from velatura.training.samples import merged
 
     request, model, sampling = ready.request, ready.model, ready.sampling
@@ -327,8 +328,8 @@ def _begin(
         SettingsError: an unknown way of fitting.
     """
     from velatura.dataset.images import open_image
-    from velatura.generation.generate import check_size, nearest_side
     from velatura.generation.record import Begun
+    from velatura.generation.sampling import check_size, nearest_side
     from velatura.generation.start import Start, encoded_picture
 
     width, height, told = request.width, request.height, request.begin

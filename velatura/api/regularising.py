@@ -31,7 +31,7 @@ from velatura.text.readers import unread
 if TYPE_CHECKING:
     from velatura.bases import BaseFiles
     from velatura.family import Model
-    from velatura.generation.generate import Job, Sampling
+    from velatura.generation.sampling import Job, Sampling
 
 PREFIX = "painted-"
 """How the names of pictures begin that are painted here."""
@@ -176,10 +176,10 @@ def _read_as_told(model: Model, request: RegulariseRequest, recipe: Recipe) -> N
 
 def _wanted(request: RegulariseRequest, recipe: Recipe, project: Path, model: Model) -> list[_Wanted]:
     """Every picture that there should be, in an order that depends on content alone."""
-    from velatura.generation.generate import Job, Sampling, nearest_side
     from velatura.generation.prompt import literal
     from velatura.generation.prompt.template import Template
     from velatura.generation.reading import weighted
+    from velatura.generation.sampling import Job, Sampling, nearest_side
     from velatura.training.dataset import read
 
     resolution = request.side or recipe.dataset.resolution or model.resolution

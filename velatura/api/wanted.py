@@ -17,7 +17,7 @@ from velatura.generation.prompt.template import Template
 from velatura.generation.prompt.wildcards import Wildcards
 
 if TYPE_CHECKING:
-    from velatura.generation.generate import Job
+    from velatura.generation.sampling import Job
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Toge
         SettingsError: a style that there is not.
         PromptError: a prompt has no meaning.
     """
-    from velatura.generation.generate import Job
+    from velatura.generation.sampling import Job
 
     if (original := request.original) is not None:
         again = [

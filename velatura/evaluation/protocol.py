@@ -29,8 +29,9 @@ from velatura.evaluation.style import Features, describe, overbake, score_featur
 from velatura.events import Progress
 from velatura.family import Model
 from velatura.files import make_folder, write_bytes, write_text
-from velatura.generation.generate import Job, Painted, generate
+from velatura.generation.generate import Painted, generate
 from velatura.generation.prompt import literal
+from velatura.generation.sampling import Job
 from velatura.recipe import Recipe
 from velatura.run import CheckpointFolder, Run
 from velatura.training import samples as painting

@@ -25,10 +25,10 @@ from velatura.bases import BaseFiles
 from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.generation import infotext, prompt, tuned
-from velatura.generation.generate import Job, Sampling
 from velatura.generation.hires import Hires
 from velatura.generation.prompt.template import Template
 from velatura.generation.reading import weighted
+from velatura.generation.sampling import Job, Sampling
 from velatura.text import clip
 from velatura.text.embeddings import Found, find
 from velatura.text.weighted import Embedding

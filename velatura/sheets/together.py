@@ -26,9 +26,11 @@ from velatura.diffusion.samplers import Step
 from velatura.events import Note
 from velatura.family import Model, TextConditioning
 from velatura.generation import prompt as grammar
-from velatura.generation.generate import Job, Sampling, decode, needed, passes_of, walked
 from velatura.generation.hires import Hires
+from velatura.generation.passes import needed, passes_of, walked
+from velatura.generation.pictures import decode
 from velatura.generation.reading import read_texts
+from velatura.generation.sampling import Job, Sampling
 from velatura.generation.start import Start
 from velatura.text.clip import Emphasis
 from velatura.text.weighted import Embedding

@@ -22,11 +22,13 @@ from velatura.adapters.weights import AdapterFile
 from velatura.diffusion.samplers import resolve
 from velatura.errors import AdapterError, PromptError
 from velatura.family import Model
-from velatura.generation.generate import Job, Painted, Sampling, check_guidance, generate, nearest_side, prompts_of
+from velatura.generation.generate import Painted, generate
 from velatura.generation.noise import check_source
+from velatura.generation.passes import prompts_of
 from velatura.generation.prompt import literal, parse
 from velatura.generation.prompt.template import has_choices, without_comments
 from velatura.generation.record import used_embeddings
+from velatura.generation.sampling import Job, Sampling, check_guidance, nearest_side
 from velatura.recipe import Recipe
 from velatura.text.embeddings import Found
 from velatura.text.weighted import Embedding
