@@ -11,10 +11,9 @@ Shape suffixes: B batch, C channels, H and W height and width, R rank; * any lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -46,24 +45,26 @@ class BesideLayer(AdaptedLayer):
         """Adapter, and what it changes of the weight at its strength."""
         self.share_B: Mapping[str, Tensor] = {}
         """Adapter -> what its strength is multiplied by for each sample."""
-        self.present: Mapping[str, list[int] | None] = {}
-        """Adapter -> the samples that have it at all; None: all of them."""
         self.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the base layer's, x (*, C) or (B, C, H, W)."""
         y: Tensor = self.base(x)
         x = x.to(y.dtype)
-        if not self.share_B:
+        if not any(adapter in self.share_B for adapter, *_ in (*self.factors, *self.differences)):
             if self.factors:
                 y = y + self._low_rank(x, *self._together(y.dtype))
             for _, delta in self.differences:
                 y = y + self._full(x, delta.to(y.dtype))
             return y
-        for adapter, down, up in self.factors:
-            y = self._with(y, x, adapter, partial(self._low_rank, down=down.to(y.dtype), up=up.to(y.dtype)))
+        self._check_samples(x)
+        if self.factors:
+            y = y + self._low_rank(x, *self._together(y.dtype), self._share_of_ranks(x))
         for adapter, delta in self.differences:
-            y = self._with(y, x, adapter, partial(self._full, delta=delta.to(y.dtype)))
+            added = self._full(x, delta.to(y.dtype))
+            if (share_B := self.share_B.get(adapter)) is not None:
+                added = (added * _spread(share_B.to(x.device)[:, None], added)).to(y.dtype)
+            y = y + added
         return y
 
     def _together(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -71,10 +72,18 @@ class BesideLayer(AdaptedLayer):
         down, up = (downs[0], ups[0]) if len(downs) == 1 else (torch.cat(downs), torch.cat(ups, dim=1))
         return down.to(dtype), up.to(dtype)
 
-    def _low_rank(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        if isinstance(self.base, nn.Conv2d):
-            return F.conv2d(self.base._conv_forward(x, down, None), up[..., None, None])
-        return F.linear(F.linear(x, down), up)
+    def _share_of_ranks(self, x: Tensor) -> Tensor:
+        """What each rank of all adapters together is multiplied by for each sample, (B, R), in fp32."""
+        ones = torch.ones(len(x))
+        columns = [(self.share_B.get(adapter, ones).to(x.device), len(down)) for adapter, down, _ in self.factors]
+        return torch.cat([share_B[:, None].expand(-1, rank) for share_B, rank in columns], dim=1)
+
+    def _low_rank(self, x: Tensor, down: Tensor, up: Tensor, share_BR: Tensor | None = None) -> Tensor:
+        convolves = isinstance(self.base, nn.Conv2d)
+        low = self.base._conv_forward(x, down, None) if isinstance(self.base, nn.Conv2d) else F.linear(x, down)
+        if share_BR is not None:
+            low = (low * _spread(share_BR, low, channels_last=not convolves)).to(low.dtype)
+        return F.conv2d(low, up[..., None, None]) if convolves else F.linear(low, up)
 
     def _full(self, x: Tensor, delta: Tensor) -> Tensor:
         if isinstance(self.base, nn.Conv2d):
@@ -82,26 +91,21 @@ class BesideLayer(AdaptedLayer):
             return made
         return F.linear(x, delta)
 
-    def _with(self, y: Tensor, x: Tensor, adapter: str, added: Callable[[Tensor], Tensor]) -> Tensor:
-        """What comes out, and what one adapter adds to it at each sample's share; samples without it cost nothing."""
-        share_B = self.share_B.get(adapter)
-        if share_B is None:
-            return y + added(x)
-        if len(x) != len(share_B) or x.dim() < 2:
+    def _check_samples(self, x: Tensor) -> None:
+        """Refuse what is not one row for each sample."""
+        samples = len(next(iter(self.share_B.values())))
+        if len(x) != samples or x.dim() < 2:
             raise SamplesTogether(
                 f"samples cannot have strengths of their own at {self.name}: it takes {len(x)} rows for"
-                f" {len(share_B)} samples, several of them together",
+                f" {samples} samples, several of them together",
                 fix="give all samples of a batch the same strengths, or leave this layer out of the adapter",
             )
-        present = self.present.get(adapter)
-        share = share_B.to(y).view(-1, *[1] * (y.dim() - 1))
-        if present is None:
-            return y + added(x) * share
-        if not present:
-            return y
-        y = y.clone()
-        y[present] += added(x[present]) * share[present]
-        return y
+
+
+def _spread(share_BR: Tensor, over: Tensor, *, channels_last: bool = False) -> Tensor:
+    """(B, R) in a shape that multiplies (B, ..., R), or (B, R, ...)."""
+    between = [1] * (over.dim() - 2)
+    return share_BR.view(len(share_BR), *between, -1) if channels_last else share_BR.view(len(share_BR), -1, *between)
 
 
 class Beside(InPlace[BesideLayer]):
@@ -126,14 +130,13 @@ class Beside(InPlace[BesideLayer]):
         """
         if unknown := sorted(set(shares) - self.names):
             raise AdapterError(f"no adapter beside the layers is called {unknown[0]}")
-        present = {name: _present(share_B) for name, share_B in shares.items()}
         for layer in self.layers.values():
-            layer.share_B, layer.present = dict(shares), present
+            layer.share_B = dict(shares)
         try:
             yield
         finally:
             for layer in self.layers.values():
-                layer.share_B, layer.present = {}, {}
+                layer.share_B = {}
 
 
 @torch.no_grad()
@@ -177,12 +180,6 @@ def small(parts: Mapping[str, nn.Module], uses: Sequence[Applied]) -> list[Appli
                 kept[name] = Full(None, change.bias_change)
         found += [replace(use, layers=kept)] if kept else []
     return found
-
-
-def _present(share_B: Tensor) -> list[int] | None:
-    """The samples whose share is not 0; None: all of them."""
-    found = [row for row, share in enumerate(share_B.tolist()) if share != 0]
-    return None if len(found) == len(share_B) else found
 
 
 def _add(layer: BesideLayer, adapter: str, change: Change, strength: float, pristine: Mapping[str, Tensor]) -> None:

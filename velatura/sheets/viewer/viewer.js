@@ -118,6 +118,7 @@ function turn(x, y) {
 function draw() {
   pivots();
   const across = axes[state.x].labels, down = state.y >= 0 ? axes[state.y].labels : [""];
+  fill(across.length);
   const head = element("tr", {}, element("th"));
   across.forEach((label) => head.append(element("th", { scope: "col", textContent: label })));
   const body = element("tbody");
@@ -128,6 +129,12 @@ function draw() {
   });
   $("grid").replaceChildren(element("table", {}, element("thead", {}, head), body));
   mark();
+}
+
+function fill(columns) { // as wide as the window, within reason; a phone shows two
+  const room = ($("grid").clientWidth - 150) / columns - 6;
+  if (window.innerWidth > 640) root.style.setProperty("--cell", `${Math.min(320, Math.max(110, Math.floor(room)))}px`);
+  else root.style.removeProperty("--cell");
 }
 
 function tile(cell) {
@@ -431,7 +438,11 @@ $("swap").onclick = swap;
 $("close").onclick = close;
 $("gain").oninput = () => compare("difference");
 for (const button of document.querySelectorAll("[data-mode]")) button.onclick = () => compare(button.dataset.mode);
-window.addEventListener("resize", () => ($("pair").hidden ? show() : fit()));
+window.addEventListener("resize", () => {
+  fill(axes[state.x].labels.length);
+  if ($("pair").hidden) show();
+  else fit();
+});
 
 $("prompt").textContent = sheet.prompt || "A sheet";
 $("settings").textContent = [
