@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests import tiny
@@ -23,7 +24,7 @@ from velatura.generation import generate as module
 from velatura.generation.generate import generate
 from velatura.generation.hires import Hires
 from velatura.generation.sampling import Job, Sampling
-from velatura.generation.start import RESIZE_MODES, Start, encoded_picture
+from velatura.generation.start import RESIZE_MODES, Start, encoded_picture, latent_mask
 
 # diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -79,12 +80,13 @@ def pipelines(model: Model) -> dict[str, Any]:
     }.get(name, {})
     module, beginning, _ = PIPELINES[name]
     made = {}
-    for task, ending in (("text", ""), ("image", "_img2img")):
-        kind = f"{beginning}{'Img2Img' if ending else ''}Pipeline"
+    for task, ending, called in (("text", "", ""), ("image", "_img2img", "Img2Img"), ("part", "_inpaint", "Inpaint")):
+        kind = f"{beginning}{called}Pipeline"
         made[task] = getattr(importlib.import_module(f"diffusers.pipelines.{module}{ending}"), kind)(**parts, **more)
         made[task].set_progress_bar_config(disable=True)
     # by so many channels its pipelines know latents, but for Z-Image's, which would resize them
-    made["image"].image_processor.register_to_config(vae_latent_channels=model.latent_channels)
+    for task in ("image", "part"):
+        made[task].image_processor.register_to_config(vae_latent_channels=model.latent_channels)
     return made
 
 
@@ -159,6 +161,35 @@ def test_from_a_picture_it_paints_what_diffusers_paints(
     assert distance(ours(Start(latents_BCHW, denoising)), reference) < TOLERANCE
     assert distance(ours(Start(latents_BCHW, 0.3)), reference) > 100 * TOLERANCE
     assert distance(ours(Start(latents_BCHW.flip(-1), 0.6)), reference) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize(("denoising", "strength"), [(0.6, 0.7)])
+def test_a_part_of_a_picture_is_painted_as_diffusers_paints_it(
+    model: Model, pipelines: dict[str, Any], ours: Callable[..., Tensor], latents_BCHW: Tensor,
+    denoising: float, strength: float, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """With a hard mask; what it keeps is the picture's own, to the bit."""
+    mask = Image.new("L", (WIDTH, HEIGHT))
+    mask.paste(255, (16, 16, 64, 48))
+    factor = model.latent_factor
+    # which takes no latents here: it is given a picture, and these as what the autoencoder makes of it
+    if hasattr(pipelines["part"], "_encode_vae_image"):
+        monkeypatch.setattr(pipelines["part"], "_encode_vae_image", lambda *_, **__: latents_BCHW)
+    else:
+        stored = latents_BCHW / model.latent_scale + model.latent_shift
+        module = importlib.import_module(type(pipelines["part"]).__module__)
+        monkeypatch.setattr(module, "retrieve_latents", lambda *_, **__: stored)
+    told = {"image": clouds(3, (WIDTH, HEIGHT)), "width": WIDTH, "height": HEIGHT}
+    reference = theirs(model, pipelines["part"], **told, mask_image=mask, strength=strength)
+    latent = latent_mask(mask, HEIGHT // factor, WIDTH // factor)
+    found = ours(Start(latents_BCHW, denoising, mask_HW=latent))
+    assert distance(found, reference) < TOLERANCE
+    assert distance(ours(Start(latents_BCHW, denoising)), reference) > 100 * TOLERANCE
+    assert distance(ours(Start(latents_BCHW, denoising, mask_HW=1 - latent)), reference) > 100 * TOLERANCE
+    assert torch.equal(found[..., latent == 0], latents_BCHW[..., latent == 0])
+    contents = [ours(Start(latents_BCHW, denoising, mask_HW=latent, content=what)) for what in ("noise", "nothing")]
+    assert all(distance(one, found) > 100 * TOLERANCE for one in contents)
+    assert distance(*contents) > 100 * TOLERANCE
 
 
 def test_a_picture_is_encoded_as_diffusers_does(model: Model, pipelines: dict[str, Any]) -> None:

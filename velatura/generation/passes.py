@@ -28,7 +28,7 @@ from velatura.generation.noise import Seed, SeededNoise, check_source
 from velatura.generation.pictures import decode
 from velatura.generation.reading import breakdown
 from velatura.generation.sampling import Job, Sampling, check_guidance, check_size, check_variations
-from velatura.generation.start import Start
+from velatura.generation.start import Held, Start
 
 
 def passes_of(
@@ -204,13 +204,19 @@ class Pass:
             ),
             rescale=tuning.cfg_rescale,
         )
-        denoise = _Denoise(model, guided, adapters)
-        x = _first_latents(model, noise.next(), self.sampler, self.sigmas[0], latents_BCHW)
+        first_BCHW = noise.next()
+        held = Held.of(self.start, latents_BCHW, first_BCHW)
+        denoise = _Denoise(model, guided, adapters, held)
+        clean_BCHW = latents_BCHW if held is None else held.latents_BCHW
+        x = _first_latents(model, first_BCHW, self.sampler, self.sigmas[0], clean_BCHW)
         draw: samplers.Noise = noise.fresh
         if self.sampler.noise == "path":
             lowest = min(sigma for sigma in self.sigmas if sigma > 0)
             draw = noise.path(lowest, self.highest, together=tuning.one_path)
-        yield from self.sampler.run(denoise.both if self.sampler.cfgpp else denoise, x, self.sigmas, noise=draw)
+        for step in self.sampler.run(denoise.both if self.sampler.cfgpp else denoise, x, self.sigmas, noise=draw):
+            # a sampler may end at a little noise, which what is kept has none of
+            ends = held is not None and step.index + 1 >= self.steps
+            yield replace(step, x=held(step.x)) if held is not None and ends else step
 
 
 def second_pass(model: Model, sampling: Sampling, hires: Hires) -> Pass:
@@ -283,8 +289,8 @@ def _first_latents(
 class _Denoise:
     """The clean latents that a batch most likely hides, guided by its prompts."""
 
-    def __init__(self, model: Model, guided: Guided, adapters: Switch | None) -> None:
-        self.model, self.guided, self.adapters = model, guided, adapters
+    def __init__(self, model: Model, guided: Guided, adapters: Switch | None, held: Held | None) -> None:
+        self.model, self.guided, self.adapters, self.held = model, guided, adapters, held
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         return self.both(x, sigma, step)[0]
@@ -296,8 +302,13 @@ class _Denoise:
             self.adapters.at(step + 1)
         sigma_B = torch.full((len(x),), sigma, dtype=torch.float64)
         guided, negative = self.guided(x, sigma, step)
-        denoised = self.model.objective.denoised(x, guided, sigma_B)
-        return denoised, denoised if negative is None else self.model.objective.denoised(x, negative, sigma_B)
+        denoised = self._kept(self.model.objective.denoised(x, guided, sigma_B))
+        if negative is None:
+            return denoised, denoised
+        return denoised, self._kept(self.model.objective.denoised(x, negative, sigma_B))
+
+    def _kept(self, denoised: Tensor) -> Tensor:
+        return denoised if self.held is None else self.held(denoised)
 
 
 def prompts_of(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,12 +41,57 @@ class Start:
     """0 to 1: how much noise they are given."""
     exact_steps: bool = False
     """Take as many steps as are asked for, and not that share of them."""
+    mask_HW: Tensor | None = None
+    """How much of each latent is painted anew, 0 to 1 (`latent_mask`); what is not comes out as it was; none: all."""
+    content: Literal["as it is", "noise", "nothing"] = "as it is"
+    """What stands where the mask is when painting begins."""
 
     def of(self, first: int, count: int) -> Tensor:
         """Those of some of the pictures."""
         if len(self.latents_BCHW) == 1:
             return self.latents_BCHW.expand(count, -1, -1, -1)
         return self.latents_BCHW[first : first + count]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a mask keeps as it was, all the way."""
+
+    latents_BCHW: Tensor
+    mask_HW: Tensor
+    """How much of each latent is painted anew, 0 to 1."""
+
+    @classmethod
+    def of(cls, start: Start | None, clean_BCHW: Tensor | None, noise_BCHW: Tensor) -> Held | None:
+        """What painting begins with where a part is painted anew; none where all of it is.
+
+        Args:
+            clean_BCHW: the picture's latents.
+            noise_BCHW: the first noise of every picture, of variance 1.
+        """
+        if start is None or start.mask_HW is None or clean_BCHW is None:
+            return None
+        mask_HW, clean_BCHW = start.mask_HW.to(noise_BCHW), clean_BCHW.to(noise_BCHW)
+        if start.content == "noise":
+            clean_BCHW = clean_BCHW * (1 - mask_HW) + noise_BCHW * mask_HW
+        elif start.content == "nothing":
+            clean_BCHW = clean_BCHW * (1 - mask_HW)
+        return cls(clean_BCHW, mask_HW)
+
+    def __call__(self, latents_BCHW: Tensor) -> Tensor:
+        """These latents where the mask is, and what was there elsewhere."""
+        return latents_BCHW * self.mask_HW + self.latents_BCHW * (1 - self.mask_HW)
+
+
+def latent_mask(mask: Image.Image, height: int, width: int, *, soft: bool = False) -> Tensor:
+    """A grey mask as latents know it, (H, W), 0 to 1.
+
+    Args:
+        soft: keep the greys; else each latent is painted anew or is not, as in A1111.
+    """
+    small = mask.convert("L").resize((width, height), Image.Resampling.BICUBIC)
+    found = torch.from_numpy(np.array(small, dtype=np.float32)) / 255
+    return found if soft else found.round()
 
 
 def levels(
