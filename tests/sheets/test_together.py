@@ -188,6 +188,25 @@ def test_how_texts_are_read_is_each_pictures_own(model: Model, lora: Use, latent
     check_alike(model, wanted, latents)
 
 
+def test_texts_are_read_once_for_all_loras_that_do_not_change_how_they_are_read(
+    model: Model, lora: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+    real = together.read_texts
+
+    def read_texts(told: Model, texts: list[str], *rest: Any) -> Any:
+        calls.append(texts)
+        return real(told, texts, *rest)
+
+    monkeypatch.setattr(together, "read_texts", read_texts)
+    layers = {name: change for name, change in lora(1, 1.0).applied.layers.items() if name.startswith("denoiser")}
+    silent = [Lora(Applied(layers, strength, strength), "silent") for strength in (0.5, 1.0)]
+    together.read(model, [Wanted(Job("a boat", 1), SAMPLING, (one,)) for one in silent])
+    assert len(calls) == 1
+    together.read(model, [Wanted(Job("a boat", 1), SAMPLING, (lora(1, strength),)) for strength in (0.5, 1.0)])
+    assert len(calls) == 3
+
+
 def test_pictures_whose_noise_depends_on_the_batch_are_painted_one_by_one(
     model: Model, latents: list[Tensor], asked: list[int]
 ) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from PIL.Image import Image
@@ -47,6 +48,11 @@ class Lora:
     identity: Hashable
     """Of file, blocks and steps; whatever its strengths."""
 
+    @cached_property
+    def reads(self) -> bool:
+        """Whether it changes how texts are read."""
+        return any(part_of(name).startswith("text_encoder") for name in self.applied.layers)
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -66,7 +72,11 @@ class Wanted:
     @property
     def text_state(self) -> Hashable:
         """What of it decides how a text is read."""
-        loras = tuple((lora.identity, lora.applied.text_strength) for lora in self.loras if lora.applied.text_strength)
+        loras = tuple(
+            (lora.identity, lora.applied.text_strength)
+            for lora in self.loras
+            if lora.applied.text_strength and lora.reads
+        )
         return loras, tuple(one.hash for one in self.embeddings), self.clip_skip, self.emphasis
 
     @property
