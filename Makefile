@@ -8,7 +8,7 @@ demo: setup
 	$(BIN)/velatura demo
 
 test: setup check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 check: setup
 	$(BIN)/ruff check velatura tests benchmarks
