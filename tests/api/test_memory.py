@@ -131,7 +131,9 @@ def test_what_is_no_number_stops_the_run_with_step_place_and_what_to_change(
             yield batch
 
     monkeypatch.setattr(Batches, "of", spoilt)
-    project = tiny.project(tmp_path, base, *TOLD, "train.steps=8", "samples.count=0", "memory.precision=bf16")
+    project = tiny.project(
+        tmp_path, base, *TOLD, "train.steps=8", "samples.count=0", "dataset.hold_out=0", "memory.precision=bf16"
+    )
     what = rf"at step 3: what is no number appears {says}, 3 times in a row; set memory.precision to"
     with pytest.raises(TrainingError, match=what):
         list(api.train(project))

@@ -60,7 +60,8 @@ def test_what_a_base_does_not_read_of_a_text_is_said_wherever_texts_are_told(bas
             break
     events.close()  # type: ignore[attr-defined]
     painted = []
-    for event in (events := api.generate(api.GenerateRequest("a boat", negative=long, base=str(base), steps=1))):
+    request = api.GenerateRequest("a boat", negative=long, base=str(base), steps=1, cfg=2.0, out=tmp_path / "out")
+    for event in (events := api.generate(request)):
         painted += [event.text] if isinstance(event, Note) else []
         if isinstance(event, Progress) and event.stage == "painting":
             break
