@@ -8,7 +8,7 @@ arXiv:2010.02502 (DDIM); Chung et al. 2024, arXiv:2406.08070 (CFG++); Luo et al.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -108,6 +108,43 @@ def _dpm_2_step(denoise: Denoise, x: Tensor, denoised: Tensor, sigma: float, fol
     return x + (there - denoise(there, middle, index)) * ((following - sigma) / middle)
 
 
+Advance = Callable[[Denoise, Tensor, Tensor, float, float, int], Tensor]
+"""One step without noise: denoiser, x, what it said there, sigma, the noise level to step down to, index -> x."""
+
+
+def _ancestral(
+    advance: Advance,
+    split: Callable[[float, float, float], tuple[float, float, float]],
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    draw: Noise,
+    eta: float,
+    s_noise: float,
+) -> Iterator[Step]:
+    """Steps that go too far down and come back up with fresh noise.
+
+    Args:
+        split: sigma, the following one, eta -> how far down, what is kept of x then, how much noise is added.
+    """
+    for index, sigma, following in intervals(sigmas):
+        denoised = denoise(x, sigma, index)
+        down, kept, up = split(sigma, following, eta)
+        x = advance(denoise, x, denoised, sigma, down, index)
+        if up:
+            x = x * kept + draw(sigma, following) * (up * s_noise)
+        yield Step(index, x, denoised)
+
+
+def _split(sigma: float, following: float, eta: float) -> tuple[float, float, float]:
+    down, up = ancestral_step(sigma, following, eta)
+    return down, 1.0, up
+
+
+def _euler_step(denoise: Denoise, x: Tensor, denoised: Tensor, sigma: float, down: float, index: int) -> Tensor:
+    return towards(denoised, x, down / sigma)
+
+
 def sample_euler_ancestral(
     denoise: Denoise,
     x: Tensor,
@@ -122,14 +159,7 @@ def sample_euler_ancestral(
     Raises:
         ValueError: eta is above 0 and there is nothing to draw noise with.
     """
-    draw = needs(noise, eta)
-    for index, sigma, following in intervals(sigmas):
-        denoised = denoise(x, sigma, index)
-        down, up = ancestral_step(sigma, following, eta)
-        x = towards(denoised, x, down / sigma)
-        if up:
-            x = x + draw(sigma, following) * (up * s_noise)
-        yield Step(index, x, denoised)
+    yield from _ancestral(_euler_step, _split, denoise, x, sigmas, needs(noise, eta), eta, s_noise)
 
 
 def sample_euler_ancestral_flow(
@@ -142,14 +172,7 @@ def sample_euler_ancestral_flow(
     s_noise: float = 1.0,
 ) -> Iterator[Step]:
     """The same for flow, where more noise means less of the picture too."""
-    draw = needs(noise, eta)
-    for index, sigma, following in intervals(sigmas):
-        denoised = denoise(x, sigma, index)
-        down, kept, up = ancestral_flow_step(sigma, following, eta)
-        x = towards(denoised, x, down / sigma)
-        if up:
-            x = x * kept + draw(sigma, following) * (up * s_noise)
-        yield Step(index, x, denoised)
+    yield from _ancestral(_euler_step, ancestral_flow_step, denoise, x, sigmas, needs(noise, eta), eta, s_noise)
 
 
 def sample_dpm_2_ancestral(
@@ -166,14 +189,7 @@ def sample_dpm_2_ancestral(
     Raises:
         ValueError: eta is above 0 and there is nothing to draw noise with.
     """
-    draw = needs(noise, eta)
-    for index, sigma, following in intervals(sigmas):
-        denoised = denoise(x, sigma, index)
-        down, up = ancestral_step(sigma, following, eta)
-        x = _dpm_2_step(denoise, x, denoised, sigma, down, index)
-        if up:
-            x = x + draw(sigma, following) * (up * s_noise)
-        yield Step(index, x, denoised)
+    yield from _ancestral(_dpm_2_step, _split, denoise, x, sigmas, needs(noise, eta), eta, s_noise)
 
 
 def sample_dpm_2_ancestral_flow(
@@ -186,14 +202,7 @@ def sample_dpm_2_ancestral_flow(
     s_noise: float = 1.0,
 ) -> Iterator[Step]:
     """The same for flow."""
-    draw = needs(noise, eta)
-    for index, sigma, following in intervals(sigmas):
-        denoised = denoise(x, sigma, index)
-        down, kept, up = ancestral_flow_step(sigma, following, eta)
-        x = _dpm_2_step(denoise, x, denoised, sigma, down, index)
-        if up:
-            x = x * kept + draw(sigma, following) * (up * s_noise)
-        yield Step(index, x, denoised)
+    yield from _ancestral(_dpm_2_step, ancestral_flow_step, denoise, x, sigmas, needs(noise, eta), eta, s_noise)
 
 
 def sample_dpmpp_2s_ancestral(
@@ -210,19 +219,7 @@ def sample_dpmpp_2s_ancestral(
     Raises:
         ValueError: eta is above 0 and there is nothing to draw noise with.
     """
-    draw = needs(noise, eta)
-    for index, sigma, following in intervals(sigmas):
-        denoised = denoise(x, sigma, index)
-        down, up = ancestral_step(sigma, following, eta)
-        if down == 0:
-            x = denoised
-        else:
-            middle = math.sqrt(sigma * down)
-            there = denoise(towards(denoised, x, middle / sigma), middle, index)
-            x = towards(there, x, down / sigma)
-        if up:
-            x = x + draw(sigma, following) * (up * s_noise)
-        yield Step(index, x, denoised)
+    yield from _ancestral(_dpmpp_2s_step, _split, denoise, x, sigmas, needs(noise, eta), eta, s_noise)
 
 
 def sample_dpmpp_2s_ancestral_flow(
@@ -235,19 +232,26 @@ def sample_dpmpp_2s_ancestral_flow(
     s_noise: float = 1.0,
 ) -> Iterator[Step]:
     """The same for flow: half way down in log signal-to-noise."""
-    draw = needs(noise, eta)
-    for index, sigma, following in intervals(sigmas):
-        denoised = denoise(x, sigma, index)
-        down, kept, up = ancestral_flow_step(sigma, following, eta)
-        if down == 0:
-            x = denoised
-        else:
-            middle = NEARLY_PURE if sigma == 1 else _half_way_in_snr(sigma, down)
-            there = denoise(towards(denoised, x, middle / sigma), middle, index)
-            x = towards(there, x, down / sigma)
-        if up:
-            x = x * kept + draw(sigma, following) * (up * s_noise)
-        yield Step(index, x, denoised)
+    yield from _ancestral(_dpmpp_2s_flow_step, ancestral_flow_step, denoise, x, sigmas, needs(noise, eta), eta, s_noise)
+
+
+def _dpmpp_2s_step(denoise: Denoise, x: Tensor, denoised: Tensor, sigma: float, down: float, index: int) -> Tensor:
+    middle = math.sqrt(sigma * down)
+    return _by_the_middle(denoise, x, denoised, sigma, middle, down, index)
+
+
+def _dpmpp_2s_flow_step(denoise: Denoise, x: Tensor, denoised: Tensor, sigma: float, down: float, index: int) -> Tensor:
+    middle = NEARLY_PURE if sigma == 1 or down == 0 else _half_way_in_snr(sigma, down)
+    return _by_the_middle(denoise, x, denoised, sigma, middle, down, index)
+
+
+def _by_the_middle(
+    denoise: Denoise, x: Tensor, denoised: Tensor, sigma: float, middle: float, down: float, index: int
+) -> Tensor:
+    if down == 0:
+        return denoised
+    there = denoise(towards(denoised, x, middle / sigma), middle, index)
+    return towards(there, x, down / sigma)
 
 
 def _half_way_in_snr(sigma: float, down: float) -> float:
