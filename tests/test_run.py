@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from velatura import files
+from velatura import files, locks
 from velatura import run as runs
 from velatura.errors import FileProblem, RunError
 from velatura.events import Checkpoint, Done, Event, Metric, Note, Progress, Resumed
 from velatura.recipe import Recipe, build
-from velatura.run import CheckpointFolder, Lock, Run
+from velatura.run import CheckpointFolder, Run, lock
 
 FILES = {"adapter.safetensors": b"adapter", "state.safetensors": b"state"}
 
 HOLD_THE_LOCK = """
 import sys, time
 from pathlib import Path
-from velatura.run import Lock, Run
-with Lock(Run(Path(sys.argv[1]))):
+from velatura.run import Run, lock
+with lock(Run(Path(sys.argv[1]))):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -359,7 +359,7 @@ def test_a_request_behind_a_torn_one_is_heard(run: Run) -> None:
 
 def test_what_is_asked_of_a_paused_run_is_not_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     to_ask: list[runs.Request] = ["snapshot", "preview", "continue"]
-    monkeypatch.setattr(runs.time, "sleep", lambda _: run.ask(to_ask.pop(0)))
+    monkeypatch.setattr(locks.time, "sleep", lambda _: run.ask(to_ask.pop(0)))
 
     asked, offset = runs.wait_while_paused(run, 0)
 
@@ -372,7 +372,7 @@ def test_what_is_asked_of_a_paused_run_is_not_lost(run: Run, monkeypatch: pytest
 
 def test_a_second_trainer_is_kept_out(run: Run, other_trainer: subprocess.Popen[str]) -> None:
     assert runs.locked(run)
-    with pytest.raises(RunError, match="another process is training this run"), Lock(run):
+    with pytest.raises(RunError, match="another process is training this run"), lock(run):
         pass
 
 
@@ -382,7 +382,7 @@ def test_the_lock_is_free_after_kill_9(run: Run, other_trainer: subprocess.Popen
     other_trainer.wait()
 
     assert not runs.locked(run)
-    with Lock(run):
+    with lock(run):
         assert runs.locked(run)
     assert not runs.locked(run)
 
@@ -397,10 +397,10 @@ def test_asking_whether_a_run_is_locked_leaves_no_trace(run: Run) -> None:
 
 def test_a_trainer_waits_for_a_moment_while_somebody_looks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     looking = (run.path / "lock").open("ab+")
-    assert runs._try_lock(looking)
-    monkeypatch.setattr(runs.time, "sleep", lambda _: looking.close())
+    assert locks.taken(looking)
+    monkeypatch.setattr(locks.time, "sleep", lambda _: looking.close())
 
-    with Lock(run):
+    with lock(run):
         assert runs.locked(run)
 
 

@@ -17,26 +17,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from velatura import locks
 from velatura.errors import RunError, VelaturaError
 from velatura.events import Checkpoint, Event, Progress, Resumed, from_json, to_json
 from velatura.files import append_line, disk_problems, make_folder, sha256, sync_folder, write_bytes, write_text
 from velatura.recipe import Recipe, load, to_toml
 
 Request = Literal["stop", "pause", "continue", "snapshot", "preview"]
-
-LOCK_TRIES = 5
-"""How often a trainer asks for the lock, 0.1 s apart: `locked` holds it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -221,58 +218,15 @@ class Summary:
     """Date and time in UTC, ISO 8601."""
 
 
-class Lock:
-    """Keeps two trainers out of one run. The system frees it when the process ends, however it ends."""
-
-    def __init__(self, run: Run) -> None:
-        """Nothing is locked yet."""
-        self.path = run.path / "lock"
-        self.file: IO[bytes] | None = None
-
-    def __enter__(self) -> Lock:
-        """Take the lock, or raise RunError where another process has it."""
-        with disk_problems(self.path):
-            self.file = self.path.open("ab+")
-        for _ in range(LOCK_TRIES):
-            if _try_lock(self.file):
-                return self
-            time.sleep(0.1)
-        self.file.close()
-        raise RunError(
-            "another process is training this run", where=self.path.parent, fix="wait for it, or stop it first"
-        )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Free it."""
-        if self.file is not None:
-            self.file.close()
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def lock(run: Run) -> AbstractContextManager[None]:
+    """Keep other trainers out of a run; RunError where another process has it."""
+    busy = RunError("another process is training this run", where=run.path, fix="wait for it, or stop it first")
+    return locks.hold(run.path / "lock", busy=busy)
 
 
 def locked(run: Run) -> bool:
     """Whether some process is training this run now."""
-    try:
-        with (run.path / "lock").open("rb+") as file:
-            return not _try_lock(file)
-    except OSError:
-        return False  # no lock file: nobody has trained it yet; or it is not ours to train
+    return locks.held(run.path / "lock")
 
 
 def create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from PIL import Image
 from tests.generation.test_record import write_lora as write_lora
 from tests.tiny import base as base
 from tests.tiny import model as model
-from velatura import api
-from velatura.api import varying
+from velatura import api, tensorfile
+from velatura.api import comparing, varying
 from velatura.errors import RunError, SettingsError, VelaturaError
 from velatura.events import Done, Note, Preview
 from velatura.generation import carriers
@@ -88,9 +89,9 @@ def test_a_cell_is_what_velatura_generate_paints_of_its_request(project: Path, b
         project, base, "lora.strength=0.3,0.9", "prompt.replace=boat,house", prompt="a red boat <lora:ink:0.5>"
     )
     compared(told)
-    sheet, files = api.comparing.settled(told)
+    sheet, files = comparing.settled(told)
     for cell in plan.cells(sheet.axes):
-        request = replace(api.comparing.request_of(told, sheet, cell, files), out=project / "alone")
+        request = replace(comparing.request_of(told, sheet, cell, files), out=project / "alone")
         *_, done = api.generate(request)
         assert isinstance(done, Done)
         alone = pixels_of(project / "alone" / done.summary["files"][0])
@@ -145,7 +146,7 @@ def test_what_is_drawn_is_drawn_once_for_all_cells_and_written_down(project: Pat
     compared(told)
     drawn = plan.load(told.folder / "sheet.toml", KNOWN).settings["seed"]
     assert {carriers.read(path).record["seed"] for path in cells(told.folder).values()} == {drawn}  # type: ignore[index]
-    sheet, _ = api.comparing.settled(asked(project, base, "seed=-1,-1,5"))
+    sheet, _ = comparing.settled(asked(project, base, "seed=-1,-1,5"))
     first, second, third = sheet.axes[0].values
     assert first != second and third == 5 and -1 not in sheet.axes[0].values
 
@@ -189,3 +190,88 @@ def test_what_cannot_be_is_refused_before_anything_is_painted(
 def test_checkpoints_need_a_run(tmp_path: Path, base: Path) -> None:
     with pytest.raises(RunError, match="name its folder with --run"):
         compared(asked(tmp_path, base, "run.checkpoint=all"))
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The bases that were loaded."""
+    found: list[str] = []
+    real = comparing.opened
+
+    def opened(request: api.GenerateRequest) -> Any:
+        found.append(Path(request.base).name)
+        return real(request)
+
+    monkeypatch.setattr(comparing, "opened", opened)
+    return found
+
+
+def test_what_is_whole_answers_without_its_base_and_without_laying_out_again(
+    project: Path, base: Path, loaded: list[str]
+) -> None:
+    told = asked(project, base, "lora.strength=0,1", prompt="a boat <lora:ink>")
+    compared(told)
+    assert len(loaded) == 1
+    page = (told.folder / "sheet.html").stat().st_mtime_ns
+    done, notes, painted = compared(told)
+    assert painted == 0 and len(loaded) == 1 and notes == ["2 of 2 cells were there already"]
+    assert done.summary["pictures"] == ["sheet.png"]
+    assert (told.folder / "sheet.html").stat().st_mtime_ns == page
+
+    said = {"favourites": ["x"], "notes": {}}
+    (told.folder / "notes.json").write_text(json.dumps(said), encoding="utf-8")
+    compared(told)
+    assert len(loaded) == 1 and (told.folder / "sheet.html").stat().st_mtime_ns != page
+
+
+def test_bases_are_loaded_for_cells_that_are_not_there_alone(
+    project: Path, base: Path, loaded: list[str], tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    compared(asked(project, base, f"base={base},{other}"))
+    assert loaded == [base.name, other.name]
+    del loaded[:]
+    found = json.loads((project / "sheets" / "0001" / "cells.json").read_text(encoding="utf-8"))["cells"]
+    (project / "sheets" / "0001" / found[1]["file"]).unlink()
+    assert compared(asked(project, base, f"base={base},{other}"))[2] == 1
+    assert loaded == [other.name]
+
+
+@pytest.mark.parametrize("changed", ["lora", "wildcard", "embedding", "picture"])
+def test_a_cell_is_not_taken_for_there_where_a_file_that_it_is_made_of_has_changed(
+    project: Path, base: Path, loaded: list[str], write_lora: WriteLora, changed: str
+) -> None:
+    start = project / "start.png"
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(start)
+    (project / "wildcards").mkdir()
+    (project / "wildcards" / "what.txt").write_text("boat\n", encoding="utf-8")
+    embedding = project / "embeddings" / "gloss.safetensors"
+    embedding.parent.mkdir()
+    embed(embedding, 0.1)
+    told = asked(project, base, "cfg=2", prompt="a __what__ <lora:ink> of gloss", **{"begin.path": str(start)})
+    compared(told)
+    compared(told)
+    assert len(loaded) == 1
+    if changed == "lora":
+        write_lora(project / "loras" / "ink.safetensors", 5)
+    elif changed == "wildcard":
+        (project / "wildcards" / "what.txt").write_text("ship\n", encoding="utf-8")
+    elif changed == "embedding":
+        embed(embedding, 0.2)
+    else:
+        Image.new("RGB", (64, 64), (30, 30, 200)).save(start)
+    assert compared(told)[2] == 1 and len(loaded) == 2
+
+
+def embed(path: Path, value: float) -> None:
+    path.write_bytes(tensorfile.to_bytes({"emb_params": np.full((1, 24), value, np.float32)}))
+
+
+def test_two_processes_do_not_paint_one_sheet(project: Path, base: Path) -> None:
+    told = asked(project, base, "seed=1,2", **{"steps": 1})
+    first = api.compare(replace(told, sheet=replace(told.sheet, settings={"steps": 1})))
+    next(event for event in first if isinstance(event, Preview))
+    with pytest.raises(RunError, match="another process is painting this sheet"):
+        compared(told)
+    first.close()  # type: ignore[attr-defined]
+    assert compared(replace(told, sheet=replace(told.sheet, settings={"steps": 1})))[0].summary["cells"] == 2

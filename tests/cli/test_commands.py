@@ -115,7 +115,7 @@ def test_runs_are_listed_with_state_steps_and_choice(velatura: Velatura, tmp_pat
     running.append(Progress("training", 7, 300))
     (damaged.path / "provenance.json").write_text("{")
 
-    with runs.Lock(running):
+    with runs.lock(running):
         listed = velatura("runs", "ink", "--json").json[0]
         shown = velatura("runs", "ink").out
 

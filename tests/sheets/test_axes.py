@@ -47,6 +47,10 @@ def changed(request: GenerateRequest, *told: tuple[str, str], run: dict[int, Pat
         ("run.checkpoint", "all", ("all",)),
         ("prompt.replace", "boat,ship", ("boat", "ship")),
         ("base", "pocket,other", ("pocket", "other")),
+        ("styles", 'none,ink,"ink, wash"', (None, "ink", "ink, wash")),
+        ("prompt.order", "boat,sun", ("boat, sun", "sun, boat")),
+        ("Prompt order", '"sun, boat","boat, sun"', ("sun, boat", "boat, sun")),
+        ("RNG source", "CPU,NV", ("cpu", "nv")),
     ],
 )
 def test_every_setting_of_a_generation_is_an_axis_by_its_name(
@@ -67,11 +71,73 @@ def test_every_setting_of_a_generation_is_an_axis_by_its_name(
         ("cfg", "4,4.0", "stands twice"),
         ("size", "large", "is not a size"),
         ("one_path", "perhaps", "neither true nor false"),
+        ("prompt.order", "boat", "needs two words"),
+        ("prompt.order", "a,b,c,d,e,f,g,h", "too many orders"),
+        ("Face restore", "yes", "velatura refine"),
+        ("Refiner switch at", "0.8", "is not painted with"),
     ],
 )
 def test_what_is_no_axis_or_no_value_is_refused_and_the_nearest_is_named(name: str, written: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         axes.read(name, written, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        *(
+            ("Seed", "seed"),
+            ("Var. seed", "variation_seed"),
+            ("Var. strength", "variation_strength"),
+            ("Steps", "steps"),
+        ),
+        *(
+            ("Hires steps", "hires.steps"),
+            ("CFG Scale", "cfg"),
+            ("Prompt S/R", "prompt.replace"),
+            ("Sampler", "sampler"),
+        ),
+        *(("Prompt order", "prompt.order"), ("Hires sampler", "hires.sampler"), ("Checkpoint name", "base")),
+        *(("Negative Guidance minimum sigma", "tuning.s_min_uncond"), ("Sigma Churn", "tuning.s_churn")),
+        *(("Sigma min", "tuning.s_tmin"), ("Sigma max", "tuning.s_tmax"), ("Sigma noise", "tuning.s_noise")),
+        *(("Schedule type", "scheduler"), ("Schedule min sigma", "tuning.sigma_min"), ("Schedule rho", "tuning.rho")),
+        *(
+            ("Schedule max sigma", "tuning.sigma_max"),
+            ("Beta schedule alpha", "tuning.beta_alpha"),
+            ("Eta", "tuning.eta"),
+        ),
+        *(("Beta schedule beta", "tuning.beta_beta"), ("Clip skip", "clip_skip"), ("Denoising", "begin.denoising")),
+        *(("Hires upscaler", "hires.upscaler"), ("VAE", "vae"), ("Styles", "styles"), ("Size", "size")),
+        *(("UniPC Order", "tuning.unipc_order"), ("RNG source", "tuning.rng")),
+    ],
+)
+def test_axes_are_known_by_the_names_that_they_have_in_a1111(written: str, name: str) -> None:
+    assert axes.find(written, KNOWN).name == name
+
+
+@pytest.mark.parametrize(
+    ("prompt", "order", "found"),
+    [
+        ("a boat on the sea, a sun", "boat, sun, sea", "a boat on the sun, a sea"),
+        ("a boat on the sea, a sun", "sun, sea, boat", "a sun on the sea, a boat"),
+        ("red, green, blue", '"green", "red"', "green, red, blue"),
+    ],
+)
+def test_words_change_places_and_the_rest_of_the_prompt_stays(prompt: str, order: str, found: str) -> None:
+    assert axes.reordered(prompt, order) == found
+
+
+def test_a_word_that_does_not_occur_cannot_change_places() -> None:
+    request = GenerateRequest("a boat on the sea")
+    assert changed(request, ("prompt.order", "boat,sea")).prompt == "a sea on the boat"
+    with pytest.raises(SettingsError, match="'sun' does not occur"):
+        changed(request, ("prompt.order", "boat,sun"))
+
+
+def test_styles_stand_in_the_place_of_those_that_all_cells_have() -> None:
+    request = GenerateRequest("a boat", styles=("wash",))
+    assert changed(request, ("styles", 'none,"ink, bold"')).styles == ("ink", "bold")
+    assert changed(request, ("styles", "ink,none")).styles == ()
 
 
 def test_a_strength_of_0_is_0_and_not_unset() -> None:

@@ -259,3 +259,87 @@ def test_a_base_that_takes_its_samples_together_is_painted_with_at_one_strength_
     ]
     notes = check_alike(z_image, wanted, latents)
     assert len(notes) == 1 and "so cells of one strength are painted at a time" in notes[0]
+
+
+@pytest.fixture
+def room_for(monkeypatch: pytest.MonkeyPatch, model: Model) -> Callable[[int, BaseException], list[int]]:
+    """A denoiser that has room for so many samples at a time, both sides of guidance counted."""
+
+    def limit(most: int, error: BaseException) -> list[int]:
+        found: list[int] = []
+        real = model.family.predict
+
+        def predict(told: Model, noisy: Tensor, *rest: Any) -> Tensor:
+            found.append(len(noisy))
+            if len(noisy) > most:
+                raise error
+            return real(told, noisy, *rest)
+
+        monkeypatch.setattr(model.family, "predict", predict)
+        return found
+
+    return limit
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "mps", "python"],
+)
+def test_where_there_is_no_room_for_a_batch_it_and_all_that_come_are_halved_and_that_is_said(
+    model: Model,
+    latents: list[Tensor],
+    room_for: Callable[[int, BaseException], list[int]],
+    error: BaseException,
+) -> None:
+    wanted = [Wanted(Job("a red boat", seed), replace(SAMPLING, steps=1)) for seed in range(6)]
+    expected, _ = paint(model, wanted, latents, batch=4)
+    asked = room_for(4, error)
+    painted, notes = paint(model, wanted, latents, batch=4)
+    assert asked == [8, 4, 4, 4]
+    assert notes == ["there is no memory for 4 pictures at a time; so it is 2 from now on"]
+    for found, one in zip(painted, expected, strict=True):
+        assert float((found - one).abs().max()) <= 1e-4
+
+
+def test_no_room_for_a_single_picture_and_any_other_error_end_it(
+    model: Model, latents: list[Tensor], room_for: Callable[[int, BaseException], list[int]]
+) -> None:
+    wanted = [Wanted(Job("a red boat", seed), replace(SAMPLING, steps=1)) for seed in range(2)]
+    asked = room_for(1, MemoryError())
+    with pytest.raises(MemoryError):
+        paint(model, wanted, latents, batch=2)
+    assert asked == [4, 2]
+    asked = room_for(1, RuntimeError("the shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        paint(model, wanted, latents, batch=2)
+    assert asked == [4]
+
+
+def test_a_second_pass_that_there_is_no_room_for_is_halved_with_what_the_first_passes_painted(
+    model: Model, latents: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [
+        Wanted(Job("a red boat", seed), replace(SAMPLING, steps=1), hires=Hires(1.5, denoising=share))
+        for seed in (1, 2)
+        for share in (0.5, 0.9)
+    ]
+    expected, _ = paint(model, wanted, latents, batch=2)
+    real, asked = model.family.predict, []
+
+    def predict(told: Model, noisy: Tensor, *rest: Any) -> Tensor:
+        asked.append(tuple(noisy.shape[:3:2]))
+        if noisy.shape[2] > SAMPLING.height // 8 and len(noisy) > 2:
+            raise MemoryError
+        return real(told, noisy, *rest)
+
+    monkeypatch.setattr(model.family, "predict", predict)
+    painted, notes = paint(model, wanted, latents, batch=2)
+    assert len(notes) == 1 and len(asked) < 2 * 4 + 2
+    for found, one in zip(painted, expected, strict=True):
+        assert float((found - one).abs().max()) <= 1e-4

@@ -14,7 +14,7 @@ from velatura import api, tensorfile
 from velatura import run as runs
 from velatura.errors import RecipeError, RunError, SettingsError, VelaturaError
 from velatura.events import Checkpoint, Done, Event, Note, Progress, Resumed
-from velatura.run import Lock, Run
+from velatura.run import Run, lock
 
 MakeProject = Callable[..., Path]
 SHORT = ("train.steps=4", "checkpoints.every=2")
@@ -154,7 +154,7 @@ def test_a_run_is_not_given_other_settings(make_project: MakeProject) -> None:
 def test_two_trainers_do_not_share_a_run(make_project: MakeProject) -> None:
     project = make_project(*SHORT)
     run = until_first_checkpoint(project)
-    with Lock(run), pytest.raises(RunError, match="another process"):
+    with lock(run), pytest.raises(RunError, match="another process"):
         until_judged(api.train(project))
     assert steps_done(until_judged(api.train(project))) == [3, 4]
 

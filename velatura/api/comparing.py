@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import run as runs
+from velatura.api.fingerprint import fingerprints
 from velatura.api.inputs import read_texts
 from velatura.api.painting import Read, check, made_ready, opened
 from velatura.api.repeating import pixels_hash
@@ -56,22 +57,41 @@ def compare(told: CompareRequest) -> Iterator[Event]:
     Raises:
         VelaturaError: as `generate`; or an axis that cannot be, before anything is painted.
     """
-    from velatura.sheets.page import write_page
-    from velatura.sheets.picture import write_pictures
-
     sheet, files = settled(told)
     cells = plan.cells(sheet.axes)
     requests = [request_of(told, sheet, cell, files) for cell in cells]
-    for request in requests:
-        check(request)
-    folder = make_folder(told.folder)
+    asked = [*map(fingerprints(), requests)]
+    for at in (at for places in _left(told.folder, requests, asked) for at in places):
+        check(requests[at])
+    with folders.lock(make_folder(told.folder)):
+        yield from _compared(told, sheet, cells, requests, asked)
+
+
+def _left(folder: Path, requests: Sequence[GenerateRequest], asked: Sequence[str | None]) -> list[list[int]]:
+    """Places of the cells of each base of which some are not known to be there."""
+    there = folders.read_index(folder)
+    return [places for places in _by_base(requests) if not all(asked[at] in there for at in places)]
+
+
+def _compared(
+    told: CompareRequest,
+    sheet: Sheet,
+    cells: Sequence[Cell],
+    requests: Sequence[GenerateRequest],
+    asked: Sequence[str | None],
+) -> Iterator[Event]:
+    """The cells painted and laid out."""
+    from velatura.sheets.page import write_page
+    from velatura.sheets.picture import write_pictures
+
+    folder, there = told.folder, folders.read_index(told.folder)
+    placed = {at: Placed(cells[at], there[key]) for at, key in enumerate(asked) if key is not None and key in there}
     make_folder(folder / folders.CELLS)
     folders.read_notes(folder)
     write_text(folder / folders.SHEET, plan.to_toml(sheet))
-    placed: dict[int, Placed] = {}
     numbers = {cell: number for number, cell in enumerate(cells)}
     painted = 0
-    for places in _by_base(requests):
+    for places in _left(folder, requests, asked):
         for event in _painted(told, sheet.axes, [cells[at] for at in places], [requests[at] for at in places]):
             if isinstance(event, Placed):
                 placed[numbers[event.cell]] = event
@@ -79,19 +99,23 @@ def compare(told: CompareRequest) -> Iterator[Event]:
                 painted += isinstance(event, Preview)
                 yield event
     whole = [placed[at] for at in range(len(cells))]
-    folders.write_index(folder, sheet.axes, whole)
     if painted < len(cells):
         yield Note(f"{len(cells) - painted} of {len(cells)} cells were there already")
-    yield Progress("laying out", 0, 2)
-    pictures = write_pictures(folder, sheet, whole)
-    yield Progress("laying out", 1, 2)
-    for sentence in write_page(folder, sheet, whole):
-        yield Note(sentence)
-    yield Progress("laying out", 2, 2)
+    laid_out = folders.laid_out(folder, sheet.axes, whole)
+    if not laid_out:
+        folders.write_index(folder, sheet.axes, whole, known=asked)
+        yield Progress("laying out", 0, 2)
+        pictures = write_pictures(folder, sheet, whole)
+        yield Progress("laying out", 1, 2)
+        for sentence in write_page(folder, sheet, whole):
+            yield Note(sentence)
+        laid_out = [*pictures, folders.PAGE]
+        folders.write_index(folder, sheet.axes, whole, known=asked, laid_out=laid_out)
+        yield Progress("laying out", 2, 2)
     summary = {
         "folder": str(folder),
         "page": folders.PAGE,
-        "pictures": pictures,
+        "pictures": [name for name in laid_out if name != folders.PAGE],
         "cells": len(cells),
         "painted": painted,
     }

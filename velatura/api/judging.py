@@ -59,7 +59,7 @@ def evaluate(path: Path) -> Iterator[Event]:
     check_unchanged(run, pictures, model)
     for sentence in unread(model.readers, recipe, pictures):
         yield Note(sentence)
-    with runs.Lock(run):
+    with runs.lock(run):
         for event in encode(model, pictures.prepared, masked=recipe.objective.masked_loss, turned=False):
             if isinstance(event, Cached):
                 yield from judge(model, recipe, pictures, event, run, project)

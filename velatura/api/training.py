@@ -101,7 +101,7 @@ def train(
     yield Started(run.path.name)
     check_unchanged(run, pictures, model)
     if task.retold:
-        with runs.Lock(run):
+        with runs.lock(run):
             run.retell(recipe)
     at_work = not run.finished
     if at_work:
@@ -196,7 +196,7 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
     from velatura.training.loop import train as train_loop
     from velatura.training.pace import channels_last
 
-    with runs.Lock(run):
+    with runs.lock(run):
         cached: Cached | None = None
         for event in _encoded(model, recipe, pictures):
             if isinstance(event, Cached):

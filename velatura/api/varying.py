@@ -15,13 +15,13 @@ from velatura.generation import prompt as grammar
 from velatura.generation.hires import Hires
 from velatura.generation.prompt import LoraUse
 from velatura.recipe import MemorySettings, TuningSettings
-from velatura.sheets import axes
+from velatura.sheets import axes, values
 from velatura.sheets.axes import Axis, Kind, Setting, Value
 
 APART = frozenset(
     {
         *("base_sha256", "batch", "count", "form", "loras", "original", "out", "preview", "preview_every"),
-        *("project", "quality", "remarks", "strict", "styles", "text_encoders", "threads"),
+        *("project", "quality", "remarks", "strict", "text_encoders", "threads"),
     }
 )
 """Fields of a request that are no settings of a picture, or that have axes of their own."""
@@ -37,7 +37,7 @@ _PLAIN: Mapping[object, Kind] = {bool: "switch", int: "whole", float: "number", 
 
 def known() -> dict[str, Setting]:
     """Every setting of a picture, by name: as a request has it, with its group before it."""
-    found = {"size": Setting("size", "size")}
+    found = {"size": Setting("size", "size"), "styles": Setting("styles", "text", (), optional=True)}
     for prefix, kind in {"": GenerateRequest, **GROUPS}.items():
         for name, hint in get_type_hints(kind).items():
             if prefix or name not in {*APART, *GROUPS}:
@@ -82,7 +82,9 @@ def varied(
             continue
         if name.startswith("lora.") and name.endswith(".name") and value == "none":
             gone.add(name.rpartition(".")[0])
-        if name == axes.REPLACE:
+        if name == axes.ORDER:
+            request = replace(request, prompt=axes.reordered(request.prompt, str(value)))
+        elif name == axes.REPLACE:
             request = _replaced(request, axis.needle, str(value))
         elif name == axes.CHECKPOINT:
             beside[CHECKPOINT] = len(request.loras)
@@ -108,6 +110,8 @@ def changed(request: GenerateRequest, name: str, value: Value | None) -> Generat
     if not dot:
         if name == "base":
             return replace(request, base=str(value), base_sha256="")
+        if name == "styles":
+            told = () if value is None else tuple(values.listed(str(value)))
         return replace(request, **{name: told})
     before = getattr(request, group)
     if name == "hires.scale" and value is None:

@@ -54,10 +54,7 @@ def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Toge
             Job(prompt, own, negative, other, strength) for own, prompt, negative, other, strength in original.together
         ]
         return [Together(again, range(len(again)), request.hires)]
-    project, user = request.project, settings.load()
-    found = styles.find(request.styles, (*((project,) if project else ()), *user.folders("styles")))
-    template = Template(request.prompt, request.negative, tuple(found), request.as_is)
-    wildcards = wildcards_of(project)
+    template, wildcards = template_of(request), wildcards_of(request.project)
     groups: dict[tuple[object, Hires | None], list[tuple[int, Job]]] = {}
     for place in range(request.count):
         own = seed if request.variation_strength else seed + place
@@ -66,8 +63,8 @@ def wanted(request: GenerateRequest, seed: int, variation: int = 0) -> list[Toge
         job = Job(prompt, own, negative, template=made)
         if request.variation_strength:
             job = replace(job, variation=variation + place, variation_strength=request.variation_strength)
-        hires = _second_pass(request.hires, job, template, wildcards)
-        _check(job, hires, request.steps or 20, project)
+        hires = second_pass(request.hires, own, prompt, template, wildcards)
+        _check(job, hires, request.steps or 20, request.project)
         groups.setdefault((grammar.extract_loras(prompt)[1], hires), []).append((place, job))
     return [
         Together([job for _, job in members], [place for place, _ in members], hires)
@@ -91,13 +88,29 @@ def _check(job: Job, hires: Hires | None, steps: int, project: Path | None) -> N
                 grammar.parse(until.text)
 
 
+def template_of(request: GenerateRequest) -> Template:
+    """A request's prompts with its styles around them, before anything is chosen.
+
+    Raises:
+        SettingsError: a style that there is not.
+    """
+    project = request.project
+    found = styles.find(request.styles, (*((project,) if project else ()), *settings.load().folders("styles")))
+    return Template(request.prompt, request.negative, tuple(found), request.as_is)
+
+
 def wildcards_of(project: Path | None) -> Wildcards:
     """Those of the project, then those of the user."""
     return Wildcards((*((project / "wildcards",) if project else ()), *settings.load().folders("wildcards")))
 
 
-def _second_pass(hires: Hires | None, job: Job, template: Template, wildcards: Wildcards) -> Hires | None:
+def second_pass(hires: Hires | None, seed: int, first: str, template: Template, wildcards: Wildcards) -> Hires | None:
     """A second pass with prompts as they are painted.
+
+    Args:
+        hires: as it is asked for.
+        seed: of the picture, by which it chooses.
+        first: the prompt of the first pass.
 
     Raises:
         PromptError: its prompt has other LoRAs than that of the first.
@@ -105,8 +118,8 @@ def _second_pass(hires: Hires | None, job: Job, template: Template, wildcards: W
     if hires is None:
         return None
     own = replace(template, prompt=hires.prompt or "", negative_prompt=hires.negative_prompt or "")
-    prompt, negative = own.resolve(job.seed, wildcards)
-    if hires.prompt is not None and grammar.parse(prompt).loras != grammar.parse(job.prompt).loras:
+    prompt, negative = own.resolve(seed, wildcards)
+    if hires.prompt is not None and grammar.parse(prompt).loras != grammar.parse(first).loras:
         raise PromptError(
             "the prompt of the second pass has other LoRAs than that of the first",
             where=hires.prompt,

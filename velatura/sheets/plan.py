@@ -26,7 +26,7 @@ from velatura.schema import read_tree
 from velatura.sheets import axes
 from velatura.sheets.axes import Axis, Setting, Value
 
-RANKS = ("base", "prompt", axes.REPLACE, axes.CHECKPOINT)
+RANKS = ("base", "prompt", axes.REPLACE, axes.ORDER, axes.CHECKPOINT)
 """In this order they are applied, and LoRAs' names and all else after them, whatever axis each stands on."""
 
 KEYS = ("prompt", "loras", "run", "settings", "axes")

@@ -6,7 +6,8 @@ sample with strengths of its own. Pictures that are made of the same (a LoRA at 
 and so are first passes that several second passes begin with.
 
 What cannot be shared is not: a LoRA that changes norms, or otherwise than in proportion to its strength, is painted
-with in batches of one strength, and so are all LoRAs on a base that takes its samples together.
+with in batches of one strength, and so are all LoRAs on a base that takes its samples together. Where the memory has no
+room for a batch, it and all that come are halved.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from velatura.generation.start import Start
 from velatura.text.clip import Emphasis
 from velatura.text.weighted import Embedding
 from velatura.training.samples import merged
+from velatura.weights import room
 
 Texts = Mapping[str, TextConditioning]
 
@@ -217,21 +219,42 @@ def painted(
     while waiting:
         one = waiting.pop(0)
         group = [wanted[place] for place in one.wanted]
+        known, full = len(model.notes), False
         try:
             for number, step in enumerate(_walk(model, group, [texts[place] for place in one.wanted], first_passes), 1):
                 latents = step.x
                 yield Walked(done + min(number, one.steps) * len(group), total)
+            images = decode(model, latents)
         except SamplesTogether as refused:
             yield Note(f"{refused.what}; so cells of one strength are painted at a time")
             waiting = _apart(model, wanted, [one, *waiting], batch=batch)
             continue
+        except (RuntimeError, MemoryError) as error:
+            if len(group) == 1 or not room.is_full(error):
+                raise
+            full = True
+        if full:  # out of the handler, so that what the failed attempt held is free
+            room.give_back()
+            batch = len(group) // 2
+            yield Note(f"there is no memory for {len(group)} pictures at a time; so it is {batch} from now on")
+            waiting = _split([one, *waiting], batch)
+            continue
         done += one.steps * len(group)
-        known = len(model.notes)
-        images = decode(model, latents)
+        first_passes.release(group)
         for note in model.notes[known:]:
             yield Note(note)
         for place, image in zip(one.wanted, images, strict=True):
             yield Finished(one.same[place], image, one.wanted, _differ(group))
+
+
+def _split(batches: Sequence[Batch], size: int) -> list[Batch]:
+    """The same batches, in parts of so many pictures at most."""
+    found = []
+    for one in batches:
+        for begin in range(0, len(one.wanted), size):
+            group = one.wanted[begin : begin + size]
+            found.append(Batch(group, {place: one.same[place] for place in group}, one.steps))
+    return found
 
 
 def _apart(model: Model, wanted: Sequence[Wanted], left: Sequence[Batch], *, batch: int) -> list[Batch]:
@@ -262,11 +285,17 @@ class _FirstPasses:
         return torch.stack([self._latents[one.first_pass] for one in group])
 
     def keep(self, group: Sequence[Wanted], latents_BCHW: Tensor) -> None:
+        """Those that another picture is to begin with."""
         for one, latents_CHW in zip(group, latents_BCHW, strict=True):
+            if self._left[one.first_pass] > 1:
+                self._latents[one.first_pass] = latents_CHW
+
+    def release(self, group: Sequence[Wanted]) -> None:
+        """These pictures are painted."""
+        for one in (one for one in group if one.hires is not None):
             self._left[one.first_pass] -= 1
-            self._latents[one.first_pass] = latents_CHW
             if not self._left[one.first_pass]:
-                del self._latents[one.first_pass]
+                self._latents.pop(one.first_pass, None)
 
 
 def _walk(model: Model, group: Sequence[Wanted], texts: Sequence[Texts], first_passes: _FirstPasses) -> Iterator[Step]:
@@ -285,7 +314,6 @@ def _walk(model: Model, group: Sequence[Wanted], texts: Sequence[Texts], first_p
         for one in passes:
             if len(passes) > 1 and one is passes[0] and (known := first_passes.of(group)) is not None:
                 latents = known
-                first_passes.keep(group, known)
                 continue
             for step in walked(model, one, jobs, latents, texts, adapters):
                 end = step.x

@@ -88,7 +88,7 @@ def find(
         SettingsError: `embedding:name` means no file, or a name means several.
         ModelError: a file is damaged, or one that `embedding:name` means is for another base.
     """
-    files = _files(folders)
+    files = files_of(folders)
     spelt = spellings(files, tokenizer)
     pieces = [piece for text in texts for piece, _ in text.pieces]
     asked = {name for piece in pieces for name in _asked(piece, tokenizer, spelt, list(files))}
@@ -130,8 +130,8 @@ def _asked(piece: str, tokenizer: ClipTokenizer, spelt: Spellings, known: list[s
         yield meant
 
 
-def _files(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """Name in small letters -> its files."""
+def files_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """The embeddings in folders and the folders in them: name in small letters -> its files."""
     files: dict[str, list[Path]] = {}
     for folder in folders:
         if folder.is_dir():

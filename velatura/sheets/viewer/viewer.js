@@ -10,14 +10,15 @@ const axes = sheet.axes;
 
 const state = {
   x: 0, y: axes.length > 1 ? 1 : -1, at: axes.map(() => 0),
-  chosen: null, a: null, b: null, mode: "slider",
+  chosen: null, a: null, b: null, mode: "slider", cut: 0.5,
   favourites: new Set(sheet.said.favourites), notes: { ...sheet.said.notes },
 };
 const view = { scale: 1, x: 0, y: 0 };
 
-// --- favourites and notes: a page from a mail cannot write beside itself, so it gives them as a file; until then the
-// browser keeps them
+// --- favourites and notes: a page may not write beside itself unasked. Where the browser lets a person choose a file,
+// that file is kept up to date from then on; elsewhere it is given as a download. In between the browser remembers.
 const memory = `velatura-sheet:${sheet.cells.map((cell) => cell.name).join().slice(0, 4000)}`;
+let chosenFile = null, unsaved = false;
 
 function recall() {
   try {
@@ -27,13 +28,19 @@ function recall() {
 }
 
 function said() {
-  const here = new Set(sheet.cells.map((cell) => cell.name));
   const notes = Object.fromEntries(Object.entries(state.notes).filter(([, note]) => note).sort());
-  return { favourites: [...state.favourites].sort(), notes, cells: here.size };
+  return { favourites: [...state.favourites].sort(), notes };
 }
 
 function keep() {
   try { localStorage.setItem(memory, JSON.stringify(said())); } catch { /* as above */ }
+  unsaved = true;
+  if (chosenFile) write();
+  else saved();
+}
+
+function saved() {
+  $("save").textContent = unsaved ? "save notes \u2022" : "save notes";
 }
 
 function take(told) {
@@ -42,22 +49,31 @@ function take(told) {
   for (const [name, note] of Object.entries(told.notes)) state.notes[name] = String(note);
 }
 
+const asText = () => JSON.stringify(said(), null, 1) + "\n";
+let writing = Promise.resolve();
+
+function write() { // one after the other; the last one has all of it
+  writing = writing.then(async () => {
+    const out = await chosenFile.createWritable();
+    await out.write(asText());
+    await out.close();
+    unsaved = false;
+  }).catch(() => { chosenFile = null; }).then(saved);
+  return writing;
+}
+
 async function save() {
-  const { favourites, notes } = said();
-  const text = JSON.stringify({ favourites, notes }, null, 1) + "\n";
   if (window.showSaveFilePicker) {
     try {
-      const file = await window.showSaveFilePicker({ suggestedName: "notes.json" });
-      const out = await file.createWritable();
-      await out.write(text);
-      await out.close();
-      return;
+      chosenFile = await window.showSaveFilePicker({ suggestedName: "notes.json" });
+      return write();
     } catch (problem) { if (problem.name === "AbortError") return; }
   }
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  const link = element("a", { href: URL.createObjectURL(new Blob([asText()], { type: "application/json" })) });
   link.download = "notes.json";
   link.click();
+  unsaved = false;
+  saved();
 }
 
 // --- the grid
@@ -208,10 +224,12 @@ function zoomed(scale, at = { x: 0.5, y: 0.5 }) {
   show();
 }
 
-function moved(dx, dy) {
-  view.x += dx;
-  view.y += dy;
+function moved(dx, dy) { // gives back what the edge of the picture left over
+  const x = view.x + dx, y = view.y + dy;
+  view.x = x;
+  view.y = y;
   show();
+  return { x: x - view.x, y: y - view.y };
 }
 
 function show() {
@@ -224,50 +242,62 @@ function show() {
   const cell = document.querySelector(".cell img, .frame img");
   const wide = cell ? cell.clientWidth * view.scale / Math.max(1, cell.naturalWidth) : 1;
   root.classList.toggle("sharp", wide > 2.5);
-  for (const each of document.querySelectorAll(".cell")) each.style.cursor = view.scale > 1 ? "grab" : "zoom-in";
+  root.classList.toggle("zoomed", view.scale > 1);
 }
 
 const pointers = new Map();
-let travelled = 0, pinch = 0;
+let travelled = 0, pinch = 0, cutting = false;
 
 function boxOf(target) {
   const box = target.closest(".cell, .frame");
   return box ? box.getBoundingClientRect() : null;
 }
 
-function within(box, event) {
-  return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
-}
+const within = (box, x, y) => ({ x: (x - box.left) / box.width, y: (y - box.top) / box.height });
 
 function listen(area) {
+  const compared = area.id === "stage";
   area.addEventListener("wheel", (event) => {
     const box = boxOf(event.target);
-    if (!box || !(event.ctrlKey || event.metaKey || view.scale > 1 || area.id === "stage" || event.altKey)) return;
+    if (!box || !(event.ctrlKey || event.metaKey || view.scale > 1 || compared || event.altKey)) return;
     event.preventDefault();
-    zoomed(view.scale * Math.exp(-event.deltaY / 300), within(box, event));
+    zoomed(view.scale * Math.exp(-event.deltaY / 300), within(box, event.clientX, event.clientY));
   }, { passive: false });
+  for (const name of ["touchstart", "touchmove"]) { // two fingers zoom the cells; one scrolls the page by itself
+    area.addEventListener(name, (event) => {
+      if (event.touches.length > 1 && event.cancelable && boxOf(event.target)) event.preventDefault();
+    }, { passive: false });
+  }
   area.addEventListener("pointerdown", (event) => {
-    if (!boxOf(event.target)) return;
-    pointers.set(event.pointerId, event);
+    const box = boxOf(event.target);
+    if (!box) return;
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, box });
     travelled = pinch = 0;
+    const line = box.left + box.width * parseFloat(root.style.getPropertyValue("--cut")) / 100;
+    const near = Math.abs(event.clientX - line) < (event.pointerType === "touch" ? 28 : 12);
+    cutting = compared && state.mode === "slider" && (view.scale === 1 || near);
   });
   area.addEventListener("pointermove", (event) => {
-    const before = pointers.get(event.pointerId), box = before && boxOf(before.target);
-    if (!box) return;
-    const other = [...pointers.values()].find((one) => one.pointerId !== event.pointerId);
-    pointers.set(event.pointerId, event);
+    const before = pointers.get(event.pointerId);
+    if (!before) return;
+    const { box } = before, after = { x: event.clientX, y: event.clientY, box };
+    pointers.set(event.pointerId, after);
+    const dx = after.x - before.x, dy = after.y - before.y;
+    const other = [...pointers].find(([number]) => number !== event.pointerId);
     if (other) {
-      const gap = Math.hypot(event.clientX - other.clientX, event.clientY - other.clientY);
-      if (pinch) zoomed(view.scale * gap / pinch, within(box, event));
+      const gap = Math.hypot(after.x - other[1].x, after.y - other[1].y);
+      if (pinch) zoomed(view.scale * gap / pinch, within(box, (after.x + other[1].x) / 2, (after.y + other[1].y) / 2));
+      moved(dx / 2 / box.width, dy / 2 / box.height);
       pinch = gap;
       travelled = 99;
+      cutting = false;
       return;
     }
-    const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
     travelled += Math.abs(dx) + Math.abs(dy);
-    if (area.id === "stage" && state.mode === "slider" && view.scale === 1) return cut(within(box, event).x);
-    if (view.scale > 1) moved(dx / box.width, dy / box.height);
-    else if (area.id === "grid" && event.pointerType === "touch") area.scrollBy(-dx, -dy);
+    if (cutting) return cut(within(box, after.x, after.y).x);
+    if (view.scale === 1) return; // a finger scrolls
+    const left = moved(dx / box.width, dy / box.height);
+    if (event.pointerType === "touch" && !compared) area.scrollBy(-left.x * box.width, -left.y * box.height);
   });
   for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
     area.addEventListener(name, (event) => { pointers.delete(event.pointerId); pinch = 0; });
@@ -275,10 +305,11 @@ function listen(area) {
 }
 
 // --- two cells compared
-let blinking = 0;
+let blinking = 0, refit = show;
 
 function cut(share) {
-  root.style.setProperty("--cut", `${Math.min(1, Math.max(0, share)) * 100}%`);
+  state.cut = Math.min(1, Math.max(0, share));
+  root.style.setProperty("--cut", `${state.cut * 100}%`);
 }
 
 function compare(mode = state.mode) {
@@ -300,7 +331,7 @@ function compare(mode = state.mode) {
   } else if (mode === "slider") {
     stage.replaceChildren(element("div", { className: "frame" }, one, element("div", { className: "top" }, two),
       element("div", { className: "cut" }), tag("A"), tag("B")));
-    cut(0.5);
+    cut(state.cut);
   } else if (mode === "blink") {
     const letter = tag("A");
     stage.replaceChildren(element("div", { className: "frame" }, one, two, letter));
@@ -313,21 +344,24 @@ function compare(mode = state.mode) {
   } else {
     const canvas = element("canvas");
     stage.replaceChildren(element("div", { className: "frame" }, canvas));
-    Promise.all([one.decode(), two.decode()]).then(() => { differ(canvas, one, two); fit(); });
+    Promise.all([one.decode(), two.decode()]).then(() => differ(canvas, one, two));
   }
-  Promise.all([one.decode(), two.decode()]).then(fit);
+  Promise.all([one.decode(), two.decode()]).then(() => {
+    refit = () => fit(one);
+    refit();
+    const sizes = [one, two].map((each) => `${each.naturalWidth}x${each.naturalHeight}`);
+    if (sizes[0] !== sizes[1] && mode !== "beside") $("legend").textContent += `  \u00b7  B, ${sizes[1]}, is shown as large as A, ${sizes[0]}`;
+  });
 }
 
-function fit() {
+function fit(first) {
   const frames = [...document.querySelectorAll(".frame")], stage = $("stage");
-  const image = state.a && document.querySelector(`.cell[data-name] img`);
-  const wide = image ? image.naturalWidth : 1, high = image ? image.naturalHeight : 1;
   const narrow = getComputedStyle(stage).flexDirection === "column";
   const roomX = stage.clientWidth / (narrow ? 1 : frames.length) - 8, roomY = stage.clientHeight / (narrow ? frames.length : 1) - 8;
-  const scale = Math.min(roomX / wide, roomY / high);
+  const scale = Math.min(roomX / first.naturalWidth, roomY / first.naturalHeight);
   for (const frame of frames) {
-    frame.style.width = `${wide * scale}px`;
-    frame.style.height = `${high * scale}px`;
+    frame.style.width = `${first.naturalWidth * scale}px`;
+    frame.style.height = `${first.naturalHeight * scale}px`;
   }
   show();
 }
@@ -380,8 +414,13 @@ function setEnd(which) {
   mark();
 }
 
+function sideways(by) { // the slider's line, where two are compared
+  if ($("pair").hidden) step(by, 0);
+  else if (state.mode === "slider") cut(state.cut + by / 20);
+}
+
 const keys = {
-  ArrowLeft: () => step(-1, 0), ArrowRight: () => step(1, 0), ArrowUp: () => step(0, -1), ArrowDown: () => step(0, 1),
+  ArrowLeft: () => sideways(-1), ArrowRight: () => sideways(1), ArrowUp: () => step(0, -1), ArrowDown: () => step(0, 1),
   "+": () => zoomed(view.scale * 1.5), "=": () => zoomed(view.scale * 1.5), "-": () => zoomed(view.scale / 1.5),
   0: () => zoomed(1), a: () => setEnd("a"), b: () => setEnd("b"), Enter: () => compare(),
   s: () => compare("slider"), k: () => compare("blink"), d: () => compare("difference"), e: () => compare("beside"),
@@ -407,7 +446,7 @@ $("grid").addEventListener("click", (event) => {
 });
 $("grid").addEventListener("dblclick", (event) => {
   const box = boxOf(event.target);
-  if (box) view.scale > 1 ? zoomed(1) : zoomed(3, within(box, event));
+  if (box) view.scale > 1 ? zoomed(1) : zoomed(3, within(box, event.clientX, event.clientY));
 });
 $("note").addEventListener("input", () => {
   if (!state.chosen) return;
@@ -441,7 +480,7 @@ for (const button of document.querySelectorAll("[data-mode]")) button.onclick = 
 window.addEventListener("resize", () => {
   fill(axes[state.x].labels.length);
   if ($("pair").hidden) show();
-  else fit();
+  else refit();
 });
 
 $("prompt").textContent = sheet.prompt || "A sheet";
