@@ -4,9 +4,13 @@
 
 Both in one process, on the same layers and the same LoRAs: the 192 layers of SD 1.5's UNet that kohya's trainer
 adapts, at their sizes; the UNet's others are touched by neither. What is measured is a change of LoRAs in use: peft
-fuses them and takes them out again (what diffusers' fuse_lora and unfuse_lora do with each layer), here the
-weights are made anew from the base's file. The base is random, since only its size counts; it is written to a
-temporary file and mapped. CPU seconds on one thread, median of the rounds; the last line is JSON.
+fuses them and takes them out again (what diffusers' fuse_lora and unfuse_lora do with each layer), which leaves the
+weights a little off; with `reload` it then copies them from the file, which brings them back as they were. Here the
+weights are made anew from the base's file, in fp32 or, as most files of SD 1.5 are, in fp16. The base is random, since
+only its size counts; it is written to a temporary file and mapped. What nobody can do without stands beside it: the
+same weights copied from the file once, and the LoRAs' products alone.
+
+CPU seconds on one thread, median of the rounds; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -39,28 +43,49 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         unet = network()
-        path = Path(folder) / "base.safetensors"
-        save_file(unet.state_dict(), path)
-        pristine = {f"denoiser.{name}": tensor for name, tensor in load_file(path).items()}
+        files = {}
+        for name, precision in (("fp32", torch.float32), ("fp16", torch.float16)):
+            path = Path(folder) / f"{name}.safetensors"
+            save_file({key: one.to(precision) for key, one in unet.state_dict().items()}, path)
+            files[name] = {f"denoiser.{key}": tensor for key, tensor in load_file(path).items()}
+        pristine = files["fp32"]
         loras = [drawn(told.rank, seed) for seed in range(3)]
-        found: dict[str, dict[str, float]] = {}
-        for count in (1, 3):
-            ours = [ours_round(unet, pristine, loras[:count]) for _ in range(told.rounds)]
-            found[f"{count}"] = {"velatura": statistics.median(ours)}
+        found: dict[str, dict[str, float]] = {"1": {}, "3": {}}
+        for count, one in found.items():
+            for name, held in files.items():
+                one[f"velatura, file in {name}"] = middle(
+                    told.rounds, lambda held=held, count=count: ours_round(unet, held, loras[: int(count)])
+                )
+            one["product alone"] = middle(told.rounds, lambda count=count: seconds(products(unet, loras[: int(count)])))
+        merge({"denoiser": unet}, pristine, [Applied(loras[0], 0.5, 0.5)])
+        merge({"denoiser": unet}, pristine, [])
         exact = all(torch.equal(one, pristine[f"denoiser.{name}"]) for name, one in unet.state_dict().items())
+        copied = middle(told.rounds, lambda: seconds(lambda: copy(unet, pristine)))
         add_to_peft(unet, loras)
         drift = 0.0
-        for count in (1, 3):
-            theirs = [peft_round(unet, count) for _ in range(told.rounds)]
-            found[f"{count}"]["peft"] = statistics.median(theirs)
+        for count, one in found.items():
+            one["peft"] = middle(told.rounds, lambda count=count: peft_round(unet, int(count)))
             drift = max(drift, peft_drift(unet, pristine))
+            one["copy"] = copied
+            one["peft, then reload"] = one["peft"] + copied
     for count, one in found.items():
-        one["times"] = one["peft"] / one["velatura"]
-        print(
-            f"{count} LoRAs: peft {one['peft']:.2f} s, here {one['velatura']:.2f} s, {one['times']:.1f} times as fast"
-        )
+        print(f"{count} LoRAs: " + ", ".join(f"{name} {spent:.2f} s" for name, spent in one.items()))
+        for name in files:
+            own = one[f"velatura, file in {name}"]
+            one[f"times, {name}"] = one["peft"] / own
+            one[f"times as exact, {name}"] = one["peft, then reload"] / own
+            print(
+                f"  from {name}: {one['peft'] / own:.1f} times as fast as fuse and unfuse, "
+                f"{one['peft, then reload'] / own:.1f} as the same with an exact base; "
+                f"{one['peft'] / copied:.1f} would be a copy alone"
+            )
     print(f"afterwards the base is exact here: {exact}; with peft its weights are off by up to {drift:.1e}")
     print(json.dumps({"loras": found, "exact": exact, "peft_drift": drift, "rank": told.rank}))
+
+
+def middle(rounds: int, work: Callable[[], float]) -> float:
+    """The median of some rounds."""
+    return statistics.median(work() for _ in range(rounds))
 
 
 def adapted() -> dict[str, tuple[int, ...]]:
@@ -109,6 +134,28 @@ def ours_round(unet: torch.nn.Module, pristine: dict[str, torch.Tensor], loras: 
     spent = seconds(lambda: merge(parts, pristine, [Applied(lora, 0.8, 0.8) for lora in loras]))
     merge(parts, pristine, [])
     return spent
+
+
+def copy(unet: torch.nn.Module, pristine: dict[str, torch.Tensor]) -> None:
+    """The layers as they lie in the file, once."""
+    for name, own in unet.state_dict().items():
+        own.copy_(pristine[f"denoiser.{name}"])
+
+
+def products(unet: torch.nn.Module, loras: list[dict[str, Lora]]) -> Callable[[], None]:
+    """What the LoRAs add, worked out into the layers' own memory: nothing is read but the factors."""
+    work = []
+    for name in loras[0]:
+        into = unet.get_submodule(name.removeprefix("denoiser.")).weight.data.flatten(1)
+        up = torch.cat([torch.from_numpy(lora[name].up).flatten(1) for lora in loras], dim=1)
+        down = torch.cat([torch.from_numpy(lora[name].down).flatten(1) for lora in loras])
+        work.append((up, down, into))
+
+    def every() -> None:
+        for up, down, into in work:
+            torch.mm(up, down, out=into)
+
+    return every
 
 
 def add_to_peft(unet: torch.nn.Module, loras: list[dict[str, Lora]]) -> None:

@@ -139,17 +139,20 @@ def _write(weight: Tensor, source: Tensor, told: Sequence[Told]) -> None:
     if not told:
         weight.copy_(source.reshape(weight.shape))
         return
-    start = source.reshape(weight.shape).to(weight.device, torch.float32)
     loras = [(plain, strength) for change, strength in told if (plain := _factors(change)) is not None]
     others = [(change, strength) for change, strength in told if not isinstance(change, Lora)]
+    in_place = weight.dtype == torch.float32 and weight.is_contiguous()
+    start = source.reshape(weight.shape)
+    if others or not in_place:
+        start = start.to(weight.device, torch.float32)
     if weight.dim() == 1 or not loras:
         total = start
     else:
         # A convolution is the same product: its up is 1x1, so (out, rank) @ (rank, in * kernel) is its delta.
-        in_place = weight.dtype == torch.float32 and weight.is_contiguous()
-        into = weight.flatten(1) if in_place else torch.empty_like(start.flatten(1))
         up, down = _together(loras, weight.device)
-        total = torch.addmm(start.flatten(1), up, down, out=into).view(weight.shape)
+        total = weight if in_place else torch.empty_like(start, memory_format=torch.contiguous_format)
+        total.copy_(start)  # to fp32 on its way, without a whole layer beside it
+        total.flatten(1).addmm_(up, down)
     for change, strength in others:
         total = total + _difference(change, start, strength)
     if total.data_ptr() != weight.data_ptr():
