@@ -37,8 +37,8 @@ def test_the_table_has_every_family_and_the_programs_that_are_asked_for() -> Non
 
 def test_every_ending_that_is_read_is_told_of_and_the_other_way_round() -> None:
     table = PAGE[PAGE.index("| kind | keys |") : PAGE.index("- **Alpha.**")]
-    told = set(re.findall(r"`([a-z0-9_]+)`", table))
-    known = {ending.lstrip(".").removesuffix(".weight") for ending in ENDINGS} | set(ENDINGS.values())
+    told = set(re.findall(r"`([A-Za-z0-9_]+)`", table))
+    known = {end for ending in ENDINGS for end in ending.removesuffix(".weight").split(".")} | set(ENDINGS.values())
     assert told - set(LAYERS) - {"_a", "_b"} <= known
     kinds = {"hada_w1_a", "lokr_w1", "lokr_t2", "diff", "w_norm", "on_input", "ia3_l", "oft_blocks", "lora_mid"}
     assert kinds <= told

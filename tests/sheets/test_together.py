@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tests import tiny
 from velatura import randomness
-from velatura.adapters.kinds import Norm, Oft
+from velatura.adapters.kinds import Norm
+from velatura.adapters.turned import Oft
 from velatura.adapters.layers import every_shape, shapes
 from velatura.adapters.merge import Applied
 from velatura.adapters.targets import select

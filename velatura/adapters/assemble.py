@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
 
 from velatura import tensorfile
-from velatura.adapters.kinds import Dora, Full, Glora, Ia3, Loha, Lokr, Norm, Oft
+from velatura.adapters import peft
+from velatura.adapters.kinds import Dora, Full, Glora, Ia3, Loha, Lokr, Norm
+from velatura.adapters.peft import Turning
+from velatura.adapters.turned import InputOft, Oft, skew_of
 from velatura.adapters.weights import Array, Change, Lora, Shape
 from velatura.errors import AdapterError
 from velatura.tensorfile import RawTensor
@@ -48,6 +54,10 @@ ENDINGS: Mapping[str, str] = {
     "_lora2.up.weight": "up",
     **{f".{name}": name for name in _OTHERS},
     **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
+    ".oft_R.weight": "oft_vectors",
+    ".oft_R.scaled_oft": "oft_scaled",
+    ".boft_R": "boft_blocks",
+    ".boft_s": "boft_scale",
     ".weight": "weight",
 }
 """What follows the layer in a key -> what the tensor is. The longest one that fits counts."""
@@ -69,14 +79,27 @@ def split(key: str) -> tuple[str, str | None]:
     return key, None
 
 
-def assembled(
-    raw: Mapping[str, RawTensor], *, alpha: Callable[[int], float], name: str, where: object = None
-) -> Change:
+@dataclass(frozen=True)
+class Told:
+    """What decides a change beside its tensors."""
+
+    alpha: Callable[[int], float]
+    """From the rank to alpha."""
+    turning: Callable[[], Turning | None]
+    """How an OFT of inputs turns; None: as OneTrainer's."""
+
+
+def settings(metadata: Mapping[str, str], stem: str, where: object) -> Told:
+    """What PEFT's settings say of a layer, as diffusers calls it, where a file has any."""
+    return Told(lambda rank: peft.alpha(metadata, stem, rank, where), lambda: peft.turning(metadata, stem, where))
+
+
+def assembled(raw: Mapping[str, RawTensor], *, told: Told, name: str, where: object = None) -> Change:
     """One layer's change.
 
     Args:
         raw: what the file holds of it, by the names in `ENDINGS`' values.
-        alpha: from the rank to alpha, where the file has no key for it.
+        told: what counts where the file has no key for it.
         name: of the layer, for errors.
 
     Raises:
@@ -97,7 +120,7 @@ def assembled(
     if odd := held.keys() - allowed:
         raise AdapterError(f"this file holds two kinds of change of layer {name}: {sorted(odd)[0]} too", where=where)
     try:
-        change = make(held, lambda rank: _alpha(held, rank, alpha, name, where))
+        change = make(held, Told(lambda rank: _alpha(held, rank, told.alpha, name, where), told.turning))
     except (ValueError, IndexError, KeyError, ZeroDivisionError) as error:
         raise AdapterError(
             f"this file is damaged: the tensors of layer {name} do not fit together", where=where
@@ -120,7 +143,7 @@ def _alpha(held: Tensors, rank: int, otherwise: Callable[[int], float], name: st
     return otherwise(rank)
 
 
-def _lora(held: Tensors, alpha: Callable[[int], float]) -> Change:
+def _lora(held: Tensors, told: Told) -> Change:
     down, up, mid = held["down"], held["up"], held.get("mid")
     rank = len(_two(down))
     if not rank or up.shape[1:2] != (rank,) or up.size != len(up) * rank or (mid is not None and mid.ndim < 3):
@@ -128,10 +151,10 @@ def _lora(held: Tensors, alpha: Callable[[int], float]) -> Change:
     if mid is not None and (mid.shape[:2] != (rank, rank) or down.size != rank * down.shape[1]):
         raise ValueError("a core of another rank")
     bias = held.get("bias")
-    return Lora(down if mid is None else _two(down), up if down.ndim > 2 else _two(up), alpha(rank), mid, bias)
+    return Lora(down if mid is None else _two(down), up if down.ndim > 2 else _two(up), told.alpha(rank), mid, bias)
 
 
-def _loha(held: Tensors, alpha: Callable[[int], float]) -> Change:
+def _loha(held: Tensors, told: Told) -> Change:
     pairs = [(_two(held[f"hada_w{number}_a"]), _two(held[f"hada_w{number}_b"])) for number in (1, 2)]
     cores = None
     rank = len(pairs[0][1])
@@ -144,10 +167,10 @@ def _loha(held: Tensors, alpha: Callable[[int], float]) -> Change:
         raise ValueError("factors of different rank")
     if any(pairs[0][half].shape != pairs[1][half].shape for half in (0, 1)):
         raise ValueError("factors of different shape")
-    return Loha(pairs[0], pairs[1], alpha(rank), (), cores)
+    return Loha(pairs[0], pairs[1], told.alpha(rank), (), cores)
 
 
-def _lokr(held: Tensors, alpha: Callable[[int], float]) -> Change:
+def _lokr(held: Tensors, told: Told) -> Change:
     factors: list[Array | tuple[Array, Array]] = []
     core = held.get("lokr_t2")
     for number in (1, 2):
@@ -167,40 +190,56 @@ def _lokr(held: Tensors, alpha: Callable[[int], float]) -> Change:
     change = Lokr(first, second, 1.0, (), core)
     if change.rank is None and "alpha" in held:
         return change
-    return Lokr(first, second, alpha(change.rank or 0), (), core)
+    return Lokr(first, second, told.alpha(change.rank or 0), (), core)
 
 
-def _glora(held: Tensors, alpha: Callable[[int], float]) -> Change:
+def _glora(held: Tensors, told: Told) -> Change:
     a1, a2, b1, b2 = (_two(held[name]) for name in ("a1", "a2", "b1", "b2"))
     kernel = held["b2"].shape[2:]
     rank = len(a2)
     if not rank or a1.shape[1] != rank or b1.shape[1] != rank or len(b2) != rank:
         raise ValueError("factors of different rank")
-    return Glora(a1, a2, b1, b2, alpha(rank), tuple(int(length) for length in kernel))
+    return Glora(a1, a2, b1, b2, told.alpha(rank), tuple(int(length) for length in kernel))
 
 
-def _oft(held: Tensors, alpha: Callable[[int], float]) -> Change:
+def _oft(held: Tensors, told: Told) -> Change:
     blocks = held["oft_blocks"]
     if blocks.ndim not in (3, 4) or blocks.shape[-1] != blocks.shape[-2] or not blocks.size:
         raise ValueError("blocks are square")
     rescale = held.get("rescale")
-    return Oft(blocks, alpha(0) if "alpha" in held else 0.0, None if rescale is None else rescale.reshape(-1))
+    return Oft(blocks, told.alpha(0) if "alpha" in held else 0.0, None if rescale is None else rescale.reshape(-1))
 
 
-def _ia3(held: Tensors, _: Callable[[int], float]) -> Change:
+def _input_oft(held: Tensors, told: Told) -> Change:
+    turning = told.turning()
+    scaled = "oft_scaled" in held and bool(held["oft_scaled"].all())
+    if turning is None:
+        return InputOft(skew_of(held["oft_vectors"], scaled=scaled), 5, None, True)
+    return InputOft(skew_of(held["oft_vectors"], limit=turning.limit), turning.terms)
+
+
+def _input_boft(held: Tensors, _: Told) -> Change:
+    blocks = held["boft_blocks"]
+    if blocks.ndim != 4 or blocks.shape[2] != blocks.shape[3] or not blocks.size:
+        raise ValueError("blocks are square")
+    skew = np.float32(0.5) * (blocks - np.swapaxes(blocks, -1, -2))
+    return InputOft(skew, None, held["boft_scale"].reshape(-1))
+
+
+def _ia3(held: Tensors, _: Told) -> Change:
     return Ia3(held["weight"].reshape(-1), bool(held["on_input"].reshape(())))
 
 
-def _peft_ia3(held: Tensors, _: Callable[[int], float]) -> Change:
+def _peft_ia3(held: Tensors, _: Told) -> Change:
     factor = held["ia3_l"]  # (O, 1) or (1, I) of a linear layer, (1, O, 1, 1) of a convolution
     return Ia3(factor.reshape(-1) - 1, factor.ndim == 2 and factor.shape[0] == 1)
 
 
-def _full(held: Tensors, _: Callable[[int], float]) -> Change:
+def _full(held: Tensors, _: Told) -> Change:
     return Full(held.get("diff"), held.get("diff_b"))
 
 
-def _norm(held: Tensors, _: Callable[[int], float]) -> Change:
+def _norm(held: Tensors, _: Told) -> Change:
     return Norm(held.get("w_norm"), held.get("b_norm"))
 
 
@@ -220,7 +259,7 @@ ALWAYS = {"alpha", "scale", *MAGNITUDES}
 _HADA = {f"hada_w{number}_{half}" for number in (1, 2) for half in "ab"}
 _LOKR = {name for name in ENDINGS.values() if name.startswith("lokr_")}
 
-Kind = tuple[set[str], set[str], set[str], Callable[[Tensors, Callable[[int], float]], Change]]
+Kind = tuple[set[str], set[str], set[str], Callable[[Tensors, Told], Change]]
 
 _KINDS: tuple[Kind, ...] = (
     ({"down", "up", "mid"}, {"down", "up"}, {"mid", "bias"}, _lora),
@@ -228,6 +267,8 @@ _KINDS: tuple[Kind, ...] = (
     (_LOKR, set(), _LOKR, _lokr),
     ({"a1", "a2", "b1", "b2"}, {"a1", "a2", "b1", "b2"}, set(), _glora),
     ({"oft_blocks"}, {"oft_blocks"}, {"rescale"}, _oft),
+    ({"oft_vectors"}, {"oft_vectors"}, {"oft_scaled"}, _input_oft),
+    ({"boft_blocks", "boft_scale"}, {"boft_blocks", "boft_scale"}, set(), _input_boft),
     ({"on_input"}, {"on_input", "weight"}, set(), _ia3),
     ({"ia3_l"}, {"ia3_l"}, set(), _peft_ia3),
     ({"diff", "diff_b"}, set(), {"diff", "diff_b"}, _full),

@@ -14,7 +14,6 @@ layers the base has, and looks every key up. A family's `layers` module knows th
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +26,12 @@ from numpy.typing import NDArray
 
 from velatura import tensorfile
 from velatura.adapters import peft
-from velatura.adapters.assemble import assembled, shaped, split
+from velatura.adapters.assemble import assembled, settings, shaped, split
 from velatura.adapters.fused import Member, joined, taken
 from velatura.adapters.kinds import Dora
 from velatura.adapters.metadata import hashes
 from velatura.adapters.signatures import made_for, unread_kind
+from velatura.adapters.turned import InputOft
 from velatura.adapters.weights import AdapterFile, Array, Change, Lora, Shape, part_of
 from velatura.errors import AdapterError
 from velatura.files import disk_problems
@@ -117,7 +117,11 @@ class KeyMap:
             prefixes = (self.parts[part].kohya, *self.parts[part].others)
             yield from (f"{prefix}_{flat.removeprefix('text_model_')}" for prefix in prefixes)
             comfy = self.parts[part].comfy
-            yield from (f"{comfy}.{path}", f"{comfy.split('.')[1]}.{path}")
+            yield from (
+                f"{comfy}.{path}",
+                f"{comfy}.{path.removeprefix('text_model.')}",
+                f"{comfy.split('.')[1]}.{path}",
+            )
         parent, _, child = diffusers.removesuffix(".0").rpartition(".")
         if ".attn" in diffusers:
             yield f"{parent}.processor.{child}"
@@ -293,8 +297,8 @@ def changes_of(
     owners, where = attached.owners[stem], attached.where
     name = owners[0][0]
     raw = {kind: tensors[key] for kind, key in attached.stems[stem].items()}
-    alpha = functools.partial(peft.alpha, metadata, attached.keys.diffusers(name), where=where)
-    change = assembled(raw, alpha=alpha, name=name, where=where)
+    told = settings(metadata, attached.keys.diffusers(name), where)
+    change = assembled(raw, told=told, name=name, where=where)
     first = attached.layers[name]
     rows = max((place.rows[1] for _, place in owners if place.rows), default=first[0])
     try:
@@ -405,6 +409,11 @@ def _tensors(change: Change, form: Form | None, ends: tuple[str, str], stem: str
     """A change's tensors by what follows the layer in their keys."""
     if form == "diffusers":
         return _peft_tensors(change, stem)
+    if isinstance(change, InputOft) and not change.of_onetrainer:
+        raise AdapterError(
+            f"only a PEFT folder can hold an OFT or BOFT of PEFT's, which is what {stem} has",
+            fix="use the folder as it is",
+        )
     names = {"lora_down.weight": ends[0][1:], "lora_up.weight": ends[1][1:]}
     return {names.get(end, end): values for end, values in change.tensors.items()}
 
@@ -414,7 +423,7 @@ def _peft_tensors(change: Change, stem: str) -> dict[str, Array]:
     direction = change.direction if isinstance(change, Dora) else change
     by_input = isinstance(change, Dora) and not change.by_output
     if not isinstance(direction, Lora) or by_input:
-        about = "a magnitude for each input" if by_input else f"a {direction.kind}"
+        about = "a magnitude for each input" if by_input else f"a change of kind {direction.kind}"
         raise AdapterError(
             f"diffusers cannot read {about}, which is what {stem} has", fix="convert to kohya's or ComfyUI's form"
         )

@@ -1,8 +1,7 @@
-"""The kinds of change beside the LoRA: what each stores, and what it makes of a weight.
+"""The kinds of change beside the LoRA: what each stores and makes of a weight. Those that turn it are in `turned`.
 
-Sources: LyCORIS (Yeh et al. 2023, arXiv:2309.14859) for LoHa, LoKr, GLoRA's files, OFT, BOFT, IA3, full and norm;
-Liu et al. 2024, arXiv:2402.09353 (DoRA); Chavan et al. 2023, arXiv:2306.07967 (GLoRA); Qiu et al. 2023,
-arXiv:2306.07280 (OFT); Liu et al. 2023, arXiv:2311.06243 (BOFT); Liu et al. 2022, arXiv:2205.05638 (IA3).
+Sources: LyCORIS (Yeh et al. 2023, arXiv:2309.14859) for LoHa, LoKr, GLoRA's files, IA3, full and norm; Liu et al.
+2024, arXiv:2402.09353 (DoRA); Chavan et al. 2023, arXiv:2306.07967 (GLoRA); Liu et al. 2022, arXiv:2205.05638 (IA3).
 
 Shapes: O out, I in, R rank, K a kernel's axes or nothing.
 """
@@ -375,91 +374,6 @@ class Glora(Change):
         turned = np.moveaxis((inputs @ self.a1) @ self.a2, -1, 1)
         delta = turned + (self.b1 @ self.b2).reshape(weight.shape)
         return np.asarray(weight + np.float32(strength * self.alpha / self.rank) * delta, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Oft(Change):
-    """Blocks of outputs, each turned by an orthogonal matrix, (I + Q) (I - Q)^-1 with Q = blocks - its transpose.
-
-    With a butterfly (BOFT) there are several such turns one after the other, of outputs ever farther apart.
-    """
-
-    kind: ClassVar[str] = "OFT"
-    needs_weight: ClassVar[bool] = True
-
-    blocks: Array
-    """(count, b, b), or (turns, count, b, b) with a butterfly."""
-    constraint: float = 0.0
-    """Times the outputs, the largest norm of Q; 0: none. Files call it alpha."""
-    rescale: Array | None = None
-    """What each output is multiplied by afterwards, (O,)."""
-
-    @property
-    def butterfly(self) -> bool:
-        """Whether it is a BOFT."""
-        return self.blocks.ndim == 4
-
-    @property
-    def proportional(self) -> bool:
-        """Whether twice the strength is twice the change; turns one after the other multiply theirs."""
-        return not self.butterfly and self.rescale is None
-
-    @property
-    def tensors(self) -> Mapping[str, Array]:
-        """As in `Change`."""
-        held = {"oft_blocks": self.blocks, "alpha": scalar(self.constraint)}
-        return held if self.rescale is None else {**held, "rescale": self.rescale.reshape(-1, 1)}
-
-    def fits(self, weight: Shape) -> bool:
-        """As in `Change`."""
-        count, high, wide = self.blocks.shape[-3:]
-        turns = not self.butterfly or (wide % 2 == 0 and weight[0] % (2 ** (len(self.blocks) - 1) * wide) == 0)
-        rescales = self.rescale is None or self.rescale.size == weight[0]
-        return len(weight) > 1 and high == wide and count * high == weight[0] and turns and rescales
-
-    def rows(self, chosen: Rows) -> Oft:
-        """As in `Change`; rows that are turned together stay together."""
-        side = self.blocks.shape[-1]
-        heads = chosen.reshape(-1, side) if len(chosen) % side == 0 else None
-        bound = self.butterfly or self.constraint > 0 or heads is None
-        if bound or (heads is not None and (heads != (heads[:, :1] // side * side) + np.arange(side)).any()):
-            raise AdapterError("an OFT whose blocks reach across layers cannot be divided between them")
-        assert heads is not None
-        rescale = None if self.rescale is None else self.rescale.reshape(-1)[chosen]
-        return Oft(self.blocks[heads[:, 0] // side], 0.0, rescale)
-
-    def applied(self, weight: Array, strength: float = 1.0) -> Array:
-        """As in `Change`."""
-        flat: Array = weight.reshape(len(weight), -1)
-        identity = np.eye(self.blocks.shape[-1], dtype=np.float32)
-        turns: Array = np.float32(strength) * (self._turns(len(weight)) - identity) + identity
-        if self.butterfly:
-            for level, blocks in enumerate(turns):
-                flat = _butterfly(flat, blocks, level)
-        else:
-            split = flat.reshape(len(turns), identity.shape[0], -1)
-            flat = (turns.transpose(0, 2, 1) @ split).reshape(flat.shape)
-        if self.rescale is not None:
-            flat = flat * (1 + np.float32(strength) * (self.rescale.reshape(-1, 1) - 1))
-        return np.asarray(flat.reshape(weight.shape), np.float32)
-
-    def _turns(self, outputs: int) -> Array:
-        skew = self.blocks - np.swapaxes(self.blocks, -1, -2)
-        length, limit = float(np.linalg.norm(skew)) + 1e-8, self.constraint * outputs
-        if 0 < limit < length:
-            skew = skew * np.float32(limit / length)
-        identity = np.eye(skew.shape[-1], dtype=np.float32)
-        # (I + Q) and (I - Q)^-1 are functions of one matrix, so their order does not matter
-        return np.asarray(np.linalg.solve(identity - skew, identity + skew), np.float32)
-
-
-def _butterfly(flat: Array, blocks: Array, level: int) -> Array:
-    """One turn of a butterfly: outputs that are 2^level half blocks apart come together, are turned, and go back."""
-    side, apart = blocks.shape[-1], 2**level * (blocks.shape[-1] // 2)
-    columns = flat.shape[1]
-    together = flat.reshape(-1, 2, apart, columns).transpose(0, 2, 1, 3).reshape(-1, side, columns)
-    turned = (blocks @ together).reshape(-1, apart, 2, columns)
-    return np.ascontiguousarray(turned.transpose(0, 2, 1, 3)).reshape(-1, columns)
 
 
 def plain(change: Change) -> Lora | None:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,24 @@ BEFORE = "base_model.model."
 """What PEFT puts before every key of a folder's."""
 
 ALPHA_NAMES = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
-"""Kinds of PEFT's that are read -> what it calls alpha in them; IA3 has none."""
+"""Kinds of PEFT's that are read -> what it calls alpha in them."""
+
+WITHOUT_ALPHA = {"IA3", "OFT", "BOFT"}
+"""The others that are read."""
+
+KEPT = ("peft_type", "lora_alpha", "alpha_pattern", "use_rslora", "r")
+KEPT_OF_OFT = ("use_cayley_neumann", "num_cayley_neumann_terms", "coft", "eps")
+"""What decides an adapter's change beside its tensors, of the settings that PEFT writes."""
+
+
+@dataclass(frozen=True)
+class Turning:
+    """How PEFT makes a turn of an OFT's numbers."""
+
+    terms: int | None
+    """As `turned.InputOft` has it."""
+    limit: float | None
+    """As `turned.skew_of` has it."""
 
 
 def alpha(metadata: Mapping[str, str], stem: str, rank: int, where: object) -> float:
@@ -57,6 +75,32 @@ def alpha(metadata: Mapping[str, str], stem: str, rank: int, where: object) -> f
         # rsLoRA divides by the root of the rank instead (Kalajdzievski 2023, arXiv:2312.03732).
         return found * math.sqrt(rank) if settings.get(f"{part}.use_rslora") else found
     except (ValueError, TypeError, AttributeError, ZeroDivisionError, re.error) as error:
+        raise AdapterError(f"the settings under {SETTINGS} in this file are damaged", where=where) from error
+
+
+def turning(metadata: Mapping[str, str], stem: str, where: object) -> Turning | None:
+    """How an OFT of PEFT's turns, or None where no settings of an OFT are there: then it is OneTrainer's.
+
+    Args:
+        stem: as `alpha` has it.
+
+    Raises:
+        AdapterError: the settings are damaged.
+    """
+    if SETTINGS not in metadata:
+        return None
+    try:
+        settings: dict[str, Any] = json.loads(metadata[SETTINGS])
+        part = stem.partition(".")[0]
+        if settings.get(f"{part}.peft_type") != "OFT":
+            return None
+        terms = int(settings.get(f"{part}.num_cayley_neumann_terms", 5))
+        series = bool(settings.get(f"{part}.use_cayley_neumann", True))
+        if not 0 < terms < 100:
+            raise ValueError("a series of no or of too many terms")
+        limit = float(settings.get(f"{part}.eps", 6e-5)) if settings.get(f"{part}.coft") else None
+        return Turning(terms if series else None, limit)
+    except (ValueError, TypeError, AttributeError) as error:
         raise AdapterError(f"the settings under {SETTINGS} in this file are damaged", where=where) from error
 
 
@@ -115,8 +159,9 @@ def _settings(place: Path) -> dict[str, Any]:
         kind = str(told.get("peft_type", "LORA"))
     except (ValueError, AttributeError, RecursionError) as error:
         raise AdapterError("the settings of this PEFT folder are damaged", where=file) from error
-    if kind not in ALPHA_NAMES and kind != "IA3":
+    if kind not in ALPHA_NAMES and kind not in WITHOUT_ALPHA:
         raise AdapterError(f"this PEFT folder holds a {kind}, which cannot be read", where=file)
     if kind in ALPHA_NAMES and "r" in told:
         told["lora_alpha"] = told.get(ALPHA_NAMES[kind], told["r"])
-    return {name: told[name] for name in ("lora_alpha", "alpha_pattern", "use_rslora", "r") if name in told}
+    kept = (*KEPT, *KEPT_OF_OFT) if kind == "OFT" else KEPT
+    return {name: told[name] for name in kept if name in told}

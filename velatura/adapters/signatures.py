@@ -18,8 +18,7 @@ FAMILIES: Mapping[str, str] = {
 """A pattern that some key of the family's adapters matches and none of those further down; looked at in order."""
 
 UNREAD: Mapping[str, str] = {
-    "an OFT of PEFT's": r"\.oft_[rR](\.|$)",
-    "a BOFT of PEFT's": r"\.boft_[Rs](\.|$)",
+    "an OFT of PEFT's before its release 0.14": r"\.oft_r(\.|$)",
     "a VeRA": r"\.vera_",
     "a GLoRA with Tucker cores": r"\.bm\.weight$",
     "a textual inversion and no adapter": r"^emb_params$|^string_to_param|^clip_[lg]$",

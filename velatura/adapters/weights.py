@@ -60,7 +60,7 @@ class Change(ABC):
         Raises:
             AdapterError: it does; `applied` is to be used.
         """
-        raise AdapterError(f"what a {self.kind} changes depends on the base's weight", fix="give the base")
+        raise AdapterError(f"a change of kind {self.kind} depends on the base's weight", fix="give the base")
 
     def applied(self, weight: Array, strength: float = 1.0) -> Array:
         """The weight with the change in it; at strength 0 the weight itself."""
@@ -80,6 +80,11 @@ class Change(ABC):
     def parameters(self) -> int:
         """How many numbers define it."""
         return sum(tensor.size for name, tensor in self.tensors.items() if name != "alpha")
+
+    @property
+    def proportional(self) -> bool:
+        """Whether twice the strength is twice the change."""
+        return True
 
     @property
     def finite(self) -> bool:

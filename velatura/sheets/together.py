@@ -21,7 +21,6 @@ from PIL.Image import Image
 from torch import Tensor
 
 from velatura.adapters.beside import SamplesTogether, small
-from velatura.adapters.kinds import Oft
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import part_of
 from velatura.diffusion.samplers import Step
@@ -354,7 +353,7 @@ def _proportional(model: Model, wanted: Sequence[Wanted]) -> frozenset[Hashable]
         identity
         for identity, use in uses.items()
         if not small(model.trainable_parts, [_of_denoiser(use)])
-        and not any(isinstance(change, Oft) and not change.proportional for change in use.layers.values())
+        and all(change.proportional for change in use.layers.values())
     )
 
 

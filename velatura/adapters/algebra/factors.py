@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from velatura import tensorfile
 from velatura.adapters import peft
 from velatura.adapters.algebra.small_svd import Matrix
-from velatura.adapters.assemble import assembled, split
+from velatura.adapters.assemble import assembled, settings, split
 from velatura.adapters.kinds import Full, Loha
 from velatura.adapters.weights import Change, Lora
 from velatura.errors import AdapterError, FileProblem
@@ -35,6 +34,8 @@ KINDS: tuple[tuple[str, frozenset[str]], ...] = (
     ("LoKr", frozenset({"lokr_w1_a"})),
     ("GLoRA", frozenset({"a1", "b1"})),
     ("OFT", frozenset({"oft_blocks"})),
+    ("OFT", frozenset({"oft_vectors"})),
+    ("OFT", frozenset({"boft_blocks"})),
     ("full difference", frozenset({"diff"})),
     ("full difference", frozenset({"diff_b"})),
     ("norm", frozenset({"w_norm"})),
@@ -124,8 +125,7 @@ class FactorFile:
             AdapterError: its tensors do not belong together, or hold values that are not numbers.
         """
         raw = {role: tensorfile.read_tensor(self.path, self.header, key) for role, key in layer.keys.items()}
-        settled = partial(peft.alpha, self.metadata, layer.stem, where=self.path)
-        return assembled(raw, alpha=settled, name=layer.stem, where=self.path)
+        return assembled(raw, told=settings(self.metadata, layer.stem, self.path), name=layer.stem, where=self.path)
 
 
 @dataclass(frozen=True, eq=False)
