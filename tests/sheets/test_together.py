@@ -18,10 +18,10 @@ from torch import Tensor
 from tests import tiny
 from velatura import randomness
 from velatura.adapters.kinds import Norm
-from velatura.adapters.turned import Oft
 from velatura.adapters.layers import every_shape, shapes
 from velatura.adapters.merge import Applied
 from velatura.adapters.targets import select
+from velatura.adapters.turned import Oft
 from velatura.adapters.weights import Lora as Change
 from velatura.events import Note
 from velatura.family import Model, load_base
