@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from velatura.family import Model, load_base, stack_prompts
 from velatura.generation.generate import Painted, generate
 from velatura.generation.reading import weighted
 from velatura.generation.sampling import Job, Sampling
-from velatura.pocket import denoiser, export, muon, restore, shards
+from velatura.pocket import decoder, denoiser, export, muon, restore, shards
 from velatura.pocket.architecture import ARCHITECTURES, KINDS, Kind, Part
+from velatura.pocket.decoder import autoencoder_weights
 from velatura.pocket.latents import text_reader
-from velatura.pocket.stages import Settings, denoiser_folder, newest_weights
+from velatura.pocket.stages import Settings, denoiser_folder, newest_weights, take_step
 from velatura.pocket.train import train
 from velatura.recipe import ObjectiveSettings
 from velatura.training.data import Batch
@@ -54,6 +55,9 @@ FAMILIES = {
 """Kind -> family, objective, class of the denoiser."""
 
 CAPTIONS = ("a red boat at night, crescent moon", "two blue cars")
+
+HALF = {"rtol": 1e-3, "atol": 1e-4}
+"""What is lost where weights are written in fp16."""
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -185,6 +189,66 @@ def family_loss(model: Model, latents: Tensor, noise: Tensor, level_B: np.ndarra
     min_snr = None if model.objective.kind == "flow" else TINY.min_snr
     with torch.no_grad():
         return float(loss(model, Batch(latents, noise, sigma_B, told), ObjectiveSettings(min_snr=min_snr)))
+
+
+DECODER = replace(TINY, decoder_crops=12, samples=4, decoder_rate=1e-2)
+"""A tiny training whose decoder goes on once the latents stand."""
+
+
+def test_the_decoder_goes_on_while_the_latents_keep_their_meaning(state: Path, tmp_path: Path) -> None:
+    folder = copied(state, tmp_path / "state", without="denoiser")
+    train(DECODER, folder)
+
+    before, after = autoencoder_weights(state), autoencoder_weights(folder)
+    decodes = {key for key in before if key.startswith(("decoder.", "post_quant_conv."))}
+    assert {key for key in before if not torch.equal(before[key], after[key])} == decodes
+
+    export.export(folder, tmp_path / "base", version=1, commit="test")
+    shipped = load_base(tmp_path / "base").parts["vae"].state_dict()
+    torch.testing.assert_close({key: shipped[key] for key in decodes}, {key: after[key] for key in decodes}, **HALF)
+    restore.restore(tmp_path / "base", tmp_path / "again")
+    train(replace(DECODER, samples=8), tmp_path / "again")
+    torch.testing.assert_close(autoencoder_weights(tmp_path / "again"), after, **HALF)
+
+
+def test_a_decoder_that_was_stopped_goes_on_as_if_it_had_not_been(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = copied(state, tmp_path / "whole", without="denoiser")
+    train(DECODER, whole)
+    stopped = copied(state, tmp_path / "stopped", without="denoiser")
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "take_step", ends_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(DECODER, keep_every=0.0), stopped)
+    train(DECODER, stopped)
+
+    one, other = autoencoder_weights(whole), autoencoder_weights(stopped)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def ends_after(steps: int) -> Callable[..., None]:
+    taken = []
+
+    def step(*given: Any, **more: Any) -> None:
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(1)
+        take_step(*given, **more)
+
+    return step
+
+
+def test_the_spectrum_asks_how_much_there_is_and_not_where_it_lies() -> None:
+    grain = 0.3 * randomness.normal((2, 3, 48, 48), 5, "grain")
+    moved = grain.roll((5, 3), dims=(-2, -1))
+    smooth = torch.nn.functional.avg_pool2d(grain, 3, stride=1, padding=1)
+    turned = 0.3 * torch.sin(torch.arange(48.0) * 2).expand(2, 3, 48, 48)
+
+    assert decoder.spectrum_loss(grain, grain) == 0
+    assert decoder.spectrum_loss(smooth, grain) > 2 * decoder.spectrum_loss(moved, grain)
+    assert decoder.spectrum_loss(turned.transpose(-1, -2), turned) > 0.5
+    assert decoder.spectrum_loss(turned.roll(1, dims=-1), turned) < 0.05
 
 
 # --- the base --------------------------------------------------------------------------------

@@ -39,15 +39,14 @@ def train_autoencoder(rank: int, settings: Settings, folder: Path) -> None:
     per_step = settings.vae_batch * settings.workers
     if seen >= settings.vae_crops:
         return
-    pictures = [shards.images(folder / "shards", shard) for shard in range(settings.vae_shards)]
-    pictures += [shards.textures(folder / "shards", shard) for shard in range(settings.vae_shards)]
+    pictures = shards.of_autoencoder(folder / "shards", settings.vae_shards)
     kept = time.monotonic()
     while seen < settings.vae_crops:
-        crops = _crops(pictures, settings, step, rank).to(settings.device)
+        crops_BCHW = crops(pictures, settings, "crops", step, rank).to(settings.device)
         share = seen / settings.vae_crops
         rate = settings.vae_rate * min(1.0, (step + 1) / 50) * (1.0 if share < 0.5 else 2 * (1 - share) + 0.02)
         losses = autoencoder_losses(
-            model, crops, tie=max(0.0, 1 - share / 0.5), seed=settings.seed, step=step, rank=rank
+            model, crops_BCHW, tie=max(0.0, 1 - share / 0.5), seed=settings.seed, step=step, rank=rank
         )
         parts = [losses[name] for name in ("l1", "square", "gradient", "low", "tie")]
         loss = sum(parts, settings.vae_kl * losses["kl"])
@@ -70,29 +69,35 @@ def autoencoder_losses(
     noise = randomness.normal(tuple(posterior.mean.shape), seed, "posterior", step, rank).to(crops_BCHW.device)
     latents = posterior.mean + posterior.std * noise
     rebuilt = model.decode(latents).sample
-    difference = rebuilt - crops_BCHW
-    gradient = (difference[..., 1:] - difference[..., :-1]).abs().mean()
-    gradient = gradient + (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
     kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
     colour = F.avg_pool2d(crops_BCHW, 8)
     return {
-        "l1": difference.abs().mean(),
-        "square": 4 * difference.square().mean(),
-        "gradient": gradient,
-        "low": F.avg_pool2d(difference, 4).abs().mean(),
+        **pixel_losses(rebuilt - crops_BCHW),
         "kl": kl,
         "tie": tie * (posterior.mean[:, :3] - 2 * colour).abs().mean(),
     }
 
 
-def _crops(pictures: list[Any], settings: Settings, step: int, rank: int) -> Tensor:
-    rng = randomness.generator(settings.seed, "crops", step, rank)
-    side, crops = settings.vae_crop, []
+def pixel_losses(difference_BCHW: Tensor) -> dict[str, Tensor]:
+    """What is wrong pixel by pixel, from one to the next, and at a quarter of the size."""
+    across, down = difference_BCHW.diff(dim=-1), difference_BCHW.diff(dim=-2)
+    return {
+        "l1": difference_BCHW.abs().mean(),
+        "square": 4 * difference_BCHW.square().mean(),
+        "gradient": across.abs().mean() + down.abs().mean(),
+        "low": F.avg_pool2d(difference_BCHW, 4).abs().mean(),
+    }
+
+
+def crops(pictures: list[Any], settings: Settings, purpose: str, step: int, rank: int) -> Tensor:
+    """Squares cut out of pictures for one step of one worker, half of them mirrored; (B, C, H, W) in [-1, 1]."""
+    rng = randomness.generator(settings.seed, purpose, step, rank)
+    side, cut = settings.vae_crop, []
     for _ in range(settings.vae_batch):
         source = pictures[rng.integers(len(pictures))]
         picture = source[rng.integers(len(source))]
         top, left = rng.integers(0, picture.shape[0] - side + 1, size=2)
         crop = picture[top : top + side, left : left + side]
-        crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-    stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        cut.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+    stacked = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
     return stacked.float() / 127.5 - 1

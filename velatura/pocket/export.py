@@ -23,6 +23,7 @@ from velatura.families.sd15.save import to_single_file
 from velatura.files import make_folder, write_bytes, write_text
 from velatura.pocket import tokenizer
 from velatura.pocket.architecture import ARCHITECTURES, KINDS, Kind, Part, build
+from velatura.pocket.decoder import autoencoder_weights
 from velatura.pocket.latents import scaling_factor
 from velatura.pocket.stages import denoiser_folder, newest_weights, settings_file, tokenizer_folder
 
@@ -35,9 +36,7 @@ def export(state: Path, folder: Path, *, version: int, commit: str, kind: Kind =
     """
     made = ARCHITECTURES[kind]
     averaged = newest_weights(denoiser_folder(state, kind))["averaged"]
-    _part(
-        folder, made.autoencoder, newest_weights(state / "autoencoder")["model"], scaling_factor=scaling_factor(state)
-    )
+    _part(folder, made.autoencoder, autoencoder_weights(state), scaling_factor=scaling_factor(state))
     _part(folder, made.text_encoder, averaged["text_encoder"])
     _part(folder, made.denoiser, averaged["denoiser"])
     _config(folder / "scheduler" / "scheduler_config.json", made.scheduler)

@@ -46,6 +46,10 @@ def restore(base: Path, state: Path) -> None:
     steps = settings.vae_crops // (settings.vae_batch * settings.workers)
     vae = _filled(folder, made.autoencoder)
     _write(state / "autoencoder", steps, settings.vae_crops, {"model": vae, "averaged": {}})
+    if settings.decoder_crops:
+        steps = settings.decoder_crops // (settings.vae_batch * settings.workers)
+        parts = {name: _within(vae, name) for name in ("decoder", "post_quant_conv")}
+        _write(state / "decoder", steps, settings.decoder_crops, {**parts, "averaged": {}})
     trained = {"denoiser": _filled(folder, made.denoiser), "text_encoder": _filled(folder, made.text_encoder)}
     steps = told["samples"] // (settings.batch * settings.workers)
     _write(denoiser_folder(state, settings.kind), steps, told["samples"], {**trained, "averaged": trained})
@@ -55,6 +59,10 @@ def _filled(base: BaseFolder, part: Part) -> dict[str, Tensor]:
     weights = held(PartFiles(base.files(part.folder)))
     state: dict[str, Tensor] = build(part).state_dict()
     return {key: weights[key].float() if key in weights else value for key, value in state.items()}
+
+
+def _within(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 def _write(folder: Path, step: int, seen: int, weights: dict[str, Any]) -> None:

@@ -67,6 +67,11 @@ def textures(folder: Path, shard: int) -> NDArray[np.uint8]:
     return loaded
 
 
+def of_autoencoder(folder: Path, count: int) -> list[NDArray[np.uint8]]:
+    """What the autoencoder sees of the first shards: pictures, and textures."""
+    return [read(folder, shard) for read in (images, textures) for shard in range(count)]
+
+
 def latents(folder: Path, shard: int) -> Path:
     """Where the shard's pictures lie once they are encoded."""
     return folder / f"latents-{shard:04d}.pt"

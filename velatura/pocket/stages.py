@@ -2,7 +2,7 @@
 
 A state folder holds one autoencoder and its shards, and as many denoisers as there are kinds:
 
-    shards/  autoencoder/  log.jsonl
+    shards/  autoencoder/  decoder/  log.jsonl
     denoiser/       tokenizer/        settings.json           epsilon
     denoiser-v/     tokenizer/        settings-v.json         v: the same words
     denoiser-flow/  tokenizer-flow/   settings-flow.json      flow
@@ -47,6 +47,11 @@ class Settings:
     vae_rate: float = 2e-3
     vae_kl: float = 2e-4
     """Weight of the KL term, per latent element."""
+    decoder_crops: int = 0
+    """Crops that the decoder sees once the latents stand, all workers together; 0: it stays as it was."""
+    decoder_rate: float = 1e-3
+    decoder_spectrum: float = 0.4
+    """Weight of the difference of spectra, in decades."""
     samples: int = 500_000
     """Pictures that the denoiser sees, all workers together."""
     batch: int = 40

@@ -1,4 +1,4 @@
-"""Train the pocket base from nothing: tokenizer, autoencoder, then text encoder and denoiser together.
+"""Train the pocket base from nothing: tokenizer, autoencoder, decoder, then text encoder and denoiser together.
 
     python -m velatura.pocket.train --state FOLDER [--kind epsilon|v|flow] [--workers 2] [--samples 500000]
 
@@ -7,7 +7,7 @@ folder's autoencoder and shards (`stages`); train them one after the other.
 Workers are processes with one thread each that average their weights every few steps; on two CPU
 cores that is faster than two threads. On a GPU use one worker.
 
-The recipes stand in `autoencoder` and `denoiser`.
+The recipes stand in `autoencoder`, `decoder` and `denoiser`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from velatura.files import make_folder, write_text
 from velatura.pocket import shards, tokenizer
 from velatura.pocket.architecture import KINDS, Kind
 from velatura.pocket.autoencoder import train_autoencoder
+from velatura.pocket.decoder import train_decoder
 from velatura.pocket.denoiser import train_denoiser
 from velatura.pocket.stages import Settings, barrier, settings_file, tokenizer_folder
 
@@ -83,6 +84,7 @@ def _work(rank: int, settings: Settings, state: str, meeting: str) -> None:
         shards.draw_textures(folder / "shards", shard)
     barrier(settings)
     train_autoencoder(rank, settings, folder)
+    train_decoder(rank, settings, folder)
     train_denoiser(rank, settings, folder)
     if settings.workers > 1:
         dist.destroy_process_group()
