@@ -114,6 +114,32 @@ BASES: dict[str, Callable[[Path], Path]] = {
 """Name of a family -> what writes a tiny base of it."""
 
 
+INPAINTING: dict[str, tuple[str, str, int]] = {
+    "sd15": ("unet", "conv_in.weight", 9),
+    "sdxl": ("unet", "conv_in.weight", 9),
+    "flux1": ("transformer", "x_embedder.weight", 2 * 16 + 4 * 64),
+}
+"""Family -> the folder of its denoiser, the layer that takes latents in, how many channels an inpainting base has."""
+
+
+def inpainting(family: str, folder: Path) -> Path:
+    """An inpainting base of a family: the tiny one, and more channels in."""
+    from velatura import randomness, tensorfile
+
+    base = BASES[family](folder)
+    part, layer, channels = INPAINTING[family]
+    config = json.loads((base / part / "config.json").read_text(encoding="utf-8"))
+    taken = {"in_channels": channels, "out_channels": config.get("out_channels") or config["in_channels"]}
+    write_json(base / part / "config.json", {**config, **taken})
+    path = base / part / "diffusion_pytorch_model.safetensors"
+    tensors, metadata = tensorfile.read(path)
+    first = tensors[layer].shape
+    shape = first[0], channels, *first[2:]
+    drawn = randomness.normal(shape, 8, family, layer) / math.sqrt(math.prod(shape[1:]))
+    path.write_bytes(tensorfile.to_bytes({**tensors, layer: tensorfile.raw(drawn.numpy())}, metadata))
+    return base
+
+
 def redraw(network: Any, seed: int, part: str) -> None:
     """No zeros, no ones: weights that keep the size of what passes through, norms and biases about 0.2 off."""
     import torch

@@ -17,9 +17,11 @@ from velatura.version import __version__ as __version__
 if TYPE_CHECKING:
     from velatura.api import GenerateRequest as GenerateRequest
     from velatura.api import Plan as Plan
+    from velatura.api import RefineRequest as RefineRequest
     from velatura.api import evaluate as evaluate
     from velatura.api import generate as generate
     from velatura.api import plan as plan
+    from velatura.api import refine as refine
     from velatura.api import train as train
     from velatura.dataset.scan import scan as scan
     from velatura.errors import VelaturaError as VelaturaError
@@ -32,6 +34,7 @@ _PLACES = {
     "GenerateRequest": "velatura.api",
     "Plan": "velatura.api",
     "Recipe": "velatura.recipe",
+    "RefineRequest": "velatura.api",
     "VelaturaError": "velatura.errors",
     "evaluate": "velatura.api",
     "generate": "velatura.api",
@@ -39,6 +42,7 @@ _PLACES = {
     "load_recipe": "velatura.recipe:load",
     "open_run": "velatura.run",
     "plan": "velatura.api",
+    "refine": "velatura.api",
     "scan": "velatura.dataset.scan",
     "train": "velatura.api",
 }
@@ -48,6 +52,7 @@ __all__ = [
     "GenerateRequest",
     "Plan",
     "Recipe",
+    "RefineRequest",
     "VelaturaError",
     "__version__",
     "evaluate",
@@ -56,6 +61,7 @@ __all__ = [
     "load_recipe",
     "open_run",
     "plan",
+    "refine",
     "scan",
     "train",
 ]

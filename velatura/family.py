@@ -94,7 +94,7 @@ class Conditioning:
     guidance_B: Tensor | None = None
     """Distilled guidance, for families that take it."""
     extra_latents_BCHW: Tensor | None = None
-    """Further input channels: the mask and masked picture of an inpainting base."""
+    """Further input channels: the mask and masked picture of an inpainting base (`ModelFamily.masked`)."""
     controls: tuple[Any, ...] = ()
 
 
@@ -149,6 +149,8 @@ class Model:
     """Latents per token of the denoiser, in each direction: what a dynamic shift counts."""
     side_step: int = 1
     """Sides of a picture are multiples of this many latents."""
+    extra_channels: int = 0
+    """What the denoiser takes beside the latents: that of an inpainting base; others 0."""
     latent_scale: float = 1.0
     latent_shift: float = 0.0
     guidance: Literal["cfg", "distilled", "none"] = "cfg"
@@ -296,6 +298,20 @@ class ModelFamily(Protocol):
         if bool(latents.isfinite().all()) and model.vae_broke_down(images):
             return self.decode_latents(model, latents_BCHW)
         return images.float()
+
+    def masked(self, model: Model, images_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
+        """What an inpainting base is told beside the latents, (B, extra channels, H, W) in latents.
+
+        As it stands here: the mask, every eighth pixel of it, and the latents of the picture.
+
+        Args:
+            model: an inpainting base.
+            images_BCHW: pictures in [-1, 1], 0 where they are painted anew.
+            mask_BHW: 1 where they are, of the pictures' size.
+        """
+        latents_BCHW = self.encode_images(model, images_BCHW)
+        mask_B1HW = functional.interpolate(mask_BHW[:, None], size=latents_BCHW.shape[-2:])
+        return torch.cat([mask_B1HW.to(latents_BCHW), latents_BCHW], dim=1)
 
     def encode_prompts(self, model: Model, prompts: Sequence[WeightedText]) -> TextConditioning:
         """Encoded prompts, padded to one length."""

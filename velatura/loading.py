@@ -155,3 +155,21 @@ def check_autoencoder(told: Configuration, base: Base, known: tuple[str, ...] = 
         raise ModelError(
             f"the autoencoder of this base is a {kind}", where=base.source, fix=f"use one that is an {known[0]}"
         )
+
+
+def extra_channels(told: Configuration, base: Base) -> int:
+    """What a UNet takes beside the latents: 0, or the mask and the masked picture's latents of an inpainting base.
+
+    Raises:
+        ModelError: it takes something else.
+    """
+    taken = int(told.parts["denoiser"].get("in_channels", 4))
+    given = int(told.parts["vae"].get("latent_channels", 4))
+    if taken not in (given, 2 * given + 1):
+        raise ModelError(
+            f"the denoiser takes {taken} channels and the latents have {given}: this is neither a base nor an"
+            " inpainting base",
+            where=base.source,
+            fix="use the base that it was made from",
+        )
+    return taken - given

@@ -333,6 +333,8 @@ def test_the_published_files_are_told_apart_by_their_keys(tmp_path: Path, prefix
     found = recognise(header_of(tmp_path / "dev.safetensors", dev))
     assert found is not None
     assert found.architecture == "flux-1-dev"
+    fill = {**dev, f"{prefix}img_in.weight": (3072, 384)}
+    assert recognise(header_of(tmp_path / "fill.safetensors", fill)) == found
 
 
 @pytest.mark.parametrize(
@@ -340,10 +342,9 @@ def test_the_published_files_are_told_apart_by_their_keys(tmp_path: Path, prefix
     [
         ({QKV: (9216, 3072), "distilled_guidance_layer.in_proj.weight": (5120, 64)}, "Chroma"),
         ({QKV: (18432, 6144), "double_stream_modulation_img.lin.weight": (36864, 6144)}, "FLUX.2"),
-        ({**WHOLE, "img_in.weight": (3072, 384)}, "filling or control"),
-        ({**WHOLE, "img_in.weight": (3072, 128)}, "filling or control"),
+        ({**WHOLE, "img_in.weight": (3072, 128)}, "for control"),
     ],
-    ids=["Chroma", "FLUX.2", "Fill", "Canny and Depth"],
+    ids=["Chroma", "FLUX.2", "Canny and Depth"],
 )
 def test_relatives_are_refused_by_what_they_are(tmp_path: Path, keys: dict[str, tuple[int, ...]], said: str) -> None:
     with pytest.raises(ModelError, match=said):
@@ -367,11 +368,11 @@ def test_files_that_are_something_else_are_not_recognised(tmp_path: Path, keys: 
 
 def test_folders_of_relatives_are_refused_or_not_recognised(base: Path, tmp_path: Path) -> None:
     index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
-    tiny.write_json(tmp_path / "transformer" / "config.json", {"in_channels": 384, "out_channels": 64})
+    tiny.write_json(tmp_path / "transformer" / "config.json", {"in_channels": 128, "out_channels": 64})
     for told, said in (
         ({"_class_name": "Flux2Pipeline"}, "FLUX.2"),
         ({"_class_name": "ChromaPipeline"}, "Chroma"),
-        (index, "filling or control"),
+        (index, "for control"),
     ):
         tiny.write_json(tmp_path / "model_index.json", told)
         with pytest.raises(ModelError, match=said):

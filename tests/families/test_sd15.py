@@ -364,16 +364,16 @@ def test_v_prediction_and_its_schedule_are_read_from_the_folder(tmp_path: Path) 
 
 
 def test_bases_of_the_same_classes_that_are_something_else_are_refused(copy: Path) -> None:
-    """Stable Diffusion 2 has a wider text encoder; an inpainting base wants a mask beside the latents."""
+    """Stable Diffusion 2 has a wider text encoder; a base that is led by a picture takes 8 channels."""
     config = copy / "unet" / "config.json"
     told = json.loads(config.read_text(encoding="utf-8"))
     tiny.write_json(config, {**told, "cross_attention_dim": 1024})
     with pytest.raises(ModelError, match="not a base model that is known"):
         load_base(copy)
-    tiny.write_json(config, {**told, "in_channels": 9})
+    tiny.write_json(config, {**told, "in_channels": 8})
     path = copy / "unet" / "diffusion_pytorch_model.safetensors"
     tensors, _ = tensorfile.read(path)
-    wide = {**tensors, "conv_in.weight": tensorfile.raw(np.ones((8, 9, 3, 3), np.float32))}
+    wide = {**tensors, "conv_in.weight": tensorfile.raw(np.ones((8, 8, 3, 3), np.float32))}
     path.write_bytes(tensorfile.to_bytes(wide))
     with pytest.raises(ModelError, match="inpainting"):
         load_base(copy)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests import tiny
 from velatura import api, bases, randomness, tensorfile
-from velatura.bases import BaseFiles
+from velatura.bases import BaseFiles, locate
 from velatura.errors import FileProblem, ModelError
 from velatura.families.sd15 import configuration
 from velatura.families.sd15.model import FAMILY
@@ -290,7 +290,7 @@ def test_files_that_are_something_else_are_not_recognised(tmp_path: Path, keys: 
     assert recognise(known) is not None
 
 
-def test_an_inpainting_file_and_a_damaged_one_are_refused(
+def test_an_inpainting_file_is_known_by_its_first_layer_and_damaged_ones_are_refused(
     single: Path, written: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     single.write_bytes(written[:-100])
@@ -301,9 +301,11 @@ def test_an_inpainting_file_and_a_damaged_one_are_refused(
     with pytest.raises(ModelError, match=r"velatura\.config .* is damaged"):
         load_base(single)
     published_size(monkeypatch, single)
-    wide = {"model.diffusion_model.input_blocks.0.0.weight": zeros(8, 9, 3, 3)}
-    change(single, lambda tensors: tensors.update(wide))
-    with pytest.raises(ModelError, match="inpainting"):
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    change(single, lambda tensors: tensors.update({first: zeros(8, 9, 3, 3)}))
+    assert configuration.read(locate(BaseFiles(single))).parts["denoiser"]["in_channels"] == 9
+    change(single, lambda tensors: tensors.update({first: zeros(8, 8, 3, 3)}))
+    with pytest.raises(ModelError, match="neither a base nor an inpainting base"):
         load_base(single)
 
 

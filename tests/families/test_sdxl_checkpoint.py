@@ -375,13 +375,24 @@ def test_v_prediction_is_marked_by_an_empty_tensor_and_its_schedule_by_another(s
 
 
 @pytest.mark.parametrize(
+    "keys",
+    [
+        {LABEL: (4, 2816), FIRST: (4, 9, 3, 3)},
+        {"add_embedding.linear_1.weight": (4, 2816), "conv_in.weight": (4, 9, 3, 3)},
+    ],
+    ids=["original", "diffusers"],
+)
+def test_an_inpainting_base_is_sdxl_too(tmp_path: Path, keys: dict[str, tuple[int, ...]]) -> None:
+    assert recognise(header_of(tmp_path, keys)) is not None
+
+
+@pytest.mark.parametrize(
     ("keys", "sentence"),
     [
         ({LABEL: (4, 2560)}, "this is the SDXL refiner, which has one text encoder"),
-        ({LABEL: (4, 2816), FIRST: (4, 9, 3, 3)}, "this is an SDXL inpainting base"),
         ({LABEL: (4, 2816), FIRST: (4, 8, 3, 3)}, "this is an SDXL instruct-pix2pix base"),
         ({LABEL: (4, 2816), FIRST: (4, 5, 3, 3)}, "takes 5 channels"),
-        ({"add_embedding.linear_1.weight": (4, 2816), "conv_in.weight": (4, 9, 3, 3)}, "SDXL inpainting base"),
+        ({"add_embedding.linear_1.weight": (4, 2816), "conv_in.weight": (4, 8, 3, 3)}, "instruct-pix2pix base"),
         ({LABEL: (4, 2816), FIRST: (4, 4, 3, 3), "edm_mean": (4,)}, "noise levels of EDM's kind"),
         ({LABEL: (4, 2816), FIRST: (4, 4, 3, 3), "edm_vpred.sigma_max": ()}, "noise levels of EDM's kind"),
     ],
@@ -400,7 +411,6 @@ def test_relatives_in_files_are_refused_by_what_they_are(
     ("spoil", "sentence"),
     [
         ({"model_index.json": {"text_encoder": [None, None], "tokenizer": [None, None]}}, "SDXL refiner"),
-        ({"unet/config.json": {"in_channels": 9}}, "SDXL inpainting base"),
         ({"unet/config.json": {"in_channels": 8}}, "SDXL instruct-pix2pix base"),
         ({"scheduler/scheduler_config.json": {"_class_name": "EDMDPMSolverMultistepScheduler"}}, "EDM's kind"),
         ({"vae/config.json": {"_class_name": "AutoencoderTiny"}}, "the autoencoder of this base is a AutoencoderTiny"),

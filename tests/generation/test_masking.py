@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from velatura.errors import SettingsError
-from velatura.generation.masking import Region, blurred, filled, firm, grey, grown, laid_over, region
+from velatura.generation.masking import Region, blurred, filled, firm, grey, grown, lay_over, region
 
 GROWN = [
     ((32, 522, 93, 1030), (640, 896), (339, 1229), (0, 522, 339, 1030)),
@@ -43,6 +43,8 @@ def test_the_part_is_what_is_not_black_with_padding_inside_the_picture() -> None
     mask = rectangle((128, 96), (30, 30, 70, 60))
     assert region(mask, 0) == (30, 30, 70, 60)
     assert region(mask, 40) == (0, 0, 110, 96)
+    window = mask.crop((20, 20, 80, 70))
+    assert region(window, 40, at=(20, 20), whole=mask.size) == region(mask, 40)
     with pytest.raises(SettingsError, match="black all over"):
         region(Image.new("L", (8, 8)), 32)
 
@@ -82,13 +84,15 @@ def test_a_hole_is_filled_with_the_colours_around_it() -> None:
 def test_what_was_painted_goes_where_the_mask_is_white_and_nowhere_else() -> None:
     original, new = Image.new("RGB", (40, 30), (10, 20, 30)), Image.new("RGB", (16, 16), (200, 100, 50))
     mask = rectangle((40, 30), (12, 10, 20, 18))
-    found = np.asarray(laid_over(original, new, mask, Region(8, 6, 24, 22)))
+    part, all_of_it = original.copy(), original.copy()
+    lay_over(part, new, mask.crop((8, 6, 24, 22)), Region(8, 6, 24, 22))
+    found = np.asarray(part)
     assert (found[10:18, 12:20] == (200, 100, 50)).all()
     outside = np.ones((30, 40), bool)
     outside[10:18, 12:20] = False
     assert (found[outside] == (10, 20, 30)).all()
-    whole = np.asarray(laid_over(original, new.resize((40, 30)), mask))
-    assert (whole == found).all()
+    lay_over(all_of_it, new.resize((40, 30)), mask, Region(0, 0, 40, 30))
+    assert (np.asarray(all_of_it) == found).all()
 
 
 def test_a_firm_mask_is_twice_as_white() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
+    from velatura.api.refining import RefineRequest, refine
     from velatura.api.repeating import Changes, again
     from velatura.api.request import FromPicture, GenerateRequest
     from velatura.api.sheets import paint_list
@@ -27,6 +28,7 @@ _PLACES = {
     "FromPicture": "request",
     "GenerateRequest": "request",
     "Plan": "planning",
+    "RefineRequest": "refining",
     "again": "repeating",
     "calibrate": "calibrating",
     "compare": "comparing",
@@ -39,6 +41,7 @@ _PLACES = {
     "plan": "planning",
     "png": "painting",
     "record_of": "borrowing",
+    "refine": "refining",
     "refit_steps": "training",
     "report": "judging",
     "train": "training",
@@ -51,6 +54,7 @@ __all__ = [
     "FromPicture",
     "GenerateRequest",
     "Plan",
+    "RefineRequest",
     "again",
     "calibrate",
     "compare",
@@ -63,6 +67,7 @@ __all__ = [
     "plan",
     "png",
     "record_of",
+    "refine",
     "refit_steps",
     "report",
     "train",

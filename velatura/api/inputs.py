@@ -132,13 +132,19 @@ def read_texts(model: Model, *, clip_skip: int | None = None, emphasis: str = "a
 
 
 def read_objective(model: Model, recipe: Recipe) -> None:
-    """Let the model predict what the recipe says of its base, and refuse settings that it cannot honour.
+    """Let the model predict what the recipe says of its base, and refuse what it cannot honour.
 
     Raises:
-        RecipeError: there are such settings.
+        RecipeError: there are such settings, or it is an inpainting base.
     """
     from velatura.training import honour
 
+    if model.extra_channels:
+        raise RecipeError(
+            "this is an inpainting base, which cannot be trained without masks",
+            where="base.model",
+            fix="train on the base that it was made from; the LoRA works on both",
+        )
     model.objective = honour.as_told(model.objective, recipe.base)
     honour.check(recipe.objective, model.objective)
 

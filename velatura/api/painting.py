@@ -17,7 +17,7 @@ from velatura.api.wanted import Together, wanted
 from velatura.bases import BaseFiles
 from velatura.errors import SettingsError
 from velatura.events import Done, Event, Glimpse, Note, Preview, Progress
-from velatura.files import make_folder, sha256, write_bytes
+from velatura.files import make_folder, write_bytes
 from velatura.generation.carriers import check_room
 from velatura.text.readers import unread
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from velatura.adapters.weights import AdapterFile
     from velatura.family import Model
     from velatura.generation.conditioning import Prompts
+    from velatura.generation.inpaint import Patch
     from velatura.generation.record import Begun, UsedLora
     from velatura.generation.sampling import Job, Sampling
     from velatura.generation.start import Start
@@ -85,6 +86,10 @@ class Ready:
     start: Start | None
     begun: Begun | None
     """What is to be said of the picture that painting starts from."""
+    patch: Patch | None = None
+    """The part of that picture that is painted anew; none: all of it."""
+    original: Image | None = None
+    """That picture, where the rest of it stays."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ def check(request: GenerateRequest) -> None:
         SettingsError: an unknown form of file, upscaler or way of fitting, or two things that exclude each other.
     """
     from velatura.generation import carriers, hires
+    from velatura.generation.parts import check as check_inpaint
     from velatura.generation.start import check_mode
 
     carriers.check_format(request.form, request.quality)
@@ -112,6 +118,8 @@ def check(request: GenerateRequest) -> None:
         hires.check_upscaler(request.hires.upscaler)
     if request.begin is not None:
         check_mode(request.begin.resize_mode)
+        if request.begin.inpaint is not None:
+            check_inpaint(request.begin.inpaint)
     if request.variation_seed is not None and not request.variation_strength:
         raise SettingsError(
             "a variation seed without a strength changes nothing", fix="add --variation-strength, as in 0.1"
@@ -187,10 +195,9 @@ def made_ready(
     loras = {lora.name: lora for _, used in ready for lora in used}
     for lora in (lora for lora in loras.values() if lora.passed_over):
         yield Note(f"{lora.name} attaches in part: {len(lora.passed_over)} keys are passed over, {lora.passed_over[0]}")
-    start, begun, width, height = _begin(model, request, read.pictures)
+    begun = _begin(model, request, read.pictures)
     sampling = Sampling(
-        width,
-        height,
+        *begun.size,
         request.steps or model.defaults.steps,
         model.defaults.cfg_scale if request.cfg is None else request.cfg,
         *model.defaults.how(request.sampler, request.scheduler),
@@ -209,7 +216,9 @@ def made_ready(
     lone = {one.positive[0].weight for one in prompts if len(one.positive) == 1} - {1.0}
     for sentence in (*named.passed_over, *unread(model.readers, told, called="prompt"), *map(_weight_note, lone)):
         yield Note(sentence)
-    return Ready(request, model, files, sampling, ready, named.embeddings, start, begun)
+    return Ready(
+        request, model, files, sampling, ready, named.embeddings, begun.start, begun.told, begun.patch, begun.original
+    )
 
 
 def _prompts(model: Model, group: Together, sampling: Sampling) -> list[Prompts]:
@@ -262,10 +271,10 @@ def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -
                 shown_every=request.preview_every if request.preview else 0,
             ):
                 if isinstance(event, Painted):
-                    place = group.places[at]
+                    place, image = group.places[at], _laid(ready, event.image)
                     infotext, record = _told(ready, group, loras, at)
-                    record |= {"pixels": pixels_hash(event.image), **(more or {}).get(place, {})}
-                    yield Finished(event.job, place, event.image, _file(event.image, request, infotext, record))
+                    record |= {"pixels": pixels_hash(image), **(more or {}).get(place, {})}
+                    yield Finished(event.job, place, image, _file(image, request, infotext, record))
                     at += 1
                 elif isinstance(event, Unfinished):
                     yield _shown(event.images, request)
@@ -274,6 +283,15 @@ def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -
                     yield replace(event, done=event.done + steps * sum(batches[:number]), total=steps * sum(batches))
                 else:
                     yield event
+
+
+def _laid(ready: Ready, painted: Image) -> Image:
+    """What was painted, in the picture of which it is a part."""
+    if ready.patch is None or ready.original is None:
+        return painted
+    whole = ready.original.copy()
+    ready.patch.lay(whole, painted)
+    return whole
 
 
 def _shown(images: Sequence[Image], request: GenerateRequest) -> Glimpse:
@@ -317,37 +335,63 @@ def _file(image: Image, request: GenerateRequest, infotext: str = "", record: di
     return to_bytes(image, infotext, record, form=request.form, quality=request.quality)
 
 
-def _begin(
-    model: Model, request: GenerateRequest, read: dict[tuple[object, ...], Tensor]
-) -> tuple[Start | None, Begun | None, int, int]:
-    """What painting begins with, what is to be said of it, and the size, width first.
+@dataclass(frozen=True)
+class _Beginning:
+    """What painting begins with."""
+
+    size: tuple[int, int]
+    """Width and height that are painted in."""
+    start: Start | None = None
+    told: Begun | None = None
+    patch: Patch | None = None
+    original: Image | None = None
+
+
+def _begin(model: Model, request: GenerateRequest, read: dict[tuple[object, ...], Tensor]) -> _Beginning:
+    """What painting begins with, and what is to be said of it.
 
     Raises:
-        DatasetError: the picture to begin with cannot be read.
+        DatasetError: the picture to begin with, or a mask, cannot be read.
         PromptError: the size is not one that the base can paint.
-        SettingsError: an unknown way of fitting.
+        SettingsError: an unknown way of fitting, or a mask that does not fit.
     """
     from velatura.dataset.images import open_image
-    from velatura.generation.record import Begun
+    from velatura.generation.inpaint import begin_with, mask_bytes, mask_of, patch
+    from velatura.generation.record import Begun, parent_of
     from velatura.generation.sampling import check_size, nearest_side
     from velatura.generation.start import Start, encoded_picture
 
     width, height, told = request.width, request.height, request.begin
     if told is None:
-        return None, None, width or model.resolution, height or model.resolution
-    image = open_image(told.path, background=told.background)
+        return _Beginning((width or model.resolution, height or model.resolution))
+    image, inpaint = open_image(told.path, background=told.background), told.inpaint
     across, down = image.size
+    if inpaint is not None and inpaint.area == "whole picture" and not (width or height):
+        width, height = nearest_side(model, across), nearest_side(model, down)
     side = model.resolution
     width = width or nearest_side(model, round(height * across / down if height else side * (across / down) ** 0.5))
     height = height or nearest_side(model, round(width * down / across))
     check_size(model, width, height)
+    parent = parent_of(told.path)
+    shared = (parent["name"], parent["sha256"], told.denoising, told.resize_mode, told.exact_steps, told.background)
+    if inpaint is not None:
+        one = patch(image, mask_of(inpaint, image.size), inpaint, (width, height))
+        start = begin_with(
+            model,
+            one,
+            denoising=told.denoising,
+            exact_steps=told.exact_steps,
+            fill=inpaint.fill,
+            soft=inpaint.soft,
+        )
+        if isinstance(inpaint.mask, Path):
+            inpaint = replace(inpaint, mask=mask_bytes(mask_of(replace(inpaint, boxes=()), image.size)))
+        return _Beginning((width, height), start, Begun(*shared, inpaint, parent), one, image)
     key = told.path, told.background, width, height, told.resize_mode
     if (latents := read.get(key)) is None:
         latents = read[key] = encoded_picture(model, image, width, height, mode=told.resize_mode)
-    begun = Begun(
-        told.path.name, sha256(told.path), told.denoising, told.resize_mode, told.exact_steps, told.background
-    )
-    return Start(latents, told.denoising, told.exact_steps), begun, width, height
+    start = Start(latents, told.denoising, told.exact_steps)
+    return _Beginning((width, height), start, Begun(*shared, parent=parent))
 
 
 def drawn_unless(seed: int | None) -> int:

@@ -5,6 +5,7 @@ What it was made with is looked for by name and known by its hash, so that it is
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,7 @@ from velatura.files import sha256
 from velatura.generation import prompt as grammar
 from velatura.generation.carriers import read
 from velatura.generation.hires import Hires
+from velatura.generation.parts import Inpaint
 from velatura.recipe import MemorySettings, TuningSettings, with_memory, with_tuning
 from velatura.version import __version__
 
@@ -64,10 +66,23 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     """
     changes = changes or Changes()
     record: Mapping[str, Any] | None = read(picture).record
+    if record is not None and "refined" in record:
+        raise SettingsError(
+            "this picture was refined in several steps", where=picture, fix="make it again with velatura refine again"
+        )
     if record is None or not isinstance(record.get("base"), dict):
         return _borrow(picture, project, changes)
+    return as_it_was(picture, record, project=project, changes=changes)
+
+
+def as_it_was(picture: Path, record: Mapping[str, Any], *, project: Path | None, changes: Changes) -> GenerateRequest:
+    """The request that a record comes to, with the device, precision and batch that it tells.
+
+    Raises:
+        SettingsError: something that the picture was made with is not here.
+    """
     known = {one.name for one in fields(GenerateRequest)} - set(NESTED)
-    prompt, beside = _loras(record, project)
+    prompt, beside = found_loras(record, project)
     begin, same_start = _begin(record.get("begun"), picture, project, changes.begin)
     memory, doubts = _memory(record, changes.memory)
     hires = {**(record.get("hires") or {}), **changes.hires}
@@ -77,7 +92,7 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
             **{name: value for key, value in record.items() if (name := CALLED.get(key, key)) in known},
             "prompt": prompt,
             "loras": beside,
-            "base": _base(record["base"], project) if "base" not in changes.told else "",
+            "base": found_base(record["base"], project) if "base" not in changes.told else "",
             "base_sha256": "" if "base" in changes.told else record["base"]["sha256"],
             "vae": record["base"].get("vae", ""),
             "text_encoders": tuple(record["base"].get("text_encoders", ())),
@@ -96,7 +111,7 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     if changed or "pixels" not in record or "together" not in record:
         return request
     together = _together(record, prompt)
-    original = Original(picture, record["pixels"], record["together"]["place"], together, (*doubts, *_doubts(record)))
+    original = Original(picture, record["pixels"], record["together"]["place"], together, (*doubts, *doubts_of(record)))
     return replace(request, original=original, batch=len(together))
 
 
@@ -145,8 +160,12 @@ def _renamed(before: str, after: str) -> dict[str, str]:
     return {old.name: new.name for old, new in pairs}
 
 
-def _base(told: Mapping[str, Any], project: Path | None) -> str:
-    """The name or path of the base of a hash."""
+def found_base(told: Mapping[str, Any], project: Path | None) -> str:
+    """The name or path of the base of a hash.
+
+    Raises:
+        SettingsError: it is not here.
+    """
     name, wanted = str(told["name"]), str(told["sha256"])
     parts = {"vae": told.get("vae", ""), "text_encoders": told.get("text_encoders", ())}
     try:
@@ -166,16 +185,25 @@ def _base(told: Mapping[str, Any], project: Path | None) -> str:
     )
 
 
-def _loras(record: Mapping[str, Any], project: Path | None) -> tuple[str, tuple[str, ...]]:
-    """The prompt with its LoRAs named as they are found here, and those that stand beside it."""
-    found = [(one["name"], _lora(one["name"], one["sha256_tensors"], project), one) for one in record.get("loras", ())]
+def found_loras(record: Mapping[str, Any], project: Path | None) -> tuple[str, tuple[str, ...]]:
+    """The prompt with its LoRAs named as they are found here, and those that stand beside it.
+
+    Raises:
+        SettingsError: one is not here.
+    """
+    told = record.get("loras", ())
+    found = [(one["name"], found_lora(one["name"], one["sha256_tensors"], project), one) for one in told]
     count = len(grammar.extract_loras(record["prompt"])[1])
     prompt = grammar.rename_loras(record["prompt"], {name: place for name, place, _ in found[:count]})
-    return prompt, tuple(f"{place}:{told['strength']!r}" for _, place, told in found[count:])
+    return prompt, tuple(f"{place}:{one['strength']!r}" for _, place, one in found[count:])
 
 
-def _lora(name: str, wanted: str, project: Path | None) -> str:
-    """The name or path of the LoRA of a hash."""
+def found_lora(name: str, wanted: str, project: Path | None) -> str:
+    """The name or path of the LoRA of a hash.
+
+    Raises:
+        SettingsError: it is not here.
+    """
     try:
         if formats.tensors_hash(settings.find_lora(name, project=project)) == wanted:
             return name
@@ -199,20 +227,44 @@ def _begin(
     """The picture to paint from, and whether all of it is as it was."""
     if told is None:
         return (FromPicture(**changes), False) if changes else (None, True)
-    name = str(told["name"])
-    places = [picture.parent, Path.cwd(), *((project, project / "images") if project else ())]
-    given = [changes["path"]] if "path" in changes else [place / name for place in places]
-    found = next((path for path in given if path.is_file() and sha256(path) == told["sha256"]), None)
-    if found is None and "path" not in changes:
-        raise SettingsError(
-            f"the picture {name} that this one was painted from is not here: its sha256 begins with"
-            f" {str(told['sha256'])[:10]}",
-            fix="name its file with --from",
-        )
-    before = {"background": tuple(told["background"])}
+    given: Path | None = changes.get("path")
+    found = found_picture(told, beside=picture, project=project, given=given)
+    if found is None and given is None:
+        raise missing(told, "painted")
+    before: dict[str, Any] = {"background": tuple(told["background"])}
     before |= {key: told[key] for key in ("denoising", "resize_mode", "exact_steps")}
+    if (part := told.get("inpaint")) is not None:
+        mask = None if part["mask"] is None else base64.b64decode(part["mask"])
+        boxes = tuple(tuple(box) for box in part["boxes"])
+        before |= {"inpaint": Inpaint(**{**part, "mask": mask, "boxes": boxes})}
     same = found is not None and not set(changes) - {"path"}
     return FromPicture(**{"path": found, **before, **changes}), same
+
+
+def found_picture(
+    told: Mapping[str, Any], *, beside: Path, project: Path | None, given: Path | None = None
+) -> Path | None:
+    """The picture of a name and a hash: the one given, or one beside another; none: it is not there.
+
+    Args:
+        told: its "name" and "sha256".
+        beside: another picture.
+        project: in which it may lie.
+        given: its path; no other is looked at then.
+    """
+    name = str(told["name"])
+    places = [beside.parent, Path.cwd(), *((project, project / "images") if project else ())]
+    asked = [given] if given is not None else [place / name for place in places]
+    return next((path for path in asked if path.is_file() and sha256(path) == told["sha256"]), None)
+
+
+def missing(told: Mapping[str, Any], how: str) -> SettingsError:
+    """That the picture is not there from which another was painted, or refined."""
+    return SettingsError(
+        f"the picture {told['name']} that this one was {how} from is not here: its sha256 begins with"
+        f" {str(told['sha256'])[:10]}",
+        fix="name its file with --from",
+    )
 
 
 def _memory(record: Mapping[str, Any], changes: Sequence[str]) -> tuple[MemorySettings, tuple[str, ...]]:
@@ -235,7 +287,7 @@ def _memory(record: Mapping[str, Any], changes: Sequence[str]) -> tuple[MemorySe
     return with_memory(MemorySettings(), [*told, *changes]), ()
 
 
-def _doubts(record: Mapping[str, Any]) -> tuple[str, ...]:
+def doubts_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What is not as it was, and may change the last bits: equal within 1e-4 is what can be said then."""
     import torch
 

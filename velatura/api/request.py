@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from velatura.generation.hires import Hires
+from velatura.generation.parts import Inpaint
 from velatura.recipe import MemorySettings, TuningSettings
 
 WHITE = (255, 255, 255)
@@ -24,6 +25,8 @@ class FromPicture:
     """Take as many steps as are asked for, and not that share of them."""
     background: tuple[int, int, int] = WHITE
     """What shows through where it is transparent."""
+    inpaint: Inpaint | None = None
+    """The part of it that is painted anew; none: all of it."""
 
 
 @dataclass(frozen=True)

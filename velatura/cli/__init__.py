@@ -27,6 +27,7 @@ from velatura.cli import (
     plan,
     read,
     recipe,
+    refine,
     runs,
     train,
 )
@@ -51,6 +52,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(generate.generate)
 app.command()(compare.compare)
+app.add_typer(refine.app)
 app.command()(read.read)
 app.add_typer(lora.app)
 app.add_typer(runs.app)

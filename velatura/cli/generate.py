@@ -232,7 +232,7 @@ def generate(
         raise SettingsError("--jobs says what to paint", fix="leave the prompt and --again out")
     if again is not None:
         changes = api.Changes(
-            {name: _value(value) for name, value in values.items() if name in _given(context) & _changeable()},
+            {name: _value(value) for name, value in values.items() if name in given(context) & changeable()},
             _start(begin, start),
             _second_pass(hires, hires_to, second, there=True),
             asked,
@@ -301,13 +301,13 @@ def _follow(request: GenerateRequest, *, as_json: bool, jobs: Path | None = None
         ending.show(done)
 
 
-def _given(context: typer.Context) -> set[str]:
+def given(context: typer.Context) -> set[str]:
     """The options that the user wrote."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
-def _changeable() -> set[str]:
+def changeable() -> set[str]:
     """Fields of a request that have an option of their own."""
     from dataclasses import fields
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -101,6 +101,7 @@ class Guided:
         strengths: Sequence[Sequence[tuple[str, float]]] = (),
         without: Without | None = None,
         rescale: float = 0.0,
+        extra_BCHW: Tensor | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -117,10 +118,11 @@ class Guided:
             strengths: for each picture, adapters by name and what their strength is multiplied by; none: all by 1.
             without: when there is no guidance.
             rescale: how far guidance's contrast is brought back to the prompt's own.
+            extra_BCHW: what an inpainting base is told beside the latents.
         """
         self._model, self._texts, self._adapters = model, texts, adapters
         self._size = torch.tensor([[height, width]], dtype=torch.float32)
-        self._guidance, self._rescale = guidance, rescale
+        self._guidance, self._rescale, self._extra_BCHW = guidance, rescale, extra_BCHW
         same = len(set(cfg_scales)) == 1
         self._cfg_scale: float | Tensor = cfg_scales[0] if same else torch.tensor(cfg_scales, dtype=torch.float32)
         self._plain = same and cfg_scales[0] == 1
@@ -212,7 +214,7 @@ class Guided:
             places: dict[int, list[int]] = {}
             for row, text in encoded.items():
                 places.setdefault(text.tokens_BLD.shape[1], []).append(row)
-            self._groups = [(rows, self._conditioning([encoded[row] for row in rows])) for rows in places.values()]
+            self._groups = [(rows, self._conditioning(rows, encoded)) for rows in places.values()]
             self._now, self._rows = now, asked
         return self._groups
 
@@ -222,7 +224,11 @@ class Guided:
         encoded = self._texts[self._owners[row]][text]
         return encoded.zeroed() if empty and self._model.empty_negative_is_zero else encoded
 
-    def _conditioning(self, texts: Sequence[TextConditioning]) -> Conditioning:
+    def _conditioning(self, rows: Sequence[int], encoded: Mapping[int, TextConditioning]) -> Conditioning:
+        texts = [encoded[row] for row in rows]
         whole = self._size.expand(len(texts), 2)
         geometry = Geometry(whole, torch.zeros_like(whole), whole)
-        return self._model.conditioned(stack_prompts(texts, texts[0]), geometry=geometry, guidance=self._guidance)
+        told = self._model.conditioned(stack_prompts(texts, texts[0]), geometry=geometry, guidance=self._guidance)
+        if self._extra_BCHW is None:
+            return told
+        return replace(told, extra_latents_BCHW=self._extra_BCHW[[self._owners[row] for row in rows]])

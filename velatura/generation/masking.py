@@ -15,9 +15,6 @@ from PIL import Image, ImageFilter, ImageOps
 from velatura.errors import SettingsError
 from velatura.generation.start import fitted
 
-FILLS = ("fill", "original", "latent noise", "latent nothing")
-"""What stands where the mask is white when painting begins: colours from around it, the picture, noise, nothing."""
-
 SOLID = 128
 """Greys above it count as white where a mask is to be hard."""
 
@@ -75,8 +72,16 @@ def blurred(mask: Image.Image, sigma: float) -> Image.Image:
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
 
 
-def region(mask: Image.Image, padding: int) -> Region:
-    """The smallest part that holds all that is not black, with pixels around it.
+def region(
+    mask: Image.Image, padding: int, *, at: tuple[int, int] = (0, 0), whole: tuple[int, int] | None = None
+) -> Region:
+    """The smallest part of a picture that holds all that is not black, with pixels around it.
+
+    Args:
+        mask: of the picture, or of a window of it; black elsewhere.
+        padding: pixels.
+        at: left and top of the window.
+        whole: width and height of the picture; none: the mask's.
 
     Raises:
         SettingsError: the mask is black all over.
@@ -84,8 +89,8 @@ def region(mask: Image.Image, padding: int) -> Region:
     box = mask.getbbox()
     if box is None:
         raise SettingsError("the mask is black all over, so there is nothing to paint", fix="white is painted anew")
-    left, top, right, bottom = box
-    width, height = mask.size
+    left, top, right, bottom = box[0] + at[0], box[1] + at[1], box[2] + at[0], box[3] + at[1]
+    width, height = whole or mask.size
     return Region(
         max(left - padding, 0), max(top - padding, 0), min(right + padding, width), min(bottom + padding, height)
     )
@@ -135,23 +140,14 @@ def firm(mask: Image.Image) -> Image.Image:
     return mask.point([min(255, 2 * level) for level in range(256)])
 
 
-def laid_over(
-    original: Image.Image, painted: Image.Image, mask: Image.Image, part: Region | None = None
-) -> Image.Image:
-    """The original with what was painted in the place of what is white.
+def lay_over(whole: Image.Image, painted: Image.Image, mask: Image.Image, part: Region) -> None:
+    """Put what was painted for a part of a picture into it, where the mask is white; the rest stays.
 
     Args:
-        original: the whole picture.
-        painted: the whole, or what was painted for the part.
-        mask: of the whole picture's size.
-        part: where what was painted goes.
+        whole: the picture, which changes.
+        painted: of any size.
+        mask: of the part's size.
+        part: where it goes.
     """
-    whole = original.convert("RGB")
-    if part is not None:
-        under = whole.copy()
-        under.paste(fitted(painted, *part.size, "crop"), (part.left, part.top))
-        painted = under
-    elif painted.size != whole.size:
-        painted = fitted(painted, *whole.size, "crop")
     # A1111 lays the original over with premultiplied colours; the sum is the same up to rounding
-    return Image.composite(painted.convert("RGB"), whole, mask)
+    whole.paste(fitted(painted.convert("RGB"), *part.size, "crop"), (part.left, part.top), mask)

@@ -203,6 +203,7 @@ class Pass:
                 every=tuning.s_min_uncond_all,
             ),
             rescale=tuning.cfg_rescale,
+            extra_BCHW=self._extra(model, len(jobs)),
         )
         first_BCHW = noise.next()
         held = Held.of(self.start, latents_BCHW, first_BCHW)
@@ -217,6 +218,17 @@ class Pass:
             # a sampler may end at a little noise, which what is kept has none of
             ends = held is not None and step.index + 1 >= self.steps
             yield replace(step, x=held(step.x)) if held is not None and ends else step
+
+    def _extra(self, model: Model, count: int) -> Tensor | None:
+        """What an inpainting base is told beside the latents, for each picture; of no picture, that all is masked."""
+        if not model.extra_channels:
+            return None
+        if self.start is not None and self.start.beside_BCHW is not None:
+            beside_BCHW = self.start.beside_BCHW
+        else:
+            blank_1CHW = torch.zeros(1, 3, self.sampling.height, self.sampling.width)
+            beside_BCHW = model.family.masked(model, blank_1CHW, torch.ones_like(blank_1CHW[:, 0]))
+        return beside_BCHW.expand(count, -1, -1, -1)
 
 
 def second_pass(model: Model, sampling: Sampling, hires: Hires) -> Pass:

@@ -6,10 +6,11 @@ Names and hashes only: no path, user or host name.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from velatura.adapters.weights import AdapterFile
 from velatura.bases import BaseFiles
 from velatura.errors import PromptError
 from velatura.family import Model
+from velatura.files import sha256
 from velatura.generation import infotext, prompt, tuned
+from velatura.generation.carriers import read
 from velatura.generation.hires import Hires
+from velatura.generation.parts import Inpaint
 from velatura.generation.prompt.template import Template
 from velatura.generation.reading import weighted
 from velatura.generation.sampling import Job, Sampling
@@ -72,6 +76,37 @@ class Begun:
     exact_steps: bool
     background: tuple[int, int, int]
     """What shows through where it is transparent."""
+    inpaint: Inpaint | None = None
+    """The part that was painted anew, its mask as bytes; none: all of it."""
+    parent: Mapping[str, Any] = field(default_factory=dict)
+    """What it says of itself: `parent_of`."""
+
+
+def parent_of(path: Path) -> dict[str, Any]:
+    """What is to be said of the picture that another was made from: its name and hash, and its own words.
+
+    Its own record holds that of its parent, and so on to the picture that was painted from noise.
+
+    Raises:
+        FileProblem: it is no picture.
+    """
+    told = read(path)
+    words: dict[str, Any] = {}
+    if told.record is not None:
+        words["record"] = told.record
+    elif told.infotext is not None and told.infotext.settings:
+        words["infotext"] = told.text
+    return {"name": path.name, "sha256": sha256(path), **words}
+
+
+def _begun(told: Begun) -> dict[str, Any]:
+    """As the record has it: a mask as base64 of a PNG file."""
+    inpaint = told.inpaint
+    found = {one.name: getattr(told, one.name) for one in fields(told) if one.name not in ("inpaint", "parent")}
+    if inpaint is not None:
+        mask = base64.b64encode(inpaint.mask).decode() if isinstance(inpaint.mask, bytes) else None
+        found["inpaint"] = {**asdict(inpaint), "mask": mask}
+    return found
 
 
 def used_loras(
@@ -209,6 +244,7 @@ def infotext_of(
         "Variation seed": job.variation if job.variation_strength else None,
         "Variation seed strength": f"{job.variation_strength:g}" if job.variation_strength else None,
         "Denoising strength": f"{begun.denoising:g}" if begun else None,
+        **(begun.inpaint.words if begun and begun.inpaint else {}),
         **(_second_pass(words, job.negative_prompt, sampling, hires) if hires else {}),
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
         **tuned.words(sampling.tuning, sampling.sampler),
@@ -232,7 +268,8 @@ def infotext_of(
         "variation": {"seed": job.variation, "strength": job.variation_strength} if job.variation_strength else None,
         "width": sampling.width,
         "height": sampling.height,
-        "begun": asdict(begun) if begun else None,
+        "begun": _begun(begun) if begun else None,
+        **({"parent": dict(begun.parent)} if begun and begun.parent else {}),
         "hires": asdict(hires) if hires else None,
         "clip_skip": model.clip_skip,
         "emphasis": model.emphasis,

@@ -45,6 +45,8 @@ class Start:
     """How much of each latent is painted anew, 0 to 1 (`latent_mask`); what is not comes out as it was; none: all."""
     content: Literal["as it is", "noise", "nothing"] = "as it is"
     """What stands where the mask is when painting begins."""
+    beside_BCHW: Tensor | None = None
+    """What an inpainting base is told of the picture (`ModelFamily.masked`); none: all of it is masked."""
 
     def of(self, first: int, count: int) -> Tensor:
         """Those of some of the pictures."""
@@ -212,5 +214,9 @@ def encoded(model: Model, image: Image.Image) -> Tensor:
     width, height = max(step, image.width // step * step), max(step, image.height // step * step)
     if (width, height) != image.size:
         image = fitted(image, width, height, "crop") if min(image.size) < step else image.crop((0, 0, width, height))
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return model.family.encode_images(model, pixels).to(model.policy.device)
+    return model.family.encode_images(model, pixels_of(image)).to(model.policy.device)
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """A picture as networks know it, (1, 3, H, W), -1 to 1."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1

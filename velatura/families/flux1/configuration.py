@@ -50,6 +50,9 @@ CLASSES = {
 PATCH = 2
 """Latents per token, in each direction."""
 
+MASK = 64
+"""Pixels of a mask for each latent; FLUX.1 Fill is told each of them as a channel."""
+
 TRANSFORMER: dict[str, Any] = {
     "patch_size": 1,  # latents come packed, so a token is one patch
     "in_channels": 64,
@@ -134,6 +137,14 @@ def read(base: Base) -> FluxConfiguration:
     return FluxConfiguration(found, scheduler_of(base, SCHEDULERS[guided]))
 
 
+def filling(channels: int) -> int:
+    """What the denoiser of FLUX.1 Fill takes, where its latents have so many channels in a patch.
+
+    A patch of the latents, one of the masked picture's, and a mask of 16 x 16 pixels.
+    """
+    return 2 * channels + MASK * PATCH**2
+
+
 def counted(header: Header, prefix: str) -> dict[str, Any]:
     """What a transformer's header tells of its settings.
 
@@ -151,6 +162,6 @@ def counted(header: Header, prefix: str) -> dict[str, Any]:
         "guidance_embeds": any(name.startswith("guidance_in.") for name in names),
     }
     first = header.entries.get(f"{prefix}img_in.weight")
-    if first is not None and len(first.shape) == 2:  # more channels tell a base for filling or control
+    if first is not None and len(first.shape) == 2:  # more channels tell a base for filling (Fill) or control
         settings |= {"in_channels": first.shape[1], "out_channels": TRANSFORMER["in_channels"]}
     return settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from velatura.bases import Base
 from velatura.errors import ModelError
 from velatura.families.flux1 import configuration
-from velatura.families.flux1.configuration import CLASSES, PATCH, VAE, FluxConfiguration
+from velatura.families.flux1.configuration import CLASSES, MASK, PATCH, VAE, FluxConfiguration, filling
 from velatura.families.flux1.layout import transformer
 from velatura.families.flux1.tokens import readers, tokenizers
 from velatura.family import Defaults, MemoryPolicy, Model
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from velatura.family import ModelFamily
 
 DEV = Defaults(steps=20, cfg_scale=1.0, guidance=3.5, sampler="Euler", scheduler="Uniform")
+FILL = replace(DEV, guidance=30.0)
 SCHNELL = Defaults(steps=4, cfg_scale=1.0, sampler="Euler", scheduler="Uniform")
 
 
@@ -31,7 +33,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         ModelError: a part is missing, damaged, or of a kind that is not known.
     """
     told = configuration.read(base)
-    _check(told, base)
+    extra = _extra_channels(told, base)
     cut = tokenizers(base, told)  # before gigabytes are read
     found = networks(
         base, CLASSES, told, policy, places=_places, passed_over={"text_encoder": clip.BALLAST}, prepare=_tie
@@ -49,20 +51,27 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         patch=PATCH,
         side_step=PATCH,
         guidance="distilled" if told.guided else "none",
-        defaults=DEV if told.guided else SCHNELL,
+        defaults=FILL if extra else DEV if told.guided else SCHNELL,
+        extra_channels=extra,
         distilled_steps=not told.guided,
     )
 
 
-def _check(told: FluxConfiguration, base: Base) -> None:
-    taken = int(told.parts["denoiser"].get("in_channels", 0))
-    given = int(told.parts["vae"].get("latent_channels", 0)) * PATCH**2
-    if taken != given:
+def _extra_channels(told: FluxConfiguration, base: Base) -> int:
+    """What the denoiser takes beside the latents: 0, or what FLUX.1 Fill takes.
+
+    Raises:
+        ModelError: it takes something else.
+    """
+    taken, latents = int(told.parts["denoiser"].get("in_channels", 0)), int(told.parts["vae"].get("latent_channels", 0))
+    given = latents * PATCH**2
+    if taken not in (given, filling(given)):
         raise ModelError(
             f"the denoiser takes {taken} channels, a patch of the autoencoder's latents has {given}",
             where=base.source,
             fix="use the autoencoder of FLUX.1",
         )
+    return 0 if taken == given else latents + MASK
 
 
 def _tie(part: str, network: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
@@ -50,6 +51,12 @@ class Flux1(ModelFamily):
         )
         return TextConditioning(tokens_BLD, _pooled(model.parts["text_encoder"], clip_tokenizer, prompts))
 
+    def masked(self, model: Model, images_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
+        """As `ModelFamily.masked`; of FLUX.1 Fill: the latents, and each pixel of the mask as a channel of its own."""
+        latents_BCHW = self.encode_images(model, images_BCHW)
+        pixels_BCHW = functional.pixel_unshuffle(mask_BHW[:, None], model.latent_factor)
+        return torch.cat([latents_BCHW, pixels_BCHW.to(latents_BCHW)], dim=1)
+
     def predict(self, model: Model, noisy_BCHW: Tensor, sigma_B: Tensor, conditioning: Conditioning) -> Tensor:
         """As `ModelFamily.predict`; the transformer itself makes thousandths of sigma and guidance."""
         denoiser: Any = model.parts["denoiser"]
@@ -58,6 +65,8 @@ class Flux1(ModelFamily):
         if text.pooled_BD is None or (guidance_B is None) != (model.guidance != "distilled"):
             raise ValueError("FLUX.1 is told pooled text, and guidance where it is distilled: use Model.conditioned")
         height, width = noisy_BCHW.shape[-2:]
+        if conditioning.extra_latents_BCHW is not None:
+            noisy_BCHW = torch.cat([noisy_BCHW, conditioning.extra_latents_BCHW.to(noisy_BCHW)], dim=1)
         predicted_BLD = denoiser(
             hidden_states=pack(noisy_BCHW).to(dtype),
             timestep=sigma_B.to(torch.float32).to(device),

@@ -12,7 +12,7 @@ from typing import Any
 from velatura.bases import Variant
 from velatura.errors import ModelError
 from velatura.families.flux1 import configuration
-from velatura.families.flux1.configuration import CLASSES, PARTS
+from velatura.families.flux1.configuration import CLASSES, PARTS, filling
 from velatura.settings import INDEX, WEIGHT_ENDINGS
 from velatura.weights import parts
 from velatura.weights.containers import read_header
@@ -38,16 +38,14 @@ def recognise(source: Path) -> Variant | None:
 
     Raises:
         FileProblem: a file that is cut off or damaged.
-        ModelError: FLUX.2, Chroma, or a base for filling or control.
+        ModelError: FLUX.2, Chroma, or a base for control.
     """
     settings = _file(source) if source.is_file() else _folder(source)
     if settings is None:
         return None
     given, taken = settings.get("out_channels"), settings.get("in_channels")
-    if given is not None and given != taken:
-        raise _refused(
-            f"this is FLUX.1 for filling or control: its denoiser takes {taken} channels, not {given}", source
-        )
+    if given is not None and taken not in (given, filling(given)):
+        raise _refused(f"this is FLUX.1 for control: its denoiser takes {taken} channels, not {given}", source)
     return DEV if settings.get("guidance_embeds", False) else SCHNELL
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from velatura.bases import Base
-from velatura.errors import ModelError
 from velatura.families.sd15 import configuration
-from velatura.families.sd15.configuration import CLASSES, VAE, Sd15Configuration
+from velatura.families.sd15.configuration import CLASSES, VAE
 from velatura.families.sd15.tokens import readers, tokenizers
 from velatura.family import MemoryPolicy, Model
-from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
+from velatura.loading import assembled, autoencoder_places, check_autoencoder, extra_channels, networks
 from velatura.weights.layouts import Place, clip, stable_diffusion
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
     """
     told = configuration.read(base)
     check_autoencoder(told, base, AUTOENCODERS)
-    _check_input(told, base)
+    extra = extra_channels(told, base)
     cut = tokenizers(base, told)
     classes = {**CLASSES, "vae": told.parts["vae"].get("_class_name", CLASSES["vae"])}
     found = networks(base, classes, told, policy, places=_places, passed_over={"text_encoder": clip.BALLAST})
@@ -44,17 +43,8 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         scaling_factor=1.0 if told.tiny_autoencoder else VAE["scaling_factor"],
         tokenizers=cut,
         readers=readers(base, told, cut),
+        extra_channels=extra,
     )
-
-
-def _check_input(told: Sd15Configuration, base: Base) -> None:
-    taken, given = told.parts["denoiser"].get("in_channels", 4), told.parts["vae"].get("latent_channels", 4)
-    if taken != given:
-        raise ModelError(
-            f"the denoiser takes {taken} channels and the latents have {given}: this is an inpainting base",
-            where=base.source,
-            fix="use the base that it was made from",
-        )
 
 
 def _places(part: str, own: Mapping[str, Tensor], keys: Collection[str], layout: str) -> Mapping[str, Place]:

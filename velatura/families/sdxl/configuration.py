@@ -13,6 +13,7 @@ from typing import Any
 
 from velatura.bases import Base
 from velatura.configuration import Configuration, scheduler_of, settings_of
+from velatura.weights import parts
 from velatura.weights.containers import read_header
 from velatura.weights.parts import PartKind, Sign
 from velatura.weights.published import (
@@ -44,6 +45,9 @@ PARTS = (
     ),
     autoencoder(channels=4),
 )
+
+FIRST_LAYER = {"original": "input_blocks.0.0.weight", "diffusers": "conv_in.weight"}
+"""Layout -> the weight that tells how many channels the denoiser takes."""
 
 CLASSES = {
     "denoiser": "UNet2DConditionModel",
@@ -119,6 +123,12 @@ def read(base: Base) -> SdxlConfiguration:
     """
     found, scheduler = settings_of(base, PUBLISHED), scheduler_of(base, SCALED_LINEAR)
     if not base.source.is_dir():
-        return SdxlConfiguration(found, marked(read_header(base.source), scheduler))
+        header = read_header(base.source)
+        if not parts.told(header, base.source):
+            lies = base.parts["denoiser"]
+            first = header.entries.get(lies.prefix + FIRST_LAYER[lies.layout])
+            if first is not None and len(first.shape) == 4:  # 9 channels tell an inpainting base
+                found["denoiser"]["in_channels"] = first.shape[1]
+        return SdxlConfiguration(found, marked(header, scheduler))
     zero_empty = BaseFolder(base.source).config("", "model_index.json").get("force_zeros_for_empty_prompt", True)
     return SdxlConfiguration(found, scheduler, bool(zero_empty))

@@ -13,7 +13,7 @@ from velatura.families.sdxl import configuration
 from velatura.families.sdxl.configuration import CLASSES, TOKENIZERS, VAE
 from velatura.families.sdxl.tokens import readers, tokenizers
 from velatura.family import Defaults, MemoryPolicy, Model
-from velatura.loading import assembled, autoencoder_places, check_autoencoder, networks
+from velatura.loading import assembled, autoencoder_places, check_autoencoder, extra_channels, networks
 from velatura.weights.layouts import Place, clip, stable_diffusion
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def load(family: ModelFamily, base: Base, policy: MemoryPolicy) -> Model:
         scaling_factor=VAE["scaling_factor"],
         tokenizers=cut,
         readers=readers(base, told, cut),
+        extra_channels=extra_channels(told, base),
         empty_negative_is_zero=told.zero_empty,
         defaults=ZERO_TERMINAL if told.scheduler.get("rescale_betas_zero_snr") else DEFAULTS,
     )

@@ -68,6 +68,8 @@ class Sdxl(ModelFamily):
         device, dtype = noisy_BCHW.device, model.policy.dtype
         timestep_B = model.objective.timestep(sigma_B).to(torch.float32).to(device)
         scaled_BCHW = model.objective.scale_input(noisy_BCHW, sigma_B).to(dtype)
+        if conditioning.extra_latents_BCHW is not None:
+            scaled_BCHW = torch.cat([scaled_BCHW, conditioning.extra_latents_BCHW.to(dtype)], dim=1)
         added = {"text_embeds": conditioning.text.pooled_BD, "time_ids": sizes(model, noisy_BCHW, conditioning)}
         tokens_BLD = conditioning.text.tokens_BLD.to(dtype)
         predicted = denoiser(scaled_BCHW, timestep_B, tokens_BLD, added_cond_kwargs=added, return_dict=False)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from velatura.bases import Variant
 from velatura.errors import ModelError
-from velatura.families.sdxl.configuration import PARTS
+from velatura.families.sdxl.configuration import FIRST_LAYER, PARTS
 from velatura.settings import INDEX, WEIGHT_ENDINGS
 from velatura.tensorfile import Header
 from velatura.weights import parts
@@ -29,14 +29,11 @@ DENOISER = PARTS[0]
 REFINER = replace(DENOISER, signs=tuple(sign._replace(shape=(None, 2560)) for sign in DENOISER.signs))
 """The refiner is told an aesthetic score in place of the target size: 1280 + 5 * 256."""
 
-FIRST_LAYER = {"original": "input_blocks.0.0.weight", "diffusers": "conv_in.weight"}
-
 EDM_MARKS = ("edm_mean", "edm_vpred.sigma_max")
 """Keys by which Playground v2.5 and CosXL are known in single files."""
 
 CHANNELS = {
     8: "an SDXL instruct-pix2pix base, which wants the picture to be edited beside the latents",
-    9: "an SDXL inpainting base, which wants a mask and a picture beside the latents",
 }
 
 
@@ -45,7 +42,7 @@ def recognise(source: Path) -> Variant | None:
 
     Raises:
         FileProblem: a safetensors file that is cut off or damaged.
-        ModelError: the refiner, an inpainting or an editing base, or one with noise levels of EDM.
+        ModelError: the refiner, an editing base, or one with noise levels of EDM.
     """
     known = _file(source) if source.is_file() else _folder(source)
     return VARIANT if known else None
@@ -93,7 +90,7 @@ def _folder(source: Path) -> bool:
 
 def _check_channels(channels: object, where: Path) -> None:
     """Refuse a denoiser that takes more than latents; what is not told, loading will tell."""
-    if channels in (None, 4):
+    if channels in (None, 4, 9):  # 9 channels tell an inpainting base
         return
     known = channels if isinstance(channels, int) else 0
     what = CHANNELS.get(known, f"an SDXL base whose denoiser takes {channels} channels instead of 4")
