@@ -33,6 +33,7 @@ CONTENTS: Mapping[str, Any] = {"latent noise": "noise", "latent nothing": "nothi
 SHAPE_TOLERANCE = 0.02
 """A mask of another size belongs to its picture if its proportions differ by no more than this share."""
 
+
 def mask_of(told: Inpaint, size: tuple[int, int]) -> Image.Image:
     """The mask of a picture of a size, grey, before its edges are blurred.
 
@@ -173,4 +174,3 @@ def begin_with(
         CONTENTS.get(fill, "as it is"),
         beside,
     )
-
