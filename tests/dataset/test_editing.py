@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from velatura.dataset.editing import Rewording, Selection
 from velatura.dataset.prepared import prepare
 from velatura.dataset.scan import scan
 from velatura.dataset.wording import tag_key, tags_of
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, FileProblem
 
 Write = Callable[..., Path]
 
@@ -202,7 +204,9 @@ def test_two_processes_that_edit_at_once_lose_nothing(write: Write) -> None:
     assert len(journal.history(folder)) == 2
 
 
-def test_an_edit_that_is_cut_off_is_taken_back_before_the_next(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_for_which_the_disk_is_too_full_leaves_every_caption_as_it_was(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write("a", "b", "c")
     before = files(folder)
     real, calls = journal._link, []
@@ -214,10 +218,54 @@ def test_an_edit_that_is_cut_off_is_taken_back_before_the_next(write: Write, mon
         real(source, target)
 
     monkeypatch.setattr(journal, "_link", failing)
-    with pytest.raises(Exception, match=r"(?i)space|full"):
+    with pytest.raises(FileProblem, match="disk is full"):
         editing.apply(folder, Rewording(add=("x",)))
 
     assert files(folder) == before
+    assert journal.history(folder)[-1].state == "undone"
+
+
+def test_an_edit_killed_between_two_captions_is_taken_back_before_the_next(write: Write) -> None:
+    folder = write("a", "b\r\nc", None)
+    before = files(folder)
+    program = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from velatura.dataset import editing, journal
+real, left = journal._link, [1]
+def link(*arguments):
+    if not left:
+        os._exit(9)
+    left.pop()
+    real(*arguments)
+journal._link = link
+editing.apply(Path({str(folder)!r}), editing.Rewording(add=("x",)))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    assert files(folder)["01.txt"] == b"a, x\n" and journal.history(folder)[0].state == "open"
+    (folder / "03.txt").write_text("a person's", encoding="utf-8")
+
+    with journal.edit(folder, "the next"):
+        pass
+
+    assert files(folder) == {**before, "03.txt": b"a person's"}
+
+
+def test_what_is_written_over_an_edit_comes_back_with_redo_and_over_an_undo_with_the_next_undo(write: Write) -> None:
+    folder = write("a", "b", None)
+    before = files(folder)
+    editing.apply(folder, Rewording(add=("x",)))
+    (folder / "01.txt").write_bytes(b"by hand")
+    (folder / "03.txt").write_bytes(b"by hand too")
+
+    journal.undo(folder)
+    assert files(folder) == before
+    (folder / "02.txt").write_bytes(b"since then")
+    journal.redo(folder)
+    assert files(folder) == {**before, "01.txt": b"by hand", "02.txt": b"b, x\n", "03.txt": b"by hand too"}
+    journal.undo(folder)
+    assert files(folder) == {**before, "02.txt": b"since then"}
 
 
 def test_tags_are_compared_without_case_underscores_weights_and_escapes() -> None:

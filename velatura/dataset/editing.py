@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from velatura.dataset import authors, captioned, filters, journal
 from velatura.dataset.captioned import Captioned
+from velatura.dataset.captions import lines_of
 from velatura.dataset.layout import Problem
 from velatura.dataset.wording import EARLY, is_tags, split_tags, tag_key, tags_of, two_wordings, words_of
 from velatura.errors import DatasetError
@@ -151,10 +153,11 @@ def select(folder: Path, found: list[Captioned], selection: Selection) -> list[C
 def add(tags: Iterable[str], *, place: str = "last", trigger: str = "") -> Operation:
     """Put tags where they are missing, in the order given: first behind the trigger, last, or before another tag."""
     wanted = [tag for one in tags for tag in split_tags(one)]
+    wanted_keys = list(map(tag_key, wanted))
 
     def change(listed: list[str]) -> list[str]:
-        keys = [tag_key(tag) for tag in listed]
-        missing = [tag for tag in wanted if tag_key(tag) not in keys]
+        keys = list(map(tag_key, listed))
+        missing = [tag for tag, key in zip(wanted, wanted_keys, strict=True) if key not in keys]
         if place == "first":
             at = int(bool(trigger) and keys[:1] == [tag_key(trigger)])
         else:
@@ -173,21 +176,20 @@ def remove(tags: Iterable[str]) -> Operation:
 def rename(old: str, new: str) -> Operation:
     """Whole tags for another, which is there once afterwards; nothing for `new` removes them."""
     fits = tests_of([old])
-    new_keys = {tag_key(new)}
+    new, new_key = new.strip(), tag_key(new)
 
     def change(listed: list[str]) -> list[str]:
-        hits = [fits(tag_key(tag)) for tag in listed]
-        if not any(hits):
+        keys = list(map(tag_key, listed))
+        hits = list(map(fits, keys))
+        if True not in hits:
             return listed
-        there = not new.strip() or any(
-            tag_key(tag) in new_keys for tag, hit in zip(listed, hits, strict=True) if not hit
-        )
+        there = not new or (new_key, False) in zip(keys, hits, strict=True)
         kept = []
         for tag, hit in zip(listed, hits, strict=True):
             if not hit:
                 kept.append(tag)
             elif not there:
-                kept.append(new.strip())
+                kept.append(new)
                 there = True
         return kept
 
@@ -249,8 +251,12 @@ def sort(by: str | Sequence[str], *, keep_first: int = 0, counts: Counter[str] |
         def order(key: str) -> tuple[int, str]:
             return places.get(key, len(given)), ""
 
+    @cache
+    def order_of(tag: str) -> tuple[int, str]:
+        return order(tag_key(tag))
+
     def change(listed: list[str]) -> list[str]:
-        return [*listed[:keep_first], *sorted(listed[keep_first:], key=lambda tag: order(tag_key(tag)))]
+        return [*listed[:keep_first], *sorted(listed[keep_first:], key=order_of)]
 
     return _on_tags(change)
 
@@ -276,7 +282,7 @@ def _operations(
             what = "these captions are sentences, which sorting would scramble"
             raise DatasetError(what, fix='choose those that are tags, as with --where "tags:>3"')
         frequent = rewording.sort == "frequency"
-        counts = Counter(key for text in texts for key in set(tags_of(text))) if frequent else None
+        counts = Counter(chain.from_iterable(set(tags_of(text)) for text in texts)) if frequent else None
         kept = max(rewording.keep_first, int(bool(rewording.trigger)))
         made.append(sort(rewording.sort, keep_first=kept, counts=counts))
     return _joined(made)
@@ -299,13 +305,13 @@ def _unified(selected: Sequence[Captioned]) -> tuple[tuple[str, str], ...]:
 
 def _reworded(before: tuple[str, ...] | None, operations: Sequence[Operation]) -> tuple[str, ...] | None:
     """The captions of a picture afterwards; None where it had none and still has none."""
-    after = []
+    after = list[str]()
     for text in before or ("",):
         for operation in operations:
             text = operation(text)
         # A replacement may bring line breaks in, and each line of a file is a caption.
-        after += [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
-    kept = tuple(line for line in after if line)
+        after += lines_of(text)
+    kept = tuple(filter(None, after))
     return kept or (None if before is None else ("",))
 
 

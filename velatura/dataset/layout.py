@@ -13,10 +13,11 @@ originals kept in `.originals`, are not looked at.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,11 +71,11 @@ class Entry:
     """How often an epoch holds it, as kohya's folders say."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
     """What lies in a folder, as the folder itself tells; asking each file again would take most of the time."""
 
-    path: Path
+    folder: Path
     name: str
     stem: str
     """Without its ending, letters composed."""
@@ -83,6 +84,11 @@ class _Found:
     is_file: bool
     is_folder: bool
     is_link: bool
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.name
 
     @property
     def is_picture(self) -> bool:
@@ -110,7 +116,9 @@ def find(folder: Path) -> Layout:
     top = _entries(folder)
     if _child(top, "recipe.toml") and (inner := _child(top, "dataset")):
         raise DatasetError("this is a project, not a dataset", where=folder, fix=f"its pictures are in {inner}")
-    listed = metadata.find(one.path for one in top)
+    listed = metadata.find(
+        {one.name.lower(): one.path for one in top if one.is_folder or one.suffix in metadata.SUFFIXES}
+    )
     if listed is not None and (layout := _imagefolder(folder, listed)):
         return layout
     if any(one.is_picture for one in top):
@@ -237,7 +245,7 @@ def _paired(files: list[_Found], caption_files: list[_Found], layout: Layout, *,
             layout.problems.append(Problem(prefix + name_of(one.path), what, left_out=True))
     kept = [one for one in pictures if not masks or one.path not in masks]
     entries = [
-        Entry(one.path, prefix + name_of(one.path), tuple(found.get(one.stem, ())), mask=labels.get(one.stem))
+        Entry(path := one.path, prefix + name_of(path), tuple(found.get(one.stem, ())), mask=labels.get(one.stem))
         for one in kept
     ]
     _report_captions(zip([one.stem for one in kept], entries, strict=True), found, layout, prefix=prefix)
@@ -303,22 +311,13 @@ def _found(folder: Path, entry: os.DirEntry[str]) -> _Found:
     stem, dot, suffix = entry.name.rpartition(".")
     if not stem or not suffix:  # as pathlib has it
         stem, dot, suffix = entry.name, "", ""
-    return _Found(
-        folder / entry.name,
-        entry.name,
-        stem if stem.isascii() else unicodedata.normalize("NFC", stem),
-        (dot + suffix).lower(),
-        _told(entry.is_file),
-        _told(entry.is_dir),
-        _told(entry.is_symlink),
-    )
-
-
-def _told(ask: Callable[[], bool]) -> bool:
-    try:
-        return ask()
-    except OSError:  # a link in a circle, or into a folder that is closed to us
-        return False
+    is_file = is_folder = is_link = False
+    with contextlib.suppress(OSError):  # a link in a circle, or into a folder that is closed to us
+        is_link = entry.is_symlink()
+        is_file = entry.is_file()
+        is_folder = not is_file and entry.is_dir()
+    stem = stem if stem.isascii() else unicodedata.normalize("NFC", stem)
+    return _Found(folder, entry.name, stem, (dot + suffix).lower(), is_file, is_folder, is_link)
 
 
 def _files(entries: Iterable[_Found], folder: Path, layout: Layout) -> list[_Found]:

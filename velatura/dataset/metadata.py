@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from velatura.dataset.captions import decode
@@ -13,6 +13,7 @@ from velatura.errors import DatasetError
 from velatura.files import disk_problems
 
 NAMES = ("metadata.jsonl", "metadata.csv")
+SUFFIXES = (".jsonl", ".csv")
 FOLDERS = ("train",)
 """Where a dataset of several splits has its pictures."""
 
@@ -21,9 +22,8 @@ MAX_BYTES = 200_000_000
 """A larger file is not a list of captions."""
 
 
-def find(entries: Iterable[Path]) -> Path | None:
-    """The file that lists captions among what lies in a folder, or in its `train/`."""
-    by_name = {path.name.lower(): path for path in entries}
+def find(by_name: Mapping[str, Path]) -> Path | None:
+    """The file that lists captions among what lies in a folder, by names in small letters, or in its `train/`."""
     places = [by_name.get(name) for name in NAMES]
     places += [by_name[inner] / name for inner in FOLDERS if inner in by_name for name in NAMES]
     return next((path for path in places if path is not None and path.is_file()), None)

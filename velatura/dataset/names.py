@@ -46,10 +46,19 @@ def numbered(count: int) -> Sequence[str]:
     return [f"{number:0{digits}d}" for number in range(1, count + 1)]
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+def natural_key(name: str) -> tuple[list[str | int], str]:
     """A sort key that puts 2 before 10 and does not mind the case of letters."""
-    parts = re.findall(r"\d+|\D+", unicodedata.normalize("NFC", name).casefold())
-    return [(0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts], name
+    # Text and numbers by turns, text first, so that like is always compared with like.
+    parts: list[str | int] = list(_NUMBER.split(_composed(name).casefold()))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def name_of(path: Path) -> str:
@@ -62,4 +71,4 @@ def name_of(path: Path) -> str:
 
 def stem_of(path: Path) -> str:
     """What a picture and its caption file have in common."""
-    return unicodedata.normalize("NFC", path.stem)
+    return _composed(path.stem)

@@ -111,12 +111,12 @@ def is_tags(captions: Sequence[str]) -> bool:
 
 def split_tags(caption: str) -> list[str]:
     """Tags of a caption as they are written, empty ones aside."""
-    return [tag for part in caption.split(",") if (tag := part.strip())]
+    return list(filter(None, map(str.strip, caption.split(","))))
 
 
 def tags_of(caption: str) -> list[str]:
     """Tags of a caption, as they are compared."""
-    return [key for part in caption.split(",") if (key := tag_key(part))]
+    return list(filter(None, map(tag_key, caption.split(","))))
 
 
 @lru_cache(maxsize=1 << 16)
