@@ -99,10 +99,11 @@ def band_power(picture_BCHW: Tensor) -> Tensor:
     """The mean power in each band of each window, shape (B, L, C, K); channels are brightness and two contrasts."""
     window, bands_PK, opponent = (part.to(picture_BCHW) for part in _bands())
     contrasts = torch.einsum("oc,bchw->bohw", opponent, picture_BCHW)
-    windows = F.unfold(contrasts, WINDOW, stride=WINDOW // 2).unflatten(1, (3, WINDOW, WINDOW)).permute(0, 4, 1, 2, 3)
+    cut = F.unfold(contrasts, WINDOW, stride=WINDOW // 2).transpose(1, 2)
+    windows = cut.reshape(*cut.shape[:2], 3, WINDOW, WINDOW)
     windows = (windows - windows.mean((-1, -2), keepdim=True)) * window
-    power = torch.fft.rfft2(windows).abs().square() / WINDOW**2
-    return power.flatten(-2) @ bands_PK
+    power: Tensor = torch.fft.rfft2(windows).abs().square() / WINDOW**2
+    return torch.matmul(power.flatten(-2), bands_PK)
 
 
 @cache
