@@ -9,7 +9,7 @@ from velatura.bases import FAMILIES
 from velatura.errors import PromptError
 from velatura.families.names import keys, layers
 
-COUNTS = {"sd15": (17, 26), "sdxl": (12, 20), "flux1": (61,), "z_image": (30,)}
+COUNTS = {"sd15": (17, 26), "sdxl": (12, 20, 26), "flux1": (61,), "z_image": (30,)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -18,7 +18,9 @@ def test_lists_have_the_fields_lengths_and_name_blocks_that_there_are(family: st
     assert tuple(map(len, own.block_lists)) == COUNTS[family]
     blocks = set(own.blocks(known).values())
     for named in own.block_lists:
-        assert set(named) <= blocks and len(set(named)) == len(named)
+        assert len(set(named)) == len(named)
+        absent = {"IN09", "IN10", "IN11", "OUT09", "OUT10", "OUT11"} if (family, len(named)) == ("sdxl", 26) else set()
+        assert set(named) - blocks == absent
     for preset in own.block_presets.values():
         assert set(preset) <= set(own.block_lists[0])
 
@@ -45,6 +47,43 @@ def test_presets_are_sets_of_blocks() -> None:
     deep = factors("OUTD", keys=own, layers=known)
     blocks = own.blocks(known)
     assert {blocks[name] for name, weight in deep.items() if weight} == {"BASE", "OUT03", "OUT04", "OUT05", "OUT06"}
+
+
+@pytest.mark.parametrize(
+    ("family", "preset", "numbers"),
+    [
+        ("sd15", "INS", "1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0"),
+        ("sd15", "IND", "1,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0,0"),
+        ("sd15", "INALL", "1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0"),
+        ("sd15", "MIDD", "1,0,0,0,1,1,1,1,1,1,1,1,0,0,0,0,0"),
+        ("sd15", "OUTD", "1,0,0,0,0,0,0,0,1,1,1,1,0,0,0,0,0"),
+        ("sd15", "OUTS", "1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1"),
+        ("sd15", "OUTALL", "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
+        ("sdxl", "INS", "1,1,1,0,0,0,0,0,0,0,0,0"),
+        ("sdxl", "MID", "1,0,0,0,0,1,0,0,0,0,0,0"),
+        ("sdxl", "OUTD", "1,0,0,0,0,0,1,1,1,0,0,0"),
+    ],
+)
+def test_presets_are_the_block_weight_extensions(family: str, preset: str, numbers: str) -> None:
+    own, known = keys(family), list(layers(family))
+    assert factors(preset, keys=own, layers=known) == factors(numbers, keys=own, layers=known)
+
+
+def test_sdxls_lists_of_twelve_twenty_and_twenty_six_say_the_same() -> None:
+    own, known = keys("sdxl"), list(layers("sdxl"))
+    twelve, twenty, all_of_them = own.block_lists
+    told = {block: place / 100 for place, block in enumerate(twelve, 1)}
+    found = [
+        factors(",".join(str(told.get(block, 0)) for block in named), keys=own, layers=known)
+        for named in (twelve, twenty, all_of_them)
+    ]
+    assert found[0] == found[1] == found[2]
+    inside = "transformer_blocks.1.attn1.to_q"
+    assert found[0][f"denoiser.down_blocks.2.attentions.1.{inside}"] == 0.05  # IN08
+    assert found[0]["denoiser.up_blocks.0.attentions.2.transformer_blocks.9.ff.net.2"] == 0.09  # OUT02
+    assert found[0]["denoiser.mid_block.attentions.0.proj_in"] == 0.06
+    assert found[0]["text_encoder_2.text_model.encoder.layers.31.mlp.fc1"] == 0.01
+    assert found[0]["denoiser.down_blocks.0.resnets.0.conv1"] == 0.0  # IN01, which the list of twelve does not name
 
 
 def test_fluxs_blocks_are_double_and_single_ones() -> None:

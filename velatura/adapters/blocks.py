@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from velatura.adapters.formats import KeyMap
 from velatura.adapters.weights import part_of
@@ -21,6 +22,54 @@ SIDES = {"input_blocks": "IN", "middle_block": "M", "output_blocks": "OUT"}
 def numbered(letter: str, numbers: Iterable[int]) -> tuple[str, ...]:
     """Names of blocks: "IN", 4 -> "IN04"."""
     return tuple(f"{letter}{number:02}" for number in numbers)
+
+
+@dataclass(frozen=True)
+class UnetKeys(KeyMap):
+    """How a family's layers are called whose denoiser is a UNet."""
+
+    lists: tuple[tuple[str, ...], ...] = ()
+    """As `KeyMap.block_lists`, the blocks with attention first."""
+
+    @property
+    def block_lists(self) -> tuple[tuple[str, ...], ...]:
+        """As `KeyMap.block_lists`."""
+        return self.lists
+
+    @property
+    def block_presets(self) -> Mapping[str, tuple[str, ...]]:
+        """As `KeyMap.block_presets`: of the blocks with attention."""
+        return unet_presets(self.lists[0])
+
+    def blocks(self, layers: Sequence[str]) -> Mapping[str, str]:
+        """As `KeyMap.blocks`."""
+        return unet_blocks(layers)
+
+
+def unet_list(inputs: Iterable[int], outputs: Iterable[int]) -> tuple[str, ...]:
+    """A list of blocks in its order."""
+    return ("BASE", *numbered("IN", inputs), "M00", *numbered("OUT", outputs))
+
+
+def unet_presets(blocks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The presets over a list of blocks: IN, MID and OUT tell the side, S and D its shallow and its deep half.
+
+    For SD 1.x they are those that sd-webui-lora-block-weight comes with, for SDXL those of its page.
+    """
+    base, middle = "BASE", "M00"
+    ins, outs = ([block for block in blocks if block.startswith(side)] for side in ("IN", "OUT"))
+    shallow_in, deep_in = ins[: len(ins) // 2], ins[len(ins) // 2 :]
+    deep_out, shallow_out = outs[: len(outs) // 2], outs[len(outs) // 2 :]
+    return {
+        "INS": (base, *shallow_in),
+        "IND": (base, *deep_in),
+        "INALL": (base, *ins),
+        "MID": (base, middle),
+        "MIDD": (base, *deep_in, middle, *deep_out),
+        "OUTD": (base, *deep_out),
+        "OUTS": (base, *shallow_out),
+        "OUTALL": (base, *outs),
+    }
 
 
 def unet_blocks(layers: Iterable[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from velatura.adapters.algebra.blocks import block_of, strengths
 from velatura.adapters.algebra.inspect import inspect
 from velatura.adapters.algebra.resize import Rule, resize
 from velatura.errors import AdapterError, VelaturaError
+from velatura.families.names import keys, layers
 
 BLOCKS = {
     "lora_unet_down_blocks_1_attentions_0_proj_in": "IN04",
@@ -41,6 +42,22 @@ BLOCKS = {
 @pytest.mark.parametrize("stem", BLOCKS)
 def test_a_layer_is_in_its_block_in_any_spelling(stem: str) -> None:
     assert block_of(stem) == BLOCKS[stem]
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_blocks_of_files_are_those_of_weights_in_prompts(family: str) -> None:
+    own, known = keys(family), layers(family)
+    blocks = own.blocks(list(known))
+    for name in known:
+        if name.startswith("denoiser."):
+            expected = blocks.get(name, "REST").replace("M00", "MID")
+            assert {block_of(stem) for stem in (own.kohya(name), own.diffusers(name), own.comfy(name))} == {expected}
+
+
+def test_blocks_go_by_the_names_of_weights_in_prompts_too() -> None:
+    there = ["TE", "TE2", "IN04", "MID"]
+    assert strengths(["BASE:0.5", "M00:0"], there) == {"TE": 0.5, "TE2": 0.5, "IN04": 1.0, "MID": 0.0}
+    assert strengths(["TE1:0.25"], there) == {"TE": 0.25, "TE2": 1.0, "IN04": 1.0, "MID": 1.0}
 
 
 def test_strengths_are_given_by_block_or_by_kind_of_block_and_the_later_counts() -> None:

@@ -2,7 +2,8 @@
 
 Blocks of a UNet are numbered as Stability AI's code does and the "block weight" presets of other programs do: IN00 to
 IN11, MID, OUT00 to OUT11. Those of transformers are D00... (double blocks, which keep picture and text apart), S00...
-(single blocks) and L00... (layers of one kind); NR and CR are a refiner's. Text encoders are TE, TE1, TE2, TE3.
+(single blocks) and L00... (layers of one kind); NR and CR are a refiner's. Text encoders are TE, TE1, TE2, TE3. BASE
+and M00, as those presets call the text encoders and the middle, are understood.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from velatura.errors import AdapterError, nearest
+
+ALIASES = {"BASE": "TE", "M00": "MID"}
+"""What presets of block weights call a block -> what it is called here."""
 
 OTHER = "REST"
 """What lies in no block: the embeddings of time and text, the last layer."""
@@ -99,7 +103,9 @@ def strengths(told: Sequence[str], blocks: Iterable[str]) -> dict[str, float]:
 
 def _means(name: str, block: str) -> bool:
     name = name.upper().removesuffix("*")
-    return name in (block, _group(block), "ALL")
+    name = ALIASES.get(name, name)
+    first = block == "TE" and name == "TE1"  # names of some programs do not number the first text encoder
+    return first or name in (block, _group(block), "ALL")
 
 
 def gathered(stems: Iterable[str]) -> Mapping[str, list[str]]:

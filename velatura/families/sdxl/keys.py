@@ -9,10 +9,10 @@ read too            lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from velatura.adapters.blocks import numbered, unet_blocks
-from velatura.adapters.formats import KeyMap, PartKeys
+from velatura.adapters.blocks import UnetKeys, unet_list
+from velatura.adapters.formats import PartKeys
 from velatura.weights.layouts import stable_diffusion
 
 FRAME = (
@@ -30,7 +30,7 @@ def original(path: str) -> str:
     return stable_diffusion.unet((*FRAME, name))[name].key.removesuffix(".weight")
 
 
-class SdxlKeys(KeyMap):
+class SdxlKeys(UnetKeys):
     """The family's map."""
 
     def kohya(self, name: str) -> str:
@@ -47,34 +47,6 @@ class SdxlKeys(KeyMap):
             own = original(name.removeprefix("denoiser."))
             yield from (super().kohya(name), f"diffusion_model.{own}", own)
 
-    @property
-    def block_lists(self) -> tuple[tuple[str, ...], ...]:
-        """As `KeyMap.block_lists`: those with attention, and all."""
-        return SOME, ALL
-
-    @property
-    def block_presets(self) -> Mapping[str, tuple[str, ...]]:
-        """As `KeyMap.block_presets`."""
-        return BLOCK_PRESETS
-
-    def blocks(self, layers: Sequence[str]) -> Mapping[str, str]:
-        """As `KeyMap.blocks`."""
-        return unet_blocks(layers)
-
-
-SOME = ("BASE", *numbered("IN", (4, 5, 7, 8)), "M00", *numbered("OUT", range(6)))
-ALL = ("BASE", *numbered("IN", range(9)), "M00", *numbered("OUT", range(9)))
-
-BLOCK_PRESETS: Mapping[str, tuple[str, ...]] = {
-    "INS": SOME[:3],
-    "IND": (SOME[0], *SOME[3:5]),
-    "INALL": SOME[:5],
-    "MIDD": (SOME[0], *SOME[3:9]),
-    "OUTD": (SOME[0], *SOME[6:9]),
-    "OUTS": (SOME[0], *SOME[9:]),
-    "OUTALL": (SOME[0], *SOME[6:]),
-}
-"""As SD 1.5's, on the halves of each side: here the field has names and no fixed meaning."""
 
 KEYS = SdxlKeys(
     "SDXL",
@@ -83,4 +55,9 @@ KEYS = SdxlKeys(
         "text_encoder": PartKeys("lora_te1", "text_encoder", "text_encoders.clip_l.transformer"),
         "text_encoder_2": PartKeys("lora_te2", "text_encoder_2", "text_encoders.clip_g.transformer"),
     },
+    lists=(
+        unet_list((4, 5, 7, 8), range(6)),
+        unet_list(range(9), range(9)),
+        unet_list(range(12), range(12)),  # SD 1.x's full list, which programs take for SDXL too: it has the first nine
+    ),
 )
