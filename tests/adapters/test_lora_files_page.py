@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from velatura.adapters import formats, metadata
-from velatura.adapters.assemble import ENDINGS, split
+from velatura.adapters.endings import ENDINGS, split
 from velatura.adapters.trainable import LAYERS
 from velatura.families.names import keys, layers
 from velatura.tensorfile import raw

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import velatura as package
-from velatura.cli import app, crash
+from velatura.cli import _asked_for, app, crash
 from velatura.errors import RecipeError
 from velatura.events import Event, Note
 
@@ -288,3 +288,15 @@ sys.exit(cli.main(["runs"]))
 
     assert answer.returncode == 128 + signal.SIGINT
     assert answer.stderr.splitlines() == ["stopped"]
+
+
+def test_only_the_command_that_is_asked_for_is_made() -> None:
+    names = [str(one.callback.__name__) for one in app.registered_commands if one.callback]
+    names += [str(one.typer_instance.info.name) for one in app.registered_groups if one.typer_instance]
+    assert len(names) > 10
+    for name in names:
+        narrow = _asked_for([name, "--help"])
+        assert len(narrow.registered_commands) + len(narrow.registered_groups) == 1
+        assert narrow.registered_callback is app.registered_callback
+    for told in ([], ["--help"], ["--version"], ["nothing"]):
+        assert _asked_for(told) is app

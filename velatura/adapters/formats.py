@@ -6,7 +6,7 @@ Names of layers:
     diffusers (old)   unet.mid_block...attn1.processor.to_q_lora.down.weight, ...q_proj.lora_linear_layer.up.weight
     ComfyUI           diffusion_model.middle_block.1.proj_in, text_encoders.clip_l.transformer.text_model...
     LyCORIS           lycoris_mid_block_attentions_0_proj_in, and its kinds' tensors under kohya's names
-and what a family has of its own. What follows a layer's name is in `assemble`, folders of PEFT's are in `peft`.
+and what a family has of its own. What follows a layer's name is in `endings`, folders of PEFT's are in `peft`.
 
 A name with underscores cannot be taken apart again ("to_q", "down_blocks"), so reading asks which
 layers the base has, and looks every key up. A family's `layers` module knows those of the published sizes.
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from velatura import tensorfile
 from velatura.adapters import peft
-from velatura.adapters.assemble import assembled, settings, shaped, split
+from velatura.adapters.assemble import assembled, settings, shaped
+from velatura.adapters.endings import split
 from velatura.adapters.fused import Member, joined, taken
 from velatura.adapters.kinds import Dora
 from velatura.adapters.metadata import hashes

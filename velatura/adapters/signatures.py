@@ -38,5 +38,5 @@ def unread_kind(keys: Iterable[str]) -> str | None:
 
 
 def _first(keys: Iterable[str], table: Mapping[str, str]) -> str | None:
-    listed = list(keys)
-    return next((name for name, pattern in table.items() if any(re.search(pattern, key) for key in listed)), None)
+    listed = "\n".join(keys)  # one search of all is many times as fast as one of each
+    return next((name for name, pattern in table.items() if re.search(pattern, listed, re.MULTILINE)), None)

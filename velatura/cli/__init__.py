@@ -6,6 +6,7 @@ goes to stdout, progress and errors go to stderr. Nothing heavy is imported befo
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare()
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=arguments, prog_name="velatura")
+        _asked_for(sys.argv[1:] if arguments is None else arguments)(args=arguments, prog_name="velatura")
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             output.tell("stopped")
@@ -102,6 +103,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report(crash.explain(error), as_json=as_json)
         return VelaturaError.exit_code
     return 0
+
+
+def _asked_for(arguments: Sequence[str]) -> typer.Typer:
+    """The command line with the one command in it that is named first: to make all takes longer than most take to run.
+
+    All of it, where none is: for help, and for what is no command.
+    """
+    name = next(iter(arguments), "")
+    commands = [one for one in app.registered_commands if one.callback is not None and one.callback.__name__ == name]
+    groups = [one for one in app.registered_groups if one.typer_instance and one.typer_instance.info.name == name]
+    if not commands and not groups:
+        return app
+    narrow = copy.copy(app)
+    narrow.registered_commands, narrow.registered_groups = commands, groups
+    return narrow
 
 
 def _prepare() -> None:

@@ -16,8 +16,7 @@ import numpy as np
 from velatura import tensorfile
 from velatura.adapters import peft
 from velatura.adapters.algebra.small_svd import Matrix
-from velatura.adapters.assemble import assembled, settings, split
-from velatura.adapters.kinds import Full, Loha
+from velatura.adapters.endings import split
 from velatura.adapters.weights import Change, Lora
 from velatura.errors import AdapterError, FileProblem
 from velatura.tensorfile import Entry, Header
@@ -53,7 +52,7 @@ class FileLayer:
     stem: str
     """The layer's name as the file spells it."""
     keys: Mapping[str, str]
-    """What a tensor is, as `assemble.ENDINGS` says it -> its key."""
+    """What a tensor is, as `endings.ENDINGS` says it -> its key."""
 
     @property
     def kind(self) -> str:
@@ -124,6 +123,8 @@ class FactorFile:
         Raises:
             AdapterError: its tensors do not belong together, or hold values that are not numbers.
         """
+        from velatura.adapters.assemble import assembled, settings
+
         raw = {role: tensorfile.read_tensor(self.path, self.header, key) for role, key in layer.keys.items()}
         return assembled(raw, told=settings(self.metadata, layer.stem, self.path), name=layer.stem, where=self.path)
 
@@ -231,6 +232,8 @@ def of_change(change: Change, name: str, where: object = None) -> Factors:
 
 
 def _of_change(change: Change, name: str, where: object) -> Factors:
+    from velatura.adapters.kinds import Full, Loha
+
     if isinstance(change, Lora):
         plain = change.without_core()
         rank = plain.rank

@@ -49,7 +49,7 @@ XLABS = {
     },
     "single_blocks": {"processor.proj": "linear2"},
 }
-"""XLabs' names of layers of the authors' layout, as `assemble.split` gives them."""
+"""XLabs' names of layers of the authors' layout, as `endings.split` gives them."""
 
 
 @dataclass(frozen=True)
