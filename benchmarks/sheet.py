@@ -1,18 +1,20 @@
 """A sheet of strengths and checkpoints on the pocket base, against the same pictures one by one through diffusers.
 
-    python benchmarks/sheet.py [--side 5] [--steps 20] [--rank 8] [--batch 8]
+    python benchmarks/sheet.py [--side 5] [--steps 20] [--rank 8] [--batch 8] [--rounds 3]
 
 Both in one process, on one thread, with the same prompt, seed, sampler (Euler), guidance and LoRA files: as many
 checkpoints as strengths, of drawn numbers on the denoiser's layers. Diffusers paints as its own guide says, all LoRAs
 loaded once and `set_adapters` before each picture. Here the sheet is painted as `velatura compare` paints it: loading
 the base, writing the cells with their records, the labelled picture and the page are all counted; loading diffusers'
-pipeline and its LoRAs is told apart. Seconds on the clock and of the processor, one run each; the last line is JSON.
+pipeline and its LoRAs is told apart. Both take turns, so that whatever else the machine does slows both; what is told
+is the median of the rounds, on the clock and of the processor. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -43,6 +45,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=20)
     options.add_argument("--rank", type=int, default=8)
     options.add_argument("--batch", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=3)
     told = options.parse_args()
     torch.set_num_threads(1)
     strengths = [0.3 * place for place in range(told.side)]
@@ -50,16 +53,19 @@ def main() -> None:
         project = Path(name)
         files = checkpoints(load_base(described(BUILT_IN_BASES["pocket"])), project, told.side, told.rank)
         paint(project, strengths[:2], told.steps, told.batch, "warm")  # imports, and threads that start once
-        ours = measured(lambda: paint(project, strengths, told.steps, told.batch, "sheet"))
         pipeline, loading = opened(files)
         pipeline(PROMPT, num_inference_steps=1, guidance_scale=CFG, height=128, width=128)
-        theirs = measured(lambda: one_by_one(pipeline, len(files), strengths, told.steps))
-    times = theirs["wall"] / ours["wall"]
-    for who, spent in (("velatura", ours), ("diffusers", theirs)):
-        print(f"{who}: {told.side} x {told.side} cells in {spent['wall']:.1f} s, of the processor {spent['cpu']:.1f} s")
-    by_cpu = theirs["cpu"] / ours["cpu"]
-    print(f"{times:.2f} times as fast, {by_cpu:.2f} by the processor; diffusers loads in {loading:.1f} s")
-    print(json.dumps({"velatura": ours, "diffusers": theirs, "times": times, **vars(told)}))
+        rounds = []
+        for place in range(told.rounds):
+            ours = measured(lambda at=place: paint(project, strengths, told.steps, told.batch, f"sheet{at}"))
+            rounds.append((ours, measured(lambda: one_by_one(pipeline, len(files), strengths, told.steps))))
+    for place, who in enumerate(("velatura", "diffusers")):
+        wall, cpu = (statistics.median(both[place][what] for both in rounds) for what in ("wall", "cpu"))
+        print(f"{who}: {told.side} x {told.side} cells in {wall:.1f} s, of the processor {cpu:.1f} s")
+    times = {what: sorted(theirs[what] / ours[what] for ours, theirs in rounds) for what in ("wall", "cpu")}
+    by_wall, by_cpu = (statistics.median(times[what]) for what in ("wall", "cpu"))
+    print(f"{by_wall:.2f} times as fast, {by_cpu:.2f} by the processor; diffusers loads in {loading:.1f} s")
+    print(json.dumps({"rounds": rounds, "times": times, **vars(told)}))
 
 
 def checkpoints(model: Model, project: Path, count: int, rank: int) -> list[Path]:

@@ -184,6 +184,17 @@ def test_a_name_that_means_two_files_is_refused(home: Path, tmp_path: Path) -> N
         settings.find_lora("ink")
 
 
+def test_of_a_lora_that_is_not_there_several_of_the_nearest_names_are_told(home: Path, tmp_path: Path) -> None:
+    for name in ("Ink-wash-v2", "ink-wash-v3", "inkwell", "neon", "my-first-ink-wash"):
+        weights(tmp_path / f"{name}.safetensors")
+    configure(home, f"[folders]\nloras = ['{tmp_path}']\n")
+
+    with pytest.raises(SettingsError, match=r"did you mean ink-wash-v3, Ink-wash-v2 or my-first-ink-wash\?"):
+        settings.find_lora("ink-wash")
+    with pytest.raises(SettingsError, match=r"did you mean neon\?"):
+        settings.find_lora("neom")
+
+
 def test_a_lora_of_the_project_comes_before_the_users_own(home: Path, tmp_path: Path) -> None:
     own = weights(tmp_path / "own" / "ink.safetensors")
     configure(home, f"[folders]\nloras = ['{tmp_path / 'own'}']\n")

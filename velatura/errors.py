@@ -83,3 +83,13 @@ def nearest(name: str, known: list[str]) -> str | None:
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return close[0] if close else None
+
+
+def nearest_few(name: str, known: list[str], count: int = 3) -> list[str]:
+    """The known names that a mistyped one may have meant, the nearest first; those too of which it is a part."""
+    import difflib
+
+    small = {one.lower(): one for one in reversed(known)}
+    close = difflib.get_close_matches(name.lower(), list(small), n=count, cutoff=0.5)
+    holding = [one for one in sorted(small, key=len) if len(name) > 1 and name.lower() in one]
+    return [small[one] for one in [*dict.fromkeys((*close, *holding))][:count]]

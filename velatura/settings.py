@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
-from velatura.errors import FileProblem, SettingsError, nearest
+from velatura.errors import FileProblem, SettingsError, nearest, nearest_few
 from velatura.files import disk_problems, make_folder, sha256, write_text
 from velatura.neighbours import programs
 
@@ -354,9 +354,9 @@ def _unresolved(kind: str, name: str, found: list[Path], known: list[str]) -> Se
         )
     last = _last(name)
     ending = next((ending for ending in WEIGHT_ENDINGS if last.lower().endswith(ending)), "")
-    close = nearest(last[: len(last) - len(ending)], known)
+    close = nearest_few(last[: len(last) - len(ending)], known)
     fix = (
-        f"did you mean {close}?"
+        f"did you mean {', '.join(close[:-1])}{' or ' if len(close) > 1 else ''}{close[-1]}?"
         if close
         else "give a path, or add its folder to config.toml (`velatura doctor` shows where)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from tests.generation.test_infotext import SETTINGS, TEXT
 from velatura.errors import FileProblem, SettingsError
-from velatura.generation.carriers import FORMATS, Embedded, check_format, read, to_bytes
+from velatura.generation.carriers import FORMATS, Embedded, check_format, read, to_bytes, without_words
 from velatura.generation.infotext import write
 
 
@@ -139,3 +140,12 @@ def test_what_comfyui_writes_into_webp_is_found(tmp_path: Path) -> None:
     exif[0x010F], exif[0x0110] = 'workflow:{"nodes": []}', 'prompt:{"3": {}}'
     Image.new("RGB", (8, 8)).save(tmp_path / "comfy.webp", exif=exif)
     assert read(tmp_path / "comfy.webp").chunks == {"workflow": '{"nodes": []}', "prompt": '{"3": {}}'}
+
+
+def test_a_picture_without_its_words_has_the_same_pixels() -> None:
+    image = Image.effect_noise((40, 24), 60).convert("RGB")
+    told = to_bytes(image, "a boat\nSteps: 3", {"seed": 1})
+    bare = without_words(told)
+    assert b"a boat" in told and b"a boat" not in bare and b"velatura" not in bare
+    with Image.open(io.BytesIO(bare)) as found:
+        assert found.tobytes() == image.tobytes() and not found.text  # type: ignore[attr-defined]

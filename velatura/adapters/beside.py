@@ -11,7 +11,7 @@ Shape suffixes: B batch, C channels, H and W height and width, R rank; * any lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -43,8 +43,12 @@ class BesideLayer(AdaptedLayer):
         """Adapter, (R, in...) and (out, R), scale and strength in the second."""
         self.differences: list[tuple[str, Tensor]] = []
         """Adapter, and what it changes of the weight at its strength."""
+        self.joined: tuple[Tensor, Tensor] | None = None
+        """All factors as one, of which they are parts; none before the first use."""
         self.share_B: Mapping[str, Tensor] = {}
         """Adapter -> what its strength is multiplied by for each sample."""
+        self.rows: dict[Hashable, Tensor] = {}
+        """What layers with the same adapters work out of `share_B` once: adapters and their ranks -> (B, R)."""
         self.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,15 +72,24 @@ class BesideLayer(AdaptedLayer):
         return y
 
     def _together(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        downs, ups = [down for _, down, _ in self.factors], [up for _, _, up in self.factors]
-        down, up = (downs[0], ups[0]) if len(downs) == 1 else (torch.cat(downs), torch.cat(ups, dim=1))
+        if self.joined is None:
+            names, downs, ups = zip(*self.factors, strict=True)
+            self.joined = (downs[0], ups[0]) if len(downs) == 1 else (torch.cat(downs), torch.cat(ups, dim=1))
+            ranks = [len(down) for down in downs]
+            down_parts, up_parts = torch.split(self.joined[0], ranks), torch.split(self.joined[1], ranks, dim=1)
+            self.factors = [*zip(names, down_parts, up_parts, strict=True)]  # views, so that nothing is held twice
+        down, up = self.joined
         return down.to(dtype), up.to(dtype)
 
     def _share_of_ranks(self, x: Tensor) -> Tensor:
         """What each rank of all adapters together is multiplied by for each sample, (B, R), in fp32."""
-        ones = torch.ones(len(x))
-        columns = [(self.share_B.get(adapter, ones).to(x.device), len(down)) for adapter, down, _ in self.factors]
-        return torch.cat([share_B[:, None].expand(-1, rank) for share_B, rank in columns], dim=1)
+        ranks = tuple((adapter, len(down)) for adapter, down, _ in self.factors)
+        key = (ranks, x.device)
+        if key not in self.rows:
+            ones = torch.ones(len(x))
+            columns = [(self.share_B.get(adapter, ones).to(x.device), rank) for adapter, rank in ranks]
+            self.rows[key] = torch.cat([share_B[:, None].expand(-1, rank) for share_B, rank in columns], dim=1)
+        return self.rows[key]
 
     def _low_rank(self, x: Tensor, down: Tensor, up: Tensor, share_BR: Tensor | None = None) -> Tensor:
         convolves = isinstance(self.base, nn.Conv2d)
@@ -130,13 +143,14 @@ class Beside(InPlace[BesideLayer]):
         """
         if unknown := sorted(set(shares) - self.names):
             raise AdapterError(f"no adapter beside the layers is called {unknown[0]}")
+        rows: dict[Hashable, Tensor] = {}
         for layer in self.layers.values():
-            layer.share_B = dict(shares)
+            layer.share_B, layer.rows = shares, rows
         try:
             yield
         finally:
             for layer in self.layers.values():
-                layer.share_B = {}
+                layer.share_B, layer.rows = {}, {}
 
 
 @torch.no_grad()
@@ -188,6 +202,7 @@ def _add(layer: BesideLayer, adapter: str, change: Change, strength: float, pris
         lora = change.without_core()
         down, up = (torch.from_numpy(half).to(base.device) for half in (lora.down, lora.up))
         shaped = down.reshape(lora.rank, *base.shape[1:]).to(base.dtype)
+        layer.joined = None
         layer.factors.append((adapter, shaped, (up.flatten(1) * (strength * lora.scale)).to(base.dtype)))
         return
     if isinstance(change, Full) and change.weight is None:

@@ -34,6 +34,8 @@ _LONG, _UNDEFINED = 4, 7
 _EXIF_ROOM = 65_000
 """Bytes that JPEG has for EXIF, and some to spare."""
 _UNICODE, _OURS = b"UNICODE\0", b"velatura\0"
+_WORDS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"})
+"""Chunks of a PNG that say something of it."""
 _RECORD_CHUNK, _INFOTEXT_CHUNK = "velatura", "parameters"
 
 
@@ -145,6 +147,17 @@ def read(path: Path) -> Embedded:
     if record is None and isinstance(note, bytes) and note.startswith(_OURS):
         record = note.removeprefix(_OURS).decode("utf-8", errors="replace")
     return Embedded(text, _read_json(record), chunks | _comfy_exif(texts))
+
+
+def without_words(png: bytes) -> bytes:
+    """A whole PNG file with its picture alone: no texts, no EXIF, no date; the pixels are not touched."""
+    kept, place = [png[:8]], 8
+    while place < len(png):
+        length = int.from_bytes(png[place : place + 4], "big") + 12
+        if png[place + 4 : place + 8] not in _WORDS:
+            kept.append(png[place : place + length])
+        place += length
+    return b"".join(kept)
 
 
 def _exif(infotext: str, record: Mapping[str, object]) -> bytes:

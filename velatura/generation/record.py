@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,14 @@ def used_loras(
     asked = [*named, *(prompt.LoraUse(name, strength, strength) for name, strength in map(prompt.given_lora, given))]
     found = []
     known = {} if known is None else known
-    keys, layers = model.family.keys, every_shape(model.trainable_parts)
+    keys, layers = model.family.keys, cache(lambda: every_shape(model.trainable_parts))
     for place, use in enumerate(asked):
         path = user.find_lora(use.name, project=project)
         if path not in known:
-            adapter = formats.read(path, keys=keys, layers=layers, partial=partial)
+            adapter = formats.read(path, keys=keys, layers=layers(), partial=partial)
             known[path] = adapter, formats.tensors_hash(path)
         adapter, digest = known[path]
-        blocks = factors(use.blocks, keys=keys, layers=list(layers)) if use.blocks else {}
+        blocks = factors(use.blocks, keys=keys, layers=list(layers())) if use.blocks else {}
         applied = Applied(
             adapter.layers, use.denoiser_strength, use.text_strength, blocks, path.stem, use.start, use.stop
         )

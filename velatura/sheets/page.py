@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from velatura.files import disk_problems, writing
-from velatura.generation.carriers import read
+from velatura.generation.carriers import read, without_words
 from velatura.sheets.axes import shown
 from velatura.sheets.folder import PAGE, Placed, read_notes
 from velatura.sheets.plan import Sheet
@@ -78,12 +78,12 @@ def _fitting(folder: Path, files: Sequence[str], room: int) -> tuple[int, int | 
 
 def _embedded(path: Path, side: int | None) -> tuple[str, bytes]:
     """A picture without what it says of itself: lossless, or at most so many pixels wide and high."""
+    if side is None:
+        with disk_problems(path):
+            return "png", without_words(path.read_bytes())
     out = io.BytesIO()
     with disk_problems(path), Image.open(path) as image:
         whole = image.convert("RGB")
-    if side is None:
-        whole.save(out, "PNG", optimize=False, compress_level=6)
-        return "png", out.getvalue()
     whole.thumbnail((side, side), Image.Resampling.LANCZOS)
     whole.save(out, "WEBP", quality=QUALITY, method=4)
     return "webp", out.getvalue()
