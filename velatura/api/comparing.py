@@ -305,7 +305,7 @@ def _wanted(one: _Ready) -> Wanted:
             Lora(lora.applied, (lora.hash, lora.blocks, lora.applied.start, lora.applied.stop)) for lora in one.loras
         ),
         ready.start,
-        begun and (begun.sha256, begun.resize_mode, begun.background),
+        begun and (begun.sha256, begun.resize_mode, begun.background, begun.inpaint),
         one.hires,
         tuple(ready.embeddings),
         request.clip_skip,
