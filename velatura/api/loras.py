@@ -259,8 +259,6 @@ def bake_loras(base: str, sources: Sequence[tuple[Path, float]], out: Path) -> l
     uses: dict[str, list[tuple[Change, float]]] = {}
     for adapter, strength in adapters:
         for name, change in adapter.layers.items():
-            if change.bias_change is not None:
-                raise AdapterError(f"the change of the bias of {name} cannot be baked", fix="use it beside the base")
             uses.setdefault(name, []).append((change, strength))
     there = _checkpoint(found, names)
     paths = [path for path, _ in sources]

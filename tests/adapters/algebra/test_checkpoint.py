@@ -16,14 +16,17 @@ from velatura import bases, tensorfile
 from velatura.adapters import formats
 from velatura.adapters.algebra import store
 from velatura.adapters.algebra.checkpoint import Checkpoint
+from velatura.adapters.kinds import Full, Norm
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.api import loras
 from velatura.bases import BaseFiles
-from velatura.errors import AdapterError, FileProblem
+from velatura.errors import AdapterError, FileProblem, ModelError
 from velatura.families import names
 from velatura.families.flux1.save import to_single_file as flux1_file
 from velatura.families.sd15.save import to_single_file as sd15_file
 from velatura.family import load_base
+from velatura.tensorfile import RawTensor
+from velatura.weights.parts import PartFiles
 
 SINGLE = {"sd15": sd15_file, "sdxl": tiny_sdxl.single_file, "flux1": flux1_file}
 """Family -> what writes its folder as one file in its authors' layout."""
@@ -70,8 +73,7 @@ def test_every_layer_is_found_in_a_folder_and_in_the_authors_layout(folder: Path
     ours, theirs = opened(BaseFiles(folder)), opened(authors(folder, tmp_path / "authors"))
 
     assert [name for name in ours.layers if name not in ours.weights] == []
-    # the authors of FLUX.1 call some norms' weights "scale", and adapters know no name for them
-    assert [name for name, shape in ours.layers.items() if len(shape) > 1 and name not in theirs.weights] == []
+    assert [name for name in ours.layers if name not in theirs.weights] == []
     for name in theirs.weights:
         np.testing.assert_array_equal(ours.read(name), theirs.read(name))
 
@@ -101,6 +103,60 @@ def test_a_baked_base_has_the_adapter_in_the_weights_that_are_loaded(folder: Pat
                 delta = torch.from_numpy(change.delta())
                 torch.testing.assert_close(found, weight + 0.5 * delta.reshape(weight.shape), rtol=1e-5, atol=1e-6)
                 assert (found - weight).norm() > 1e-3 * weight.norm()
+
+
+def test_norms_and_biases_are_baked_in_the_authors_layout_too(folder: Path, tmp_path: Path) -> None:
+    source = authors(folder, tmp_path / "authors").model if folder.name in SINGLE else folder
+    base = bases.locate(BaseFiles(source))
+    keys, layers = names.keys(base.variant.family), names.layers_of(base)
+    before = load_base(source)
+    weights = {f"{part}.{name}": one for part, net in before.parts.items() for name, one in net.state_dict().items()}
+    draw = np.random.default_rng(1)
+    chosen: dict[str, Norm | Full] = {}
+    for name, shape in layers.items():
+        bias = weights.get(f"{name}.bias")
+        length = draw.standard_normal(shape[0]).astype(np.float32)
+        if len(shape) == 1 and name.startswith("denoiser."):
+            chosen[name] = Norm(length, None if bias is None else length[::-1].copy())
+        elif name.endswith(("q_proj", "to_out.0", "attention.to_out.0")) and bias is not None:
+            chosen[name] = Full(None, length)
+    lora, out = tmp_path / "lora.safetensors", tmp_path / ("baked" if source.is_dir() else "baked.safetensors")
+    data = formats.to_bytes(AdapterFile(chosen), keys=keys, precision="F32", form="kohya", layers=layers)
+    lora.write_bytes(data)
+
+    loras.bake_loras(str(source), [(lora, 0.5)], out)
+
+    after = {
+        f"{part}.{name}": one for part, net in load_base(out).parts.items() for name, one in net.state_dict().items()
+    }
+    assert len(chosen) > 5
+    for name, weight in weights.items():
+        layer, _, kind = name.rpartition(".")
+        change = chosen.get(layer)
+        delta = None if change is None else change.weight if kind == "weight" else change.bias
+        expected = weight if delta is None else weight + 0.5 * torch.from_numpy(delta)
+        torch.testing.assert_close(after[name], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_bases_that_hold_no_plain_weights_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = tiny.sd15(tmp_path / "sd15")
+    lora = adapter(folder, tmp_path / "lora.safetensors")
+    gguf = tmp_path / "one.gguf"
+    gguf.write_bytes(b"GGUF" + bytes(60))
+    files = PartFiles((gguf,), "", "diffusers")
+    with pytest.raises(ModelError, match="only safetensors files can be worked on"):
+        Checkpoint({"denoiser": files}, keys=names.keys("sd15"), layers=names.layers("sd15"))
+
+    eighth = tmp_path / "eighth.safetensors"
+    tensors, metadata = tensorfile.read(authors(folder, tmp_path / "authors").model)
+    small = {
+        key: RawTensor("F8_E4M3", one.shape, bytes(len(one.data) // 4)) if one.dtype == "F32" else one
+        for key, one in tensors.items()
+    }
+    eighth.write_bytes(tensorfile.to_bytes(small, metadata))
+    with pytest.raises(AdapterError, match="weights of type F8_E4M3 cannot be baked into"):
+        loras.bake_loras(str(eighth), [(lora, 1)], tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_rounding_is_told(tmp_path: Path) -> None:

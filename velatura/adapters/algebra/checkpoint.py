@@ -98,11 +98,23 @@ class Checkpoint:
             return
         before = ("", f"{keys.parts[part].diffusers}.", f"{keys.parts[part].comfy}.")
         for key, where in held.items():
-            stem = key.removesuffix(".weight")
+            stem = key.removesuffix(".weight").removesuffix(".scale")
             owners = next((known[one + stem] for one in before if one + stem in known), ())
             for name, place in owners if stem != key else ():
                 if name in own:
                     yield name, Weight(*where, place)
+
+    def bias(self, name: str) -> str:
+        """The key of a layer's bias, beside its weight.
+
+        Raises:
+            AdapterError: the base has none there.
+        """
+        weight = self.weights[name]
+        key = re.sub(r"weight$|scale$", "bias", weight.key)
+        if key not in self.headers[weight.path].entries:
+            raise AdapterError(f"an adapter changes the bias of {name}, and this base has none there")
+        return key
 
     def read(self, name: str) -> Matrix:
         """A layer's weight, fp32, in the shape of the base's network."""
@@ -155,21 +167,20 @@ def bake(source: Path, base: Checkpoint, uses: Uses, out: Path, *, metadata: Map
     """
     header = base.headers[source]
     by_key: dict[str, list[str]] = {}
+    biases: dict[str, list[str]] = {}
     for name in uses:
         if name not in base.weights:
             raise AdapterError(f"the base has no weight for {name}", where=source)
         if base.weights[name].path == source:
             by_key.setdefault(base.weights[name].key, []).append(name)
-    kinds = {header.entries[key].dtype for key in by_key}
+            if any(change.bias_change is not None for change, _ in uses[name]):
+                biases.setdefault(base.bias(name), []).append(name)
+    kinds = {header.entries[key].dtype for key in (*by_key, *biases)}
     if odd := sorted(kinds - set(WRITABLE)):
         raise AdapterError(f"weights of type {odd[0]} cannot be baked into", where=source, fix="use an fp16 base")
     sums = [0.0, 0.0]
 
-    def made(key: str) -> RawTensor:
-        raw = tensorfile.read_tensor(source, header, key)
-        if key not in by_key:
-            return raw
-        before = tensorfile.as_float32(raw)
+    def _changed(before: Matrix, key: str) -> Matrix:
         after = _axes(before.copy(), base.weights[by_key[key][0]].place)
         for name in by_key[key]:
             rows = rows_at(base.weights[name].place, len(after))
@@ -177,7 +188,23 @@ def bake(source: Path, base: Checkpoint, uses: Uses, out: Path, *, metadata: Map
             for change, strength in uses[name]:
                 whole = change.applied(whole, strength)
             after[rows] = whole.reshape(len(rows), *after.shape[1:])
-        exact = _axes(after, base.weights[by_key[key][0]].place)
+        return _axes(after, base.weights[by_key[key][0]].place)
+
+    def _changed_bias(before: Matrix, key: str) -> Matrix:
+        after = before.copy()
+        for name in biases[key]:
+            rows = rows_at(base.weights[name].place, len(after))
+            for change, strength in uses[name]:
+                if change.bias_change is not None:
+                    after[rows] += np.float32(strength) * change.bias_change
+        return after
+
+    def made(key: str) -> RawTensor:
+        raw = tensorfile.read_tensor(source, header, key)
+        if key not in by_key and key not in biases:
+            return raw
+        before = tensorfile.as_float32(raw)
+        exact = _changed_bias(before, key) if key in biases else _changed(before, key)
         stored = store.stored(np.ascontiguousarray(exact), raw.dtype, name=key)  # type: ignore[arg-type]
         sums[0] += float(np.square(tensorfile.as_float32(stored) - exact, dtype=np.float64).sum())
         sums[1] += float(np.square(exact - before, dtype=np.float64).sum())

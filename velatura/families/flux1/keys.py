@@ -114,14 +114,14 @@ class FluxKeys(KeyMap):
         return {name: _block(name) for name in layers}
 
     def _original(self, layers: Mapping[str, Shape]) -> dict[str, Place]:
-        """Where the denoiser's layers lie in the authors' layout; norms are left out."""
+        """Where the denoiser's layers lie in the authors' layout, which calls the weights of norms `scale`."""
         shapes = {
             f"{name.removeprefix('denoiser.')}.weight": shape
             for name, shape in layers.items()
-            if part_of(name) == "denoiser" and len(shape) == 2
+            if part_of(name) == "denoiser" and shape
         }
         return {
-            f"denoiser.{name.removesuffix('.weight')}": place._replace(key=place.key.removesuffix(".weight"))
+            f"denoiser.{name.removesuffix('.weight')}": place._replace(key=place.key.rpartition(".")[0])
             for name, place in layout.transformer(shapes).items()
         }
 
