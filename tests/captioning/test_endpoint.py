@@ -25,6 +25,7 @@ from velatura.dataset import authors, journal
 from velatura.errors import ModelError
 
 KEY = "sk-secret-0123456789"
+BLIND = "image input is not supported"
 
 
 @pytest.fixture
@@ -141,6 +142,10 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake: Fake, folder: Path) -
         ({"object": "chat.completion", "choices": []}, "no answer in it"),
         ({"choices": [{"message": 3}]}, "no answer in it"),
         ({"choices": "x"}, "no answer in it"),
+        ({"error": {"code": 500, "message": "out of slots", "type": "server_error"}}, "the server says: out of slots"),
+        (completion("I don't see any image attached."), "shown no picture"),
+        (completion("Please provide the image you would like me to describe."), "shown no picture"),
+        (completion("It seems that you forgot to attach the picture, there is no file."), "shown no picture"),
     ],
 )  # fmt: skip
 def test_what_is_no_caption_is_said_and_not_asked_again(fake: Fake, folder: Path, reply: Any, why: str) -> None:
@@ -219,6 +224,13 @@ def test_a_server_that_does_not_answer_in_time_is_asked_again_and_then_left(fake
         (Reply([1, 2]), "does not speak as OpenAI's"),
         (Reply(b"", 307, {"Location": "http://elsewhere.example/v1"}), "sends us on to http://elsewhere.example/v1"),
         (Reply({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 402), "used up"),
+        (llama_error(500, f"{BLIND} - hint: you may need to provide the mmproj", "server_error"), "takes no pictures"),
+        (llama_error(501, BLIND, "not_supported_error"), "takes no pictures"),
+        (vllm_error(400, "seeing is not a multimodal model", "BadRequestError"), "takes no pictures: seeing is not"),
+        (vllm_error(400, "At most 0 image(s) may be provided in one prompt.", "BadRequestError"), "takes no pictures"),
+        (Reply({"object": "error", "message": "seeing is not a multimodal model", "code": 400}, 400), "takes no pict"),
+        (Reply({"error": {"message": '"seeing" does not support vision', "type": "api_error"}}, 400), "takes no pictu"),
+        (Reply({"error": "this model is missing data required for image input"}, 500), "takes no pictures: this model"),
     ],
 )
 def test_what_no_other_picture_would_change_is_one_sentence(
@@ -246,12 +258,40 @@ def test_where_no_server_listens_is_one_sentence(folder: Path, monkeypatch: pyte
         Endpoint(Server("http://nowhere.invalid/v1", wait=Waits()), "seeing").describe([asked(folder)])
 
 
-def test_a_model_that_sees_nothing_stops_the_work_after_three_pictures(fake: Fake, folder: Path) -> None:
+def test_a_model_that_sees_nothing_stops_the_work_at_once(fake: Fake, folder: Path) -> None:
     fake.replies = [llama_error(500, "image input is not supported - hint: provide the mmproj", "server_error")]
-    with pytest.raises(ModelError, match="3 pictures in a row have no answer: the server says 500: image input is not"):
+    with pytest.raises(ModelError, match="the server's model takes no pictures: image input is not") as caught:
         list(Captioning(folder, endpoint(fake)))
 
+    assert len(fake.asked) == 1 and "--mmproj" in str(caught.value)
     assert not list(folder.glob("*.txt")) and not (folder / ".originals").exists()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        llama_error(
+            400, "request (9412 tokens) exceeds the available context size (8192 tokens), try increasing it",
+            "exceed_context_size_error",
+        ),
+        vllm_error(400, "The decoder prompt (length 12324) is longer than the maximum model length of 8192.", "x"),
+        vllm_error(400, "This model's maximum context length is 8192 tokens. However, you requested 9000", "x"),
+        Reply({"error": {"message": "the prompt exceeds the context length", "type": "api_error"}}, 400),
+    ],
+)  # fmt: skip
+def test_a_picture_of_too_many_tokens_is_told_what_makes_it_fewer(fake: Fake, folder: Path, reply: Reply) -> None:
+    fake.replies = [reply]
+    [answer] = endpoint(fake).describe([asked(folder)])
+
+    assert answer.why.startswith("it is more than the server reads at once; --side makes the picture smaller: ")
+    assert len(fake.asked) == 1
+
+
+def test_what_a_server_refuses_field_by_field_is_told_by_its_first(fake: Fake, folder: Path) -> None:
+    wrong = {"type": "missing", "loc": ["body", "messages"], "msg": "Field required", "input": {"model": "seeing"}}
+    fake.replies = [Reply({"detail": [wrong, wrong]}, 422)]
+    [answer] = endpoint(fake).describe([asked(folder)])
+    assert answer.why == "the server says 422: Field required"
 
 
 def test_one_picture_that_the_server_cannot_take_does_not_stop_the_others(fake: Fake, folder: Path) -> None:

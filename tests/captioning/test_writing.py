@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from velatura.captioning.appended import joined
 from velatura.captioning.captioner import Answer, Asked
 from velatura.captioning.tagged import Tagged
 from velatura.captioning.template import Template
 from velatura.captioning.writing import Captioning, Written, lines, tried
 from velatura.dataset import authors, editing, journal
 from velatura.dataset.editing import Selection
-from velatura.errors import DatasetError, ModelError
+from velatura.errors import DatasetError, ModelError, SettingsError
 from velatura.events import Progress
 
 
@@ -186,11 +187,81 @@ def test_one_picture_is_tried_with_several_and_nothing_is_written(folder: Path) 
         ("portrait of a {woman|man|child}", "1.png", "a kid", "portrait of a child"),
         ("portrait, {woman|man|}, pencil", "1.png", "a tree", "portrait, pencil"),
         ("{name}, {caption}", "7.png", "", "7"),
+        ("{caption}, said of: {caption}", "7.png", "a hat", "a hat, said of: a hat"),
     ],
 )
 def test_templates_take_what_a_caption_or_name_says(template: str, name: str, said: str, wanted: str) -> None:
     [answer] = Template(template).describe([Asked(name, Path(name), (said,) if said else ())])
     assert answer.captions == (wanted,)
+
+
+@pytest.mark.parametrize(
+    ("template", "said", "wanted"),
+    [
+        (
+            "portrait of a {woman|man}, {caption}, pencil",
+            "a woman with a hat",
+            "portrait of a woman, a woman with a hat, pencil",
+        ),
+        ("pencil, {caption}", "pencil", "pencil"),
+        ("{caption}, pencil", "hat", "hat, pencil"),
+        ("{caption}", "a hat", "a hat"),
+        ("a {woman|man|}, {caption}", "a tree", "a, a tree"),
+        ("abc, {caption}, bcd", "abcd", "abc, abcd, bcd"),
+        ("ab{caption}bc", "abc", "ababcbc"),
+    ],
+)
+def test_a_template_around_a_caption_is_put_there_once_however_often_it_is_used(
+    template: str, said: str, wanted: str
+) -> None:
+    made = Template(template)
+    [once] = made.describe([Asked("1.png", Path("1.png"), (said,))])
+    [twice] = made.describe([Asked("1.png", Path("1.png"), once.captions)])
+
+    assert once.captions == twice.captions == (wanted,)
+
+
+def test_a_template_around_several_captions_is_put_around_each() -> None:
+    [answer] = Template("pencil, {caption}").describe([Asked("1.png", Path("1.png"), ("a woman by the sea", "woman"))])
+    assert answer.captions == ("pencil, a woman by the sea", "pencil, woman")
+
+
+@pytest.mark.parametrize(
+    ("there", "more", "wanted"),
+    [
+        ("A woman by the sea.", "1girl, sea", "A woman by the sea. 1girl, sea"),
+        ("mara, Long_Hair", "1girl, (long hair:1.1), sea", "mara, Long_Hair, 1girl, sea"),
+        ("1girl, sea", "A woman, smiling, looks at the sea.", "1girl, sea, A woman, smiling, looks at the sea."),
+        ("mara, A woman looks at the sea.", "A woman looks at the sea.", "mara, A woman looks at the sea."),
+        ("1girl, sea", "sea, 1girl", "1girl, sea"),
+    ],
+)
+def test_what_is_appended_stands_behind_what_is_there_and_only_once(there: str, more: str, wanted: str) -> None:
+    assert joined(there, more) == wanted
+    assert joined(wanted, more) == wanted
+
+
+def test_a_captioner_may_add_to_what_is_there_and_a_persons_caption_stays_a_persons(folder: Path) -> None:
+    (folder / "a.txt").write_text("a long one\na short one\n")
+    once = Captioning(folder, Template("seen"), Selection(("a", "b", "own")), append=True)
+
+    assert run(once).written == ("a.png", "b.png", "own.png") and once.result.kept == ()
+    assert (folder / "a.txt").read_text() == "a long one, seen\na short one, seen\n"
+    assert (folder / "b.txt").read_text() == "seen\n" and (folder / "own.txt").read_text() == "my own words, seen\n"
+    noted = authors.load(folder)
+    assert noted.of("own.png", ("my own words, seen",)) == "person" and noted.of("b.png", ("seen",)) == "template"
+    assert run(Captioning(folder, Template("other"))).kept == ("a.png", "own.png")
+    journal.undo(folder)
+    journal.undo(folder)
+    assert (folder / "own.txt").read_text() == "my own words" and not (folder / "b.txt").exists()
+
+
+def test_several_captions_are_not_put_behind_one_nor_added_and_replaced_at_once(folder: Path) -> None:
+    done = run(Captioning(folder, Saying(), Selection(("own",)), append=True))
+
+    assert done.failed == (("own.png", "2 captions cannot be put behind one; ask one prompt"),)
+    with pytest.raises(SettingsError, match="replaced or added to"):
+        Captioning(folder, Saying(), replace_own=True, append=True)
 
 
 def test_a_template_that_cannot_tell_says_so_and_a_wrong_one_is_refused() -> None:

@@ -34,6 +34,15 @@ _REFUSALS = re.compile(
     rf"|i ?(?:really )?{_CAN_NOT}\b)",
     re.IGNORECASE,
 )
+_BLIND = re.compile(
+    r"(?:i (?:do not|don['’]?t|cannot|can['’]?t) (?:actually )?see (?:an?|any|the|your) (?:image|picture|photo|attach)"
+    r"|there is no (?:image|picture|photo)\b|no (?:image|picture|photo) (?:was|is|has been) (?:provided|attached|shown)"
+    r"|(?:please|could you(?: please)?|feel free to) (?:provide|share|upload|attach|send)\b"
+    r"|it (?:seems|looks|appears)(?: like| that)? (?:you|there|no|the (?:image|picture))[^.]*(?:no\b|not|n['’]t|forgot)"
+    r"|as a text[- ](?:based|only))",
+    re.IGNORECASE,
+)
+"""How models answer that were shown no picture, as servers do that drop it without a word."""
 _REPEATED = 5.0
 """Times that a text is packed smaller where it says the same over and over; sentences come to 2, tags to 3."""
 _SHORT = 60
@@ -59,6 +68,8 @@ def caption_or_why(text: str, *, cut_off: int | None = None) -> tuple[str, str]:
         return "", f"the answer was cut off at {cut_off} tokens; --max-tokens gives more"
     if not said:
         return "", "the answer is empty"
+    if _BLIND.match(said):
+        return "", f"the model was shown no picture, so it is none that sees: {_short(said)}"
     if _REFUSALS.match(said):
         return "", f"the model refuses: {_short(said)}"
     if marks := _MARKS.search(said):

@@ -17,7 +17,7 @@ from typing import Any
 
 from velatura.captioning.answers import PROMPT, asked_for, caption_or_why, together
 from velatura.captioning.captioner import Answer, Asked
-from velatura.captioning.server import Server, Unanswered
+from velatura.captioning.server import Server, Unanswered, words_of
 from velatura.dataset import images
 from velatura.errors import DatasetError, ModelError
 
@@ -136,7 +136,8 @@ def read(reply: Mapping[str, Any]) -> tuple[str, str]:
             content = " ".join(part["text"] for part in content if part.get("type") == "text")
         text = str(content)
     except (KeyError, IndexError, TypeError, AttributeError):
-        return "", "the reply has no answer in it"
+        said = words_of(reply) if "error" in reply else ""
+        return "", f"the server says: {said}" if said else "the reply has no answer in it"
     if ended == "content_filter":
         return "", "the server's filter holds the answer back"
     used = (reply.get("usage") or {}).get("completion_tokens") if isinstance(reply.get("usage"), dict) else None

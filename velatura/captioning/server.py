@@ -35,6 +35,15 @@ MOST_BYTES = 4_000_000
 
 _WAITING, _CHANCE = (429, 503), (500, 502, 504, 529)
 
+_BLIND = re.compile(
+    r"image input is not supported|missing data required for image input|not a multimodal model|at most 0 image"
+    r"|does not support (?:vision|image|multimodal)|only 'text' content type is supported",
+    re.IGNORECASE,
+)
+"""How llama.cpp, Ollama and vLLM say that their model does not see; no other picture would change it."""
+_TOO_LONG = re.compile(r"context (?:size|length|window)|maximum model length", re.IGNORECASE)
+"""How they say that picture and prompt are too many tokens."""
+
 
 class Unanswered(Exception):
     """One question has no answer; the next may have."""
@@ -126,6 +135,11 @@ class Server:
             raise ModelError(what, where=self.url, fix="give that address, if it is the right one")
         if error.code == 402 or (error.code == 429 and re.search(r"insufficient_quota|billing", said)):
             raise ModelError(f"the account is used up: {said}", where=self.host, fix="see to it, and start again")
+        if _BLIND.search(said):
+            fix = "load one that does; llama-server also needs --mmproj, the part of it that sees"
+            raise ModelError(f"the server's model takes no pictures: {said}", where=self.host, fix=fix)
+        if error.code < 500 and _TOO_LONG.search(said):
+            return _Failed(f"it is more than the server reads at once; --side makes the picture smaller: {said}")
         why = f"the server says {error.code}{f': {said}' if said else ''}"
         if error.code in _WAITING:
             wait = _seconds(error.headers.get("Retry-After"))
@@ -150,16 +164,22 @@ class Server:
         raise ModelError(what, where=self.url, fix="check the address and the network")
 
     def _said(self, error: urllib.error.HTTPError) -> str:
-        """The server's own words, wherever the various programs put them; never the key."""
+        """The server's own words, never the key."""
         try:
-            tree = json.loads(error.read(100_000))
+            said = words_of(json.loads(error.read(100_000)))
         except (ValueError, RecursionError, OSError, http.client.HTTPException):
             return ""
-        for name in ("error", "message", "detail"):
-            if isinstance(tree, dict) and name in tree:
-                tree = tree[name]
-        said = _line(tree if isinstance(tree, str) else json.dumps(tree))
         return said.replace(self.key, "...") if self.key else said
+
+
+def words_of(tree: object) -> str:
+    """What is wrong, in a line, wherever the various programs put it in their reply."""
+    for name in ("error", "message", "detail"):
+        if isinstance(tree, dict) and name in tree:
+            tree = tree[name]
+    if isinstance(tree, list) and tree and isinstance(tree[0], dict) and "msg" in tree[0]:
+        tree = tree[0]["msg"]  # FastAPI's, which vLLM is built on: one for each field that is wrong
+    return _line(tree if isinstance(tree, str) else json.dumps(tree))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Template:
         def fill(found: re.Match[str]) -> str:
             if "|" not in found[1]:
                 stem = one.name.rpartition("/")[2].rpartition(".")[0]
-                return {"name": stem, "caption": ", ".join(one.captions), "tags": ", ".join(one.tags)}[found[1]]
+                return {"name": stem, "caption": _HERE, "tags": ", ".join(one.tags)}[found[1]]
             choices = [choice.strip() for choice in found[1].split("|")]
             said = f"{one.name} {' '.join(one.captions)} {', '.join(one.tags)}".lower()
             fitting = [choice for choice in choices if choice and _says(said, choice)]
@@ -60,7 +60,28 @@ class Template:
         text = _BRACES.sub(fill, self.text)
         if unsure:
             return Answer(why=unsure[0])
-        return Answer((re.sub(r"\s+", " ", re.sub(r"(\s*,)+", ",", text)).strip(" ,"),))
+        # Each line of a caption is a caption; filled in once more, the same template says the same.
+        said = [_without(text, caption) for caption in one.captions] if _HERE in text else []
+        return Answer(tuple(_tidy(text.replace(_HERE, caption)) for caption in said or [""]))
+
+
+_HERE = "\0"
+"""Where a caption comes to stand in a template that is filled in otherwise."""
+
+
+def _without(text: str, caption: str) -> str:
+    """What a caption said before this template, filled in alike, was put around it."""
+    before, _, after = _tidy(text).partition(_HERE)
+    if _HERE in after or not before + after:
+        return caption
+    if caption == _tidy(before + after):
+        return ""
+    around = caption.startswith(before) and caption.endswith(after) and len(before) + len(after) < len(caption)
+    return caption[len(before) : len(caption) - len(after)] if around else caption
+
+
+def _tidy(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"(\s*,)+", ",", text)).strip(" ,")
 
 
 def _says(text: str, word: str) -> bool:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from velatura.captioning.appended import Appended
 from velatura.captioning.captioner import Answer, Asked, Captioner
 from velatura.dataset import authors, captioned, journal
 from velatura.dataset.captioned import Captioned
 from velatura.dataset.captions import MAX_BYTES, read_captions
 from velatura.dataset.editing import Selection, select
 from velatura.dataset.journal import Edit
-from velatura.errors import DatasetError, ModelError
+from velatura.errors import DatasetError, ModelError, SettingsError
 from velatura.events import Event, Progress
 
 TOLD = 40
@@ -44,7 +45,13 @@ class Captioning:
     """Captioning as an iterator of events; `result` says how far it came."""
 
     def __init__(
-        self, folder: Path, captioner: Captioner, selection: Selection | None = None, *, replace_own: bool = False
+        self,
+        folder: Path,
+        captioner: Captioner,
+        selection: Selection | None = None,
+        *,
+        replace_own: bool = False,
+        append: bool = False,
     ) -> None:
         """Nothing happens before this is iterated.
 
@@ -53,8 +60,15 @@ class Captioning:
             captioner: who describes the pictures.
             selection: which pictures; every chosen one where none is given.
             replace_own: also write over what a person wrote.
+            append: write behind what is there, whoever wrote it; a person's caption stays a person's.
+
+        Raises:
+            SettingsError: both.
         """
-        self.folder, self.captioner, self.replace_own = folder, captioner, replace_own
+        if replace_own and append:
+            raise SettingsError("captions are either replaced or added to", fix="leave out one of the two")
+        self.folder, self.replace_own, self.append = folder, replace_own, append
+        self.captioner = Appended(captioner) if append else captioner
         self.selection = selection or Selection()
         self.result = Written()
 
@@ -76,8 +90,11 @@ class Captioning:
             written = authors.load(self.folder)
             kept, wanted = list[Captioned](), list[Captioned]()
             for one in open_ones:
-                own = not self.replace_own and written.by_person(one.name, one.captions)
-                (kept if own else wanted).append(one)
+                own = written.by_person(one.name, one.captions)
+                (kept if own and not self.replace_own and not self.append else wanted).append(one)
+            added_to = frozenset(
+                one.name for one in wanted if self.append and written.by_person(one.name, one.captions)
+            )
             self.result = Written(
                 written=tuple(done),
                 kept=tuple(one.name for one in kept),
@@ -88,12 +105,13 @@ class Captioning:
             try:
                 for start in range(0, len(wanted), self.captioner.batch):
                     yield Progress("captions", len(done) + start, len(done) + len(wanted))
-                    self._take(changes, wanted[start : start + self.captioner.batch], notes)
+                    self._take(changes, wanted[start : start + self.captioner.batch], notes, added_to)
             finally:
                 self._note(changes, written, notes)
             yield Progress("captions", len(done) + len(wanted), len(done) + len(wanted))
 
-    def _take(self, changes: Edit, batch: Sequence[Captioned], notes: dict[str, str]) -> None:
+    def _take(self, changes: Edit, batch: Sequence[Captioned], notes: dict[str, str], added_to: frozenset[str]) -> None:
+        """Ask about some pictures, and write the answers; a person's words that were added to stay a person's."""
         answers = self.captioner.describe([asked_of(one) for one in batch])
         files, written = dict[str, bytes](), list[str]()
         for one, answer in zip(batch, answers, strict=True):
@@ -105,7 +123,8 @@ class Captioning:
                 self.result = replace(self.result, kept=(*self.result.kept, one.name))
                 continue
             files[one.file] = ("\n".join(captions) + "\n").encode()
-            notes[one.name] = authors.mark(captions)
+            if one.name not in added_to:
+                notes[one.name] = authors.mark(captions)
             written.append(one.name)
         if len(files) > MANY:
             changes.write_all(files)
@@ -113,7 +132,7 @@ class Captioning:
             for file, data in files.items():
                 changes.write(file, data)
         for name in written:
-            changes.settle(name, name, mark=notes[name])
+            changes.settle(name, name, mark=notes.get(name, ""))
         if 0 < len(files) <= MANY:
             changes.sync(files)
         self.result = replace(self.result, written=(*self.result.written, *written))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from velatura.dataset.editing import Selection
 
 ReplaceOwn = Annotated[bool, typer.Option("--replace-own", help="Also write over what a person wrote.")]
+Append = Annotated[bool, typer.Option("--append", help="Put it behind what is there, whoever wrote that.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the captions, and write none.")]
 
 STOPPED = "stopped; the same command goes on where it was, `velatura dataset undo` takes it back"
@@ -46,21 +47,24 @@ def tag(
     undesired: Annotated[str, typer.Option(metavar="TAGS", help='Never written: "solo, *background".')] = "",
     csv_order: Annotated[bool, typer.Option("--csv-order", help="In the model's order, not by probability.")] = False,
     where: Where = "",
+    append: Append = False,
     replace_own: ReplaceOwn = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Tag pictures with a WD14 model; what a person wrote stays, and it can be undone."""
+    from velatura.captioning.appended import Appended
     from velatura.captioning.chosen import captioner
+    from velatura.captioning.writing import Captioning
 
     hidden = tuple(one.strip() for one in undesired.split(",") if one.strip())
     told = {"tagger": model, "general": general, "character": character, "most": most, "underscores": underscores}
     made = captioner({**told, "rating": rating, "undesired": hidden, "csv_order": csv_order})
     selection = _selection(folder, names, where)
     if dry_run:
-        _show(dataset_in(folder), {"": made}, selection, as_json)
+        _show(dataset_in(folder), {"": Appended(made) if append else made}, selection, as_json)
     else:
-        _write(dataset_in(folder), made, selection, replace_own, as_json)
+        _write(Captioning(dataset_in(folder), made, selection, replace_own=replace_own, append=append), as_json)
 
 
 def caption(
@@ -91,6 +95,7 @@ def caption(
         str, typer.Option(metavar="VARIABLE", help="Of the environment, with a server's key; VELATURA_API_KEY.")
     ] = "",
     where: Where = "",
+    append: Append = False,
     replace_own: ReplaceOwn = False,
     dry_run: DryRun = False,
     trying: Annotated[
@@ -105,6 +110,9 @@ def caption(
     --try compares captioners on a few pictures, and writes nothing: names of config.toml, wd14, addresses of servers,
     folders and ids of models; what the other options describe comes first.
     """
+    from velatura.captioning.appended import Appended
+    from velatura.captioning.writing import Captioning
+
     told: dict[str, Any] = {
         "template": template, "endpoint": endpoint, "model": model, "prompt": tuple(prompt or ()), "system": system,
         "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "with_tags": with_tags, "side": side,
@@ -123,9 +131,9 @@ def caption(
         raise SettingsError(what, fix="give --template, --endpoint, --model or --by, or `velatura dataset tag`")
     made = _captioner(by, given)
     if dry_run:
-        _show(target, {"": made}, selection, as_json)
+        _show(target, {"": Appended(made) if append else made}, selection, as_json)
     else:
-        _write(target, made, selection, replace_own, as_json)
+        _write(Captioning(target, made, selection, replace_own=replace_own, append=append), as_json)
 
 
 def _captioner(by: str, given: dict[str, Any]) -> Captioner:
@@ -196,10 +204,7 @@ def _wrapped(text: str, room: int) -> list[str]:
     return [piece for line in text.split("\n") for piece in textwrap.wrap(line, room, subsequent_indent="  ")]
 
 
-def _write(target: Path, captioner: Captioner, selection: Selection, replace_own: bool, as_json: bool) -> None:
-    from velatura.captioning.writing import Captioning
-
-    work = Captioning(target, captioner, selection, replace_own=replace_own)
+def _write(work: Captioning, as_json: bool) -> None:
     try:
         progress.follow(work, as_json=False, interrupted=STOPPED)
     except VelaturaError:
@@ -218,6 +223,8 @@ def _report(work: Captioning, as_json: bool) -> None:
         return
     output.say(f"{counted(len(done.written), 'caption')} written")
     if done.kept:
-        output.tell(f"kept, because a person wrote them: {some(done.kept)}; --replace-own writes over them")
+        output.tell(
+            f"kept, because a person wrote them: {some(done.kept)}; --append adds to them, --replace-own writes over"
+        )
     for name, why in done.failed:
         output.tell(f"{name} has no new caption: {why}")
