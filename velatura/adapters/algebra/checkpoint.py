@@ -166,45 +166,19 @@ def bake(source: Path, base: Checkpoint, uses: Uses, out: Path, *, metadata: Map
         FileProblem: the disk refuses.
     """
     header = base.headers[source]
-    by_key: dict[str, list[str]] = {}
-    biases: dict[str, list[str]] = {}
-    for name in uses:
-        if name not in base.weights:
-            raise AdapterError(f"the base has no weight for {name}", where=source)
-        if base.weights[name].path == source:
-            by_key.setdefault(base.weights[name].key, []).append(name)
-            if any(change.bias_change is not None for change, _ in uses[name]):
-                biases.setdefault(base.bias(name), []).append(name)
-    kinds = {header.entries[key].dtype for key in (*by_key, *biases)}
+    weights, biases = _touched(source, base, uses)
+    kinds = {header.entries[key].dtype for key in (*weights, *biases)}
     if odd := sorted(kinds - set(WRITABLE)):
         raise AdapterError(f"weights of type {odd[0]} cannot be baked into", where=source, fix="use an fp16 base")
     sums = [0.0, 0.0]
 
-    def _changed(before: Matrix, key: str) -> Matrix:
-        after = _axes(before.copy(), base.weights[by_key[key][0]].place)
-        for name in by_key[key]:
-            rows = rows_at(base.weights[name].place, len(after))
-            whole = after[rows].reshape(base.layers[name])
-            for change, strength in uses[name]:
-                whole = change.applied(whole, strength)
-            after[rows] = whole.reshape(len(rows), *after.shape[1:])
-        return _axes(after, base.weights[by_key[key][0]].place)
-
-    def _changed_bias(before: Matrix, key: str) -> Matrix:
-        after = before.copy()
-        for name in biases[key]:
-            rows = rows_at(base.weights[name].place, len(after))
-            for change, strength in uses[name]:
-                if change.bias_change is not None:
-                    after[rows] += np.float32(strength) * change.bias_change
-        return after
-
     def made(key: str) -> RawTensor:
         raw = tensorfile.read_tensor(source, header, key)
-        if key not in by_key and key not in biases:
+        if key not in weights and key not in biases:
             return raw
         before = tensorfile.as_float32(raw)
-        exact = _changed_bias(before, key) if key in biases else _changed(before, key)
+        names, changed = (biases[key], _biased) if key in biases else (weights[key], _weighted)
+        exact = changed(before, names, base, uses)
         stored = store.stored(np.ascontiguousarray(exact), raw.dtype, name=key)  # type: ignore[arg-type]
         sums[0] += float(np.square(tensorfile.as_float32(stored) - exact, dtype=np.float64).sum())
         sums[1] += float(np.square(exact - before, dtype=np.float64).sum())
@@ -213,6 +187,44 @@ def bake(source: Path, base: Checkpoint, uses: Uses, out: Path, *, metadata: Map
     planned = {key: Planned(entry.dtype, entry.shape) for key, entry in header.entries.items()}
     store.write(out, planned, metadata, made)
     return Baked(len(uses), math.sqrt(sums[0] / sums[1]) if sums[1] else 0.0, ", ".join(sorted(kinds)))
+
+
+def _touched(source: Path, base: Checkpoint, uses: Uses) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Keys of one file -> the layers of which they hold what is changed: of weights, and of biases."""
+    weights: dict[str, list[str]] = {}
+    biases: dict[str, list[str]] = {}
+    for name, told in uses.items():
+        if name not in base.weights:
+            raise AdapterError(f"the base has no weight for {name}", where=source)
+        if base.weights[name].path == source:
+            weights.setdefault(base.weights[name].key, []).append(name)
+            if any(change.bias_change is not None for change, _ in told):
+                biases.setdefault(base.bias(name), []).append(name)
+    return weights, biases
+
+
+def _weighted(before: Matrix, names: Sequence[str], base: Checkpoint, uses: Uses) -> Matrix:
+    """The weights of some layers, as they lie in one tensor, with the changes in them."""
+    place = base.weights[names[0]].place
+    after = _axes(before.copy(), place)
+    for name in names:
+        rows = rows_at(base.weights[name].place, len(after))
+        whole = after[rows].reshape(base.layers[name])
+        for change, strength in uses[name]:
+            whole = change.applied(whole, strength)
+        after[rows] = whole.reshape(len(rows), *after.shape[1:])
+    return _axes(after, place)
+
+
+def _biased(before: Matrix, names: Sequence[str], base: Checkpoint, uses: Uses) -> Matrix:
+    """The same of their biases."""
+    after = before.copy()
+    for name in names:
+        rows = rows_at(base.weights[name].place, len(after))
+        for change, strength in uses[name]:
+            if change.bias_change is not None:
+                after[rows] += np.float32(strength) * change.bias_change
+    return after
 
 
 @dataclass(frozen=True)
