@@ -21,6 +21,7 @@ from torch.nn import functional
 from velatura.adapters.formats import KeyMap
 from velatura.adapters.layers import AdaptedLayer, walk
 from velatura.bases import FAMILIES, Base, BaseFiles, Variant, described, locate
+from velatura.controlnets import ControlFiles
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.text.readers import Reader
@@ -95,7 +96,38 @@ class Conditioning:
     """Distilled guidance, for families that take it."""
     extra_latents_BCHW: Tensor | None = None
     """Further input channels: the mask and masked picture of an inpainting base (`ModelFamily.masked`)."""
-    controls: tuple[Any, ...] = ()
+    controls: tuple[Control, ...] = ()
+    """What ControlNets add to the denoiser."""
+
+
+@dataclass(frozen=True)
+class ControlNet:
+    """A network that sees a hint, and tells the denoiser what it asks for."""
+
+    name: str
+    hash: str
+    """sha256 of its weights' files, hex."""
+    files: ControlFiles
+    network: nn.Module
+    layered: bool = False
+    """Its layers see more and more of the picture at once, so that they can be weighed one against the other."""
+    pooled: bool = False
+    """What it adds is the same all over the picture; it is left out on the negative side of guidance."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A ControlNet at work in a prediction."""
+
+    net: ControlNet
+    hint_BCHW: Tensor
+    """As `ModelFamily.encode_hint` makes it; one for all samples, or one for each."""
+    weight_B: Tensor
+    """What all that it adds is multiplied by, for each sample."""
+    soft: bool = False
+    """What it adds near the picture counts less than what it adds deep down; of those that are layered."""
+    kind: int = 0
+    """Which of `ControlFiles.kinds` the hint is, where there are some."""
 
 
 @dataclass(frozen=True)
@@ -318,6 +350,22 @@ class ModelFamily(Protocol):
 
     def predict(self, model: Model, noisy_BCHW: Tensor, sigma_B: Tensor, conditioning: Conditioning) -> Tensor:
         """What the denoiser says of noisy latents in sigma space: the kind of the model's objective."""
+
+    def load_controlnet(self, model: Model, files: ControlFiles) -> ControlNet:
+        """A ControlNet of this family, beside a base, in its precision and on its device.
+
+        Raises:
+            ModelError: it does not fit the base, or weights are missing.
+        """
+
+    def encode_hint(self, model: Model, net: ControlNet, hint_BCHW: Tensor) -> Tensor:
+        """A hint as the network takes it.
+
+        Args:
+            model: the base.
+            net: the ControlNet.
+            hint_BCHW: RGB in [0, 1], of the size of the picture to paint.
+        """
 
 
 def family(name: str) -> ModelFamily:

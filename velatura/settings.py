@@ -11,6 +11,8 @@
     vaes = ["/models/vae"]
     text_encoders = ["/models/text_encoders"]
     embeddings = ["/models/embeddings"]
+    controlnets = ["/models/controlnet"]
+    detectors = ["/models/detectors"]  # YOLO, as ONNX files
     wildcards = ["/prompts/wildcards"]
     styles = ["/prompts/styles.csv"]   # a file, or a folder of them
     [captioners.seeing]                # settings of captioners, each under a name of its own; see captioning/chosen.py
@@ -51,11 +53,16 @@ PEFT_SETTINGS = "adapter_config.json"
 PEFT_PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 """Folders in such a folder, each with the adapter of one part."""
 
-FOLDERS = ("bases", "loras", "vaes", "text_encoders", "embeddings", "wildcards", "styles")
+FOLDERS = (
+    *("bases", "loras", "vaes", "text_encoders", "embeddings", "controlnets", "detectors", "wildcards", "styles"),
+)
 """What `[folders]` may name."""
 
 INDEX = "model_index.json"
 """The file by which a folder is known as a base in diffusers' form."""
+
+NETWORK_SETTINGS = "config.json"
+"""The file by which a folder is known as one network in diffusers' form."""
 
 BASE_FILE = "base.toml"
 """Names the files of a base that lies in several, in a folder of its own."""
@@ -73,6 +80,8 @@ class UserSettings:
     vaes: tuple[Path, ...] = ()
     text_encoders: tuple[Path, ...] = ()
     embeddings: tuple[Path, ...] = ()
+    controlnets: tuple[Path, ...] = ()
+    detectors: tuple[Path, ...] = ()
     wildcards: tuple[Path, ...] = ()
     styles: tuple[Path, ...] = ()
     """Files, or folders of them."""
@@ -279,6 +288,29 @@ def find_lora(name: str, *, project: Path | None = None) -> Path:
     if len(found) == 1:
         return found[0]
     raise _unresolved("LoRA", name, found, sorted({path.stem for path in list_loras(places)}))
+
+
+def find_controlnet(name: str, *, project: Path | None = None) -> Path:
+    """The file or folder that a ControlNet's name or path means: a path, the project's `controlnets/`, the user's.
+
+    Raises:
+        SettingsError: nothing, or more than one, has that name.
+    """
+    direct = _expanded(name)
+    if direct.is_file() or (direct / NETWORK_SETTINGS).is_file():
+        return direct
+    if project is not None and (local := _by_name(name, list_networks((project / "controlnets",)))):
+        return local[0]
+    found = _nearest(_last(name), "controlnets", list_networks)
+    if len(found) == 1:
+        return found[0]
+    known = sorted({path.stem for path in list_networks(load().folders("controlnets"))})
+    raise _unresolved("ControlNet", name, found, known)
+
+
+def list_networks(places: Iterable[Path]) -> list[Path]:
+    """Files of weights in these folders, and folders of one network in diffusers' form."""
+    return [path for place in places for path in _walk(place, WEIGHT_ENDINGS, (NETWORK_SETTINGS,))]
 
 
 def _trained_name(path: Path) -> str:

@@ -48,6 +48,8 @@ def test_groups_lists_and_relative_places_are_read(tmp_path: Path) -> None:
         "vaes": [tmp_path / "sub/webui/models/VAE"],
         "text_encoders": [base / "models/text_encoders", base / "models/clip"],
         "embeddings": [],
+        "controlnets": [],
+        "detectors": [],
     }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from velatura.api.borrowing import foreign, record_of
     from velatura.api.calibrating import calibrate
     from velatura.api.comparing import CompareRequest, compare
+    from velatura.api.hinting import write_hint
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
@@ -45,6 +46,7 @@ _PLACES = {
     "refit_steps": "training",
     "report": "judging",
     "train": "training",
+    "write_hint": "hinting",
 }
 """Public name -> the module that holds it."""
 
@@ -71,6 +73,7 @@ __all__ = [
     "refit_steps",
     "report",
     "train",
+    "write_hint",
 ]
 
 

@@ -19,6 +19,7 @@ from velatura.api.wanted import wanted
 from velatura.errors import RunError, SettingsError
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, write_bytes, write_text
+from velatura.generation import control
 from velatura.sheets import axes as sheet_axes
 from velatura.sheets import folder as folders
 from velatura.sheets import plan
@@ -158,7 +159,13 @@ def request_of(told: CompareRequest, sheet: Sheet, cell: Cell, files: Mapping[in
         VelaturaError: as `varying.varied`.
     """
     request = told.request
-    request = replace(request, prompt=sheet.prompt or request.prompt, loras=(*request.loras, *sheet.loras), count=1)
+    request = replace(
+        request,
+        prompt=sheet.prompt or request.prompt,
+        loras=(*request.loras, *sheet.loras),
+        controls=(*request.controls, *map(control.read, sheet.controls)),
+        count=1,
+    )
     changes = plan.changes(sheet.axes, cell)
     opening = {axis.name: value for axis, value in changes if axis.name in _OPENING}
     once = "hires.scale" in opening and opening["hires.scale"] is None

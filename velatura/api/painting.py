@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velatura import bases
+from velatura import bases, settings
 from velatura.api.inputs import read_texts, set_threads
 from velatura.api.memory import chosen
 from velatura.api.repeating import likeness, pixels_hash
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from velatura.adapters.weights import AdapterFile
-    from velatura.family import Model
+    from velatura.family import ControlNet, Model
     from velatura.generation.conditioning import Prompts
+    from velatura.generation.control import ControlUse
+    from velatura.generation.hints import Shown
     from velatura.generation.inpaint import Patch
     from velatura.generation.record import Begun, UsedLora
     from velatura.generation.sampling import Job, Sampling
@@ -109,13 +111,15 @@ def check(request: GenerateRequest) -> None:
     Raises:
         SettingsError: an unknown form of file, upscaler or way of fitting, or two things that exclude each other.
     """
-    from velatura.generation import carriers, hires
+    from velatura.generation import carriers, control, hires
     from velatura.generation.parts import check as check_inpaint
     from velatura.generation.start import check_mode
 
     carriers.check_format(request.form, request.quality)
     if request.hires is not None:
         hires.check_upscaler(request.hires.upscaler)
+    for use in request.controls:
+        control.check(use)
     if request.begin is not None:
         check_mode(request.begin.resize_mode)
         if request.begin.inpaint is not None:
@@ -148,6 +152,7 @@ def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, Base
         sha256=request.base_sha256,
     )
     set_threads(request.threads)
+    _check_controls(request, base)
     yield Progress("loading the base", 0, 1)
     memory = chosen(base, request.memory, task="paint")
     model = load_base(base, policy=memory.policy, strict=request.strict)
@@ -157,6 +162,23 @@ def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, Base
     return model, base
 
 
+def _check_controls(request: GenerateRequest, base: BaseFiles) -> None:
+    """Refuse ControlNets of another family, and hints that are not there, before a base is loaded.
+
+    Raises:
+        SettingsError, ModelError, DatasetError: one is.
+    """
+    from velatura import controlnets
+    from velatura.dataset.images import open_image
+
+    if request.controls:
+        family = bases.recognise(base).family
+        for use in request.controls:
+            files = controlnets.recognise(settings.find_controlnet(use.file, project=request.project))
+            controlnets.check_family(files, family, settings.base_name(base.model))
+            open_image(use.hint)
+
+
 @dataclass(frozen=True)
 class Read:
     """What requests that are painted with one base have read so far."""
@@ -164,6 +186,8 @@ class Read:
     loras: dict[Path, tuple[AdapterFile, str]] = field(default_factory=dict)
     pictures: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
     """Picture, background, size and way of fitting -> latents."""
+    nets: dict[Path, ControlNet] = field(default_factory=dict)
+    shown: dict[tuple[ControlUse, object], Shown] = field(default_factory=dict)
 
 
 def made_ready(
@@ -204,6 +228,7 @@ def made_ready(
         model.defaults.guidance if request.guidance is None else request.guidance,
         request.negative_strength,
         request.tuning,
+        _controls(model, request, read, begun),
     )
     prompts = [prompts for group in groups for prompts in _prompts(model, group, sampling)]
     if not all(one.negative for one in prompts):
@@ -219,6 +244,24 @@ def made_ready(
     return Ready(
         request, model, files, sampling, ready, named.embeddings, begun.start, begun.told, begun.patch, begun.original
     )
+
+
+def _controls(model: Model, request: GenerateRequest, read: Read, begun: _Beginning) -> tuple[Shown, ...]:
+    """The ControlNets of a request, with their hints, or what these say of the part that is painted.
+
+    Each is there once for all requests.
+    """
+    from velatura.generation.hints import shown
+
+    part = None
+    if begun.patch is not None and begun.original is not None and begun.patch.part.size != begun.original.size:
+        part = begun.original.size, begun.patch.part
+    for use in request.controls:
+        if (use, None) not in read.shown:
+            read.shown[use, None] = shown(model, use, request.project, read.nets)
+        if part is not None and (use, part) not in read.shown:
+            read.shown[use, part] = read.shown[use, None].of_part(*part)
+    return tuple(read.shown[use, part] for use in request.controls)
 
 
 def _prompts(model: Model, group: Together, sampling: Sampling) -> list[Prompts]:

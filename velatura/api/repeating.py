@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velatura import bases, settings
+from velatura import bases, controlnets, settings
 from velatura import run as runs
 from velatura.adapters import formats
 from velatura.api.borrowing import borrowed, foreign
@@ -21,6 +21,7 @@ from velatura.errors import SettingsError, VelaturaError
 from velatura.files import sha256
 from velatura.generation import prompt as grammar
 from velatura.generation.carriers import read
+from velatura.generation.control import ControlUse
 from velatura.generation.hires import Hires
 from velatura.generation.parts import Inpaint
 from velatura.recipe import MemorySettings, TuningSettings, with_memory, with_tuning
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CALLED = {"negative_prompt": "negative", "cfg_scale": "cfg"}
 """What the record calls otherwise than the request; all else has one name in both."""
 
-NESTED = ("begin", "hires", "memory", "tuning", "loras", "base", "batch")
+NESTED = ("begin", "controls", "hires", "memory", "tuning", "loras", "base", "batch")
 """What of a request is made from several things that the record says."""
 
 HARMLESS = frozenset({"out", "form", "quality", "project", "preview", "preview_every"})
@@ -85,6 +86,7 @@ def as_it_was(picture: Path, record: Mapping[str, Any], *, project: Path | None,
     prompt, beside = found_loras(record, project)
     begin, same_start = _begin(record.get("begun"), picture, project, changes.begin)
     memory, doubts = _memory(record, changes.memory)
+    controls = () if "controls" in changes.told else _controls(record.get("controls", ()), picture, project)
     hires = {**(record.get("hires") or {}), **changes.hires}
     variation = record.get("variation") or {"seed": None, "strength": 0.0}
     request = GenerateRequest(
@@ -97,6 +99,7 @@ def as_it_was(picture: Path, record: Mapping[str, Any], *, project: Path | None,
             "vae": record["base"].get("vae", ""),
             "text_encoders": tuple(record["base"].get("text_encoders", ())),
             "begin": begin,
+            "controls": controls,
             "hires": Hires(**hires) if hires else None,
             "memory": memory,
             "tuning": with_tuning(changes.tuning, TuningSettings(**record.get("tuning", {}))),
@@ -264,6 +267,36 @@ def missing(told: Mapping[str, Any], how: str) -> SettingsError:
         f"the picture {told['name']} that this one was {how} from is not here: its sha256 begins with"
         f" {str(told['sha256'])[:10]}",
         fix="name its file with --from",
+    )
+
+
+def _controls(told: Sequence[Mapping[str, Any]], picture: Path, project: Path | None) -> tuple[ControlUse, ...]:
+    """ControlNets and hints of these hashes, as they are found here."""
+    found = []
+    for one in told:
+        if (hint := found_picture(one["hint"], beside=picture, project=project)) is None:
+            digits = str(one["hint"]["sha256"])[:10]
+            raise SettingsError(
+                f"the picture {one['hint']['name']} that a ControlNet saw is not here: its sha256 begins with {digits}",
+                fix="put it beside the picture, or name ControlNet and hint with --control",
+            )
+        rest = {name: value for name, value in one.items() if name not in ("name", "sha256", "hint")}
+        found.append(ControlUse(_controlnet(one["name"], one["sha256"], project), hint, **rest))
+    return tuple(found)
+
+
+def _controlnet(name: str, wanted: str, project: Path | None) -> str:
+    """The name or path of the ControlNet of a hash."""
+    places = (*((project / "controlnets",) if project else ()), *settings.load().folders("controlnets"))
+    for path in settings.list_networks(places):
+        try:
+            if controlnets.recognise(path).hash == wanted:
+                return str(path)
+        except VelaturaError:
+            continue
+    raise SettingsError(
+        f"the ControlNet {name} that this picture was painted with is not here: its sha256 begins with {wanted[:10]}",
+        fix="put it into a folder of ControlNets, or name another with --control",
     )
 
 

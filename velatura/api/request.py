@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from velatura.generation.control import ControlUse
 from velatura.generation.hires import Hires
 from velatura.generation.parts import Inpaint
 from velatura.recipe import MemorySettings, TuningSettings
@@ -89,6 +90,8 @@ class GenerateRequest:
     """A picture to paint from; then what is not said of width and height follows from its proportions."""
     hires: Hires | None = None
     """A second, larger pass."""
+    controls: tuple[ControlUse, ...] = ()
+    """ControlNets, and the hints that they see; what they add is summed."""
     clip_skip: int | None = None
     """Which hidden layer of CLIP is read, counted from the last; None: the base's own."""
     emphasis: str = "a1111"

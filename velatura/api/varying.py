@@ -11,7 +11,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from velatura import schema
 from velatura.api.request import FromPicture, GenerateRequest
 from velatura.errors import SettingsError, nearest
+from velatura.generation import control
 from velatura.generation import prompt as grammar
+from velatura.generation.control import ControlUse
 from velatura.generation.hires import Hires
 from velatura.generation.prompt import LoraUse
 from velatura.recipe import MemorySettings, TuningSettings
@@ -20,7 +22,7 @@ from velatura.sheets.axes import Axis, Kind, Setting, Value
 
 APART = frozenset(
     {
-        *("base_sha256", "batch", "count", "form", "loras", "original", "out", "preview", "preview_every"),
+        *("base_sha256", "batch", "controls", "count", "form", "loras", "original", "out", "preview", "preview_every"),
         *("project", "quality", "remarks", "strict", "text_encoders", "threads"),
     }
 )
@@ -45,6 +47,9 @@ def known() -> dict[str, Setting]:
                 if setting is not None:
                     found[setting.name] = setting
     found["hires.scale"] = replace(found["hires.scale"], optional=True)
+    for name, hint in get_type_hints(ControlUse).items():
+        if (setting := _setting(f"control.{name}", hint)) is not None:
+            found[setting.name] = setting
     return found
 
 
@@ -107,6 +112,8 @@ def changed(request: GenerateRequest, name: str, value: Value | None) -> Generat
         width, height = axes.size(str(value))
         return replace(request, width=width, height=height)
     group, dot, last = name.partition(".")
+    if group == "control":
+        return replace(request, controls=_controls(request.controls, name, told))
     if not dot:
         if name == "base":
             return replace(request, base=str(value), base_sha256="")
@@ -136,6 +143,24 @@ def _of(kind: Any, before: Any, name: str, value: Any) -> Any:
         first = "begin.path=FILE" if group == "begin" else "hires.scale=2"
         raise SettingsError(f"{group}.{name} needs {what}", fix=f"set it with --set {first}, or put it on an axis")
     return kind(**{name: value})
+
+
+def _controls(uses: tuple[ControlUse, ...], axis: str, value: Any) -> tuple[ControlUse, ...]:
+    """ControlNets with one of them changed: control.weight, or control.2.weight where there are several.
+
+    Raises:
+        SettingsError: there is no such ControlNet, or the value cannot be.
+    """
+    which, _, what = axis.removeprefix("control.").rpartition(".")
+    if not uses:
+        raise SettingsError(f"{axis} needs a ControlNet", fix='give one with --control "FILE, hint=PICTURE"')
+    if not which and len(uses) > 1:
+        fix = " or ".join(f"control.{number}.{what}" for number in range(1, len(uses) + 1))
+        raise SettingsError(f"{axis} may mean {len(uses)} ControlNets", fix=f"write {fix}")
+    place = int(which or 1) - 1
+    if not 0 <= place < len(uses):
+        raise SettingsError(f"{axis} means a ControlNet that is not there", fix=f"there are {len(uses)}, from 1")
+    return control.changed(uses, place, what, value)
 
 
 def ordered(names: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ from velatura.cli import (
     doctor,
     evaluate,
     generate,
+    hint,
     lora,
     new,
     output,
@@ -53,6 +54,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(generate.generate)
 app.command()(compare.compare)
+app.command()(hint.hint)
 app.add_typer(refine.app)
 app.command()(read.read)
 app.add_typer(lora.app)

@@ -47,6 +47,14 @@ def compare(
     loras: Annotated[
         list[str] | None, typer.Option("--lora", metavar="FILE:STRENGTH", help="LoRA to paint with; repeatable.")
     ] = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--control",
+            metavar="FILE,hint=IMAGE",
+            help='ControlNet and its hint, as in "canny, hint=a.png"; control.weight may be an axis; repeatable.',
+        ),
+    ] = None,
     run: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Run whose checkpoints run.checkpoint means; none: the project's newest."),
@@ -82,6 +90,7 @@ def compare(
         sheet,
         axes=_axes(sheet, [one for one in (x, y, z, *(more or ())) if one is not None], known),
         loras=tuple(loras) if loras else sheet.loras,
+        controls=tuple(controls) if controls else sheet.controls,
         run=run or sheet.run,
         settings={**sheet.settings, **_settings(settings or [], known), **({"base": base} if base else {})},
     )

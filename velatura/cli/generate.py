@@ -127,6 +127,15 @@ def generate(
     background: Annotated[
         str | None, typer.Option(metavar="#RRGGBB", help="What shows where it is transparent; none: white.")
     ] = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--control",
+            metavar="FILE,hint=IMAGE",
+            help='ControlNet and the hint it sees, as in "canny, hint=a.png, preprocess=canny, weight=0.8, start=0,'
+            ' end=0.6, mode=balanced, fit=crop"; repeatable.',
+        ),
+    ] = None,
     hires: Annotated[
         float | None,
         typer.Option(metavar="SCALE", help="Paint a second pass, so many times as large: a high-resolution fix."),
@@ -206,6 +215,7 @@ def generate(
     values = dict(locals())
     from velatura import api, recipe
     from velatura import project as projects
+    from velatura.generation import control
     from velatura.generation.hires import Hires
 
     project = project or projects.containing(Path.cwd())
@@ -230,6 +240,7 @@ def generate(
     }
     if jobs is not None and (prompt is not None or again is not None):
         raise SettingsError("--jobs says what to paint", fix="leave the prompt and --again out")
+    values["controls"] = used = tuple(control.read(one) for one in controls or ())
     if again is not None:
         changes = api.Changes(
             {name: _value(value) for name, value in values.items() if name in given(context) & changeable()},
@@ -269,6 +280,7 @@ def generate(
         width=width,
         height=height,
         begin=_picture(_start(begin, start)),
+        controls=used,
         hires=Hires(**size) if (size := _second_pass(hires, hires_to, second)) else None,
         form=form,
         quality=quality,

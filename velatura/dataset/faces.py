@@ -69,7 +69,9 @@ def opencv() -> Any:
     try:
         return importlib.import_module("cv2")
     except ImportError:
-        raise MissingExtra("faces are found with OpenCV", fix="pip install 'velatura[vision]'") from None
+        raise MissingExtra(
+            "this is done with OpenCV, which is not installed", fix="pip install 'velatura[vision]'"
+        ) from None
 
 
 def _cascades(image: Image.Image) -> list[Box]:

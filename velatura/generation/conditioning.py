@@ -17,7 +17,8 @@ from torch import Tensor
 
 from velatura.adapters.switch import Switch
 from velatura.diffusion.guidance import classifier_free, composed, rescaled
-from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
+from velatura.family import Conditioning, Control, Geometry, Model, TextConditioning, stack_prompts
+from velatura.generation.hints import Shown
 from velatura.generation.prompt import Scheduled, scheduled, scheduled_negative
 from velatura.generation.prompt.schedule import text_at
 
@@ -102,6 +103,8 @@ class Guided:
         without: Without | None = None,
         rescale: float = 0.0,
         extra_BCHW: Tensor | None = None,
+        controls: Sequence[Shown] = (),
+        steps: int = 0,
     ) -> None:
         """Nothing is asked yet.
 
@@ -119,10 +122,18 @@ class Guided:
             without: when there is no guidance.
             rescale: how far guidance's contrast is brought back to the prompt's own.
             extra_BCHW: what an inpainting base is told beside the latents.
+            controls: ControlNets and their hints.
+            steps: of the pass.
+
+        Raises:
+            SettingsError: a ControlNet would be at work in none of the steps.
         """
         self._model, self._texts, self._adapters = model, texts, adapters
         self._size = torch.tensor([[height, width]], dtype=torch.float32)
         self._guidance, self._rescale, self._extra_BCHW = guidance, rescale, extra_BCHW
+        self._controls, self._steps = [(one, one.hint(model, width, height)) for one in controls], steps
+        for one in controls:
+            one.check(steps)
         same = len(set(cfg_scales)) == 1
         self._cfg_scale: float | Tensor = cfg_scales[0] if same else torch.tensor(cfg_scales, dtype=torch.float32)
         self._plain = same and cfg_scales[0] == 1
@@ -183,12 +194,18 @@ class Guided:
         for rows, conditioning in self._told(step, alone=alone):
             sigma_B = torch.full((len(rows),), sigma, dtype=torch.float64)
             noisy = x_BCHW[[self._owners[row] for row in rows]]
+            conditioning = replace(conditioning, controls=self._at_work(rows, step))
             with self._strengths(rows):
                 found_RCHW[rows] = self._model.family.predict(self._model, noisy, sigma_B, conditioning)
         if alone:
             for picture, row in self._negative.items():
                 found_RCHW[row] = found_RCHW[self._positive[picture][0]]
         return found_RCHW
+
+    def _at_work(self, rows: Sequence[int], step: int) -> tuple[Control, ...]:
+        """The ControlNets at a step, as much of each as every row is to have."""
+        negative_R = torch.tensor([self._scheduled[row][1] for row in rows])
+        return tuple(one.control(hint, negative_R) for one, hint in self._controls if one.acts(step, self._steps))
 
     def _strengths(self, rows: Sequence[int]) -> AbstractContextManager[None]:
         """Adapters as strong as each row is to have them."""

@@ -204,6 +204,8 @@ class Pass:
             ),
             rescale=tuning.cfg_rescale,
             extra_BCHW=self._extra(model, len(jobs)),
+            controls=told.controls,
+            steps=self.steps,
         )
         first_BCHW = noise.next()
         held = Held.of(self.start, latents_BCHW, first_BCHW)

@@ -27,8 +27,9 @@ from velatura.bases import BaseFiles
 from velatura.errors import PromptError
 from velatura.family import Model
 from velatura.files import sha256
-from velatura.generation import infotext, prompt, tuned
+from velatura.generation import control, infotext, prompt, tuned
 from velatura.generation.carriers import read
+from velatura.generation.hints import Shown
 from velatura.generation.hires import Hires
 from velatura.generation.parts import Inpaint
 from velatura.generation.prompt.template import Template
@@ -247,6 +248,7 @@ def infotext_of(
         "Denoising strength": f"{begun.denoising:g}" if begun else None,
         **(begun.inpaint.words if begun and begun.inpaint else {}),
         **(_second_pass(words, job.negative_prompt, sampling, hires) if hires else {}),
+        **{f"ControlNet {place}": _unit(one) for place, one in enumerate(sampling.controls)},
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
         **tuned.words(sampling.tuning, sampling.sampler),
         "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
@@ -272,6 +274,7 @@ def infotext_of(
         "begun": _begun(begun) if begun else None,
         **({"parent": dict(begun.parent)} if begun and begun.parent else {}),
         "hires": asdict(hires) if hires else None,
+        **({"controls": [_control(one) for one in sampling.controls]} if sampling.controls else {}),
         "clip_skip": model.clip_skip,
         "emphasis": model.emphasis,
         "base": {
@@ -322,6 +325,21 @@ def _template(template: Template) -> dict[str, object]:
         "negative_prompt": told(template.negative_prompt),
         "styles": [style.name for style in template.styles],
     }
+
+
+def _unit(one: Shown) -> str:
+    """A ControlNet in the words of A1111's extension."""
+    with one.net.files.lies.files[0].open("rb") as file:
+        file.seek(0x100000)
+        digits = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+    return control.infotext(one.use, one.net.name, digits)
+
+
+def _control(one: Shown) -> dict[str, Any]:
+    """A ControlNet and its hint, by names and hashes."""
+    told = {**asdict(one.use), "hint": {"name": one.use.hint.name, "sha256": one.sha256}}
+    del told["file"]
+    return {"name": one.net.name, "sha256": one.net.hash, **told}
 
 
 def _second_pass(words: str, negative: str, sampling: Sampling, hires: Hires) -> dict[str, object]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from velatura.diffusion import samplers
 from velatura.errors import PromptError, SettingsError
 from velatura.family import Model
+from velatura.generation.hints import Shown
 from velatura.generation.prompt.template import Template
 from velatura.recipe import TuningSettings
 
@@ -34,6 +35,8 @@ class Sampling:
     leads away from what the base would do of itself, and so brings out what the LoRAs add."""
     tuning: TuningSettings = field(default_factory=TuningSettings)
     """What hardly anyone changes."""
+    controls: tuple[Shown, ...] = ()
+    """ControlNets, and the hints that they see."""
 
     @property
     def apart(self) -> bool:

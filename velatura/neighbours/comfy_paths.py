@@ -34,6 +34,10 @@ KINDS = {
     "text_encoders": "text_encoders",
     "clip": "text_encoders",
     "embeddings": "embeddings",
+    "controlnet": "controlnets",
+    "model_patches": "controlnets",
+    "ultralytics_bbox": "detectors",
+    "ultralytics_segm": "detectors",
 }
 """ComfyUI's name for a kind of folder -> that of the settings."""
 

@@ -27,6 +27,8 @@ TITLES = {
     "vaes": "autoencoders",
     "text_encoders": "text encoders",
     "embeddings": "embeddings",
+    "controlnets": "ControlNets",
+    "detectors": "detectors",
     "wildcards": "wildcards",
     "styles": "files of styles",
 }
@@ -35,8 +37,8 @@ TITLES = {
 _BUILT_IN = 3
 """Windows' number for a disk of the machine's own; one that a network holds may let us wait."""
 
-_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".gguf")
-_ENDINGS = {"wildcards": (".txt",), "styles": (".csv",)}
+_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".gguf")
+_ENDINGS = {"detectors": (".onnx",), "wildcards": (".txt",), "styles": (".csv",)}
 """Kind of folder -> endings of what is counted in it, where that is no weights."""
 
 Layout = Mapping[str, tuple[str, ...]]
@@ -48,6 +50,8 @@ _A1111: Layout = {
     "vaes": ("models/VAE",),
     "text_encoders": ("models/text_encoder",),
     "embeddings": ("embeddings",),
+    "controlnets": ("models/ControlNet", "extensions/sd-webui-controlnet/models"),
+    "detectors": ("models/adetailer",),
     "wildcards": ("extensions/sd-dynamic-prompts/wildcards", "extensions/stable-diffusion-webui-wildcards/wildcards"),
     "styles": ("styles.csv",),
 }
@@ -57,6 +61,8 @@ _COMFY: Layout = {
     "vaes": ("models/vae",),
     "text_encoders": ("models/text_encoders", "models/clip"),
     "embeddings": ("models/embeddings",),
+    "controlnets": ("models/controlnet", "models/model_patches"),
+    "detectors": ("models/ultralytics/bbox", "models/ultralytics/segm"),
 }
 _MATRIX: Layout = {
     "bases": ("Models/StableDiffusion", "Models/DiffusionModels"),
@@ -64,6 +70,8 @@ _MATRIX: Layout = {
     "vaes": ("Models/VAE",),
     "text_encoders": ("Models/TextEncoders",),
     "embeddings": ("Models/Embeddings",),
+    "controlnets": ("Models/ControlNet",),
+    "detectors": ("Models/Ultralytics/bbox", "Models/Ultralytics/segm"),
 }
 _LAYOUTS: dict[str, tuple[str, Layout]] = {
     "stable-diffusion-webui": ("A1111", _A1111),

@@ -2,7 +2,8 @@
 
 What settings there are is told by the caller, so that whatever a generation learns to take is an axis the same day.
 Four things are axes beyond them: words of the prompt (`prompt.replace`) and their order (`prompt.order`), LoRAs
-(`lora.strength`) and the checkpoints of a run (`run.checkpoint`).
+(`lora.strength`) and the checkpoints of a run (`run.checkpoint`). Of several ControlNets the second's weight is
+`control.2.weight`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -178,6 +179,8 @@ def find(name: str, known: Mapping[str, Setting]) -> Setting:
         raise SettingsError(
             f"a LoRA has no {last!r} to change", fix=f"did you mean {plain.rpartition('.')[0]}.{close}?"
         )
+    if numbered := re.fullmatch(r"(control\.\d+)\.(\w+)", plain):
+        return replace(find(f"control.{numbered[2]}", known), name=plain)
     if plain in known:
         return known[plain]
     second = plain.lower().replace("hires_", "hires.", 1)

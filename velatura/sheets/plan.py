@@ -3,6 +3,7 @@
 sheet.toml
     prompt = "a red boat on the sea"
     loras = ["ink.safetensors:0.8"]     beside those that the prompt names
+    controls = ["canny, hint=a.png"]    ControlNets, as `velatura generate --control` has them
     run = "runs/0001-ink"               whose checkpoints are meant
     [settings]                          as `velatura generate` knows them; what is not here is left to the base
     seed = 1
@@ -29,7 +30,7 @@ from velatura.sheets.axes import Axis, Setting, Value
 RANKS = ("base", "prompt", axes.REPLACE, axes.ORDER, axes.CHECKPOINT)
 """In this order they are applied, and LoRAs' names and all else after them, whatever axis each stands on."""
 
-KEYS = ("prompt", "loras", "run", "settings", "axes")
+KEYS = ("prompt", "loras", "controls", "run", "settings", "axes")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Sheet:
     """Folder of the run whose checkpoints are meant."""
     settings: Mapping[str, Value] = field(default_factory=dict)
     """What all cells have in common."""
+    controls: tuple[str, ...] = ()
+    """ControlNets, as `generation.control.read` reads them."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,18 @@ def load(path: Path, known: Mapping[str, Setting]) -> Sheet:
     for name, value in tree.get("settings", {}).items():
         setting, read = single(name, value if isinstance(value, str) else axes.shown(value), known)
         settings[setting] = read
-    loras = tree.get("loras", [])
     return Sheet(
         tuple(told),
         str(tree.get("prompt", "")),
-        tuple(map(str, [loras] if isinstance(loras, str) else loras)),
+        _several(tree.get("loras", [])),
         str(tree.get("run", "")),
         settings,
+        _several(tree.get("controls", [])),
     )
+
+
+def _several(told: Any) -> tuple[str, ...]:
+    return tuple(map(str, told if isinstance(told, list) else [told]))
 
 
 def single(name: str, value: str, known: Mapping[str, Setting]) -> tuple[str, Value]:
@@ -136,6 +143,8 @@ def to_toml(sheet: Sheet) -> str:
     lines = [f"prompt = {_text(sheet.prompt)}"]
     if sheet.loras:
         lines.append(f"loras = [{', '.join(map(_text, sheet.loras))}]")
+    if sheet.controls:
+        lines.append(f"controls = [{', '.join(map(_text, sheet.controls))}]")
     if sheet.run:
         lines.append(f"run = {_text(sheet.run)}")
     lines += ["", "[settings]", *(f"{_key(name)} = {_written(value)}" for name, value in sheet.settings.items())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ DIFFUSERS = {
     "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
     "FluxTransformer2DModel": "diffusers.models.transformers.transformer_flux",
     "ZImageTransformer2DModel": "diffusers.models.transformers.transformer_z_image",
+    "ControlNetModel": "diffusers.models.controlnets.controlnet",
+    "FluxControlNetModel": "diffusers.models.controlnets.controlnet_flux",
+    "ZImageControlNetModel": "diffusers.models.controlnets.controlnet_z_image",
 }
 
 TRANSFORMERS = {
@@ -58,7 +62,8 @@ def build(kind: str, config: Mapping[str, Any], where: Path) -> nn.Module:
         known = ", ".join([*DIFFUSERS, *TRANSFORMERS])
         raise ModelError(f"a part of this base is a {kind}", where=where, fix=f"known are {known}")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # diffusers' classes use names that it will give up
             if kind in DIFFUSERS:
                 network: nn.Module = getattr(importlib.import_module(DIFFUSERS[kind]), kind).from_config(settings)
                 return network

@@ -18,11 +18,13 @@ from torch.nn import functional
 
 from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
+from velatura.controlnets import ControlFiles
+from velatura.families.flux1 import control
 from velatura.families.flux1.configuration import PATCH
 from velatura.families.flux1.keys import KEYS, PRESETS
 from velatura.families.flux1.load import load
 from velatura.families.flux1.tokens import LENGTHS
-from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
+from velatura.family import Conditioning, ControlNet, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import t5
 from velatura.text.clip_tokens import CHUNK, ClipTokenizer
 from velatura.text.weighted import WeightedText
@@ -65,19 +67,33 @@ class Flux1(ModelFamily):
         if text.pooled_BD is None or (guidance_B is None) != (model.guidance != "distilled"):
             raise ValueError("FLUX.1 is told pooled text, and guidance where it is distilled: use Model.conditioned")
         height, width = noisy_BCHW.shape[-2:]
+        told: dict[str, Any] = {
+            "hidden_states": pack(noisy_BCHW).to(dtype),
+            "timestep": sigma_B.to(torch.float32).to(device),
+            "guidance": None if guidance_B is None else guidance_B.to(device, torch.float32),
+            "pooled_projections": text.pooled_BD.to(dtype),
+            "encoder_hidden_states": text.tokens_BLD.to(dtype),
+            "txt_ids": torch.zeros(text.tokens_BLD.shape[1], 3, device=device),
+            "img_ids": positions(height // PATCH, width // PATCH).to(device),
+            "return_dict": False,
+        }
+        added = control.arguments(model, conditioning.controls, told)
         if conditioning.extra_latents_BCHW is not None:
             noisy_BCHW = torch.cat([noisy_BCHW, conditioning.extra_latents_BCHW.to(noisy_BCHW)], dim=1)
-        predicted_BLD = denoiser(
-            hidden_states=pack(noisy_BCHW).to(dtype),
-            timestep=sigma_B.to(torch.float32).to(device),
-            guidance=None if guidance_B is None else guidance_B.to(device, torch.float32),
-            pooled_projections=text.pooled_BD.to(dtype),
-            encoder_hidden_states=text.tokens_BLD.to(dtype),
-            txt_ids=torch.zeros(text.tokens_BLD.shape[1], 3, device=device),
-            img_ids=positions(height // PATCH, width // PATCH).to(device),
-            return_dict=False,
-        )[0]
+            told["hidden_states"] = pack(noisy_BCHW).to(dtype)
+        predicted_BLD = denoiser(**told, **added)[0]
         return unpack(predicted_BLD.float(), height, width)
+
+    def load_controlnet(self, model: Model, files: ControlFiles) -> ControlNet:
+        """As `ModelFamily.load_controlnet`."""
+        return control.load(model, files)
+
+    def encode_hint(self, model: Model, net: ControlNet, hint_BCHW: Tensor) -> Tensor:
+        """As `ModelFamily.encode_hint`: its latents as tokens, for XLabs' networks the picture itself in [-1, 1]."""
+        hint_BCHW = 2 * hint_BCHW - 1
+        if control.sees_pictures(net):
+            return hint_BCHW
+        return pack(self.encode_images(model, hint_BCHW))
 
 
 def pack(latents_BCHW: Tensor) -> Tensor:

@@ -14,9 +14,11 @@ from torch import Tensor
 from velatura.adapters.formats import KeyMap
 from velatura.adapters.targets import PRESETS
 from velatura.bases import Base
+from velatura.controlling import load_for_unet, unet_arguments
+from velatura.controlnets import ControlFiles
 from velatura.families.sd15.keys import KEYS
 from velatura.families.sd15.load import load
-from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
+from velatura.family import Conditioning, ControlNet, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import clip
 from velatura.text.weighted import WeightedText
 
@@ -51,9 +53,19 @@ class Sd15(ModelFamily):
         scaled_BCHW = model.objective.scale_input(noisy_BCHW, sigma_B).to(dtype)
         if conditioning.extra_latents_BCHW is not None:
             scaled_BCHW = torch.cat([scaled_BCHW, conditioning.extra_latents_BCHW.to(dtype)], dim=1)
-        predicted = denoiser(scaled_BCHW, timestep_B, conditioning.text.tokens_BLD.to(dtype), return_dict=False)[0]
+        tokens_BLD = conditioning.text.tokens_BLD.to(dtype)
+        added = unet_arguments(conditioning.controls, scaled_BCHW[:, : model.latent_channels], timestep_B, tokens_BLD)
+        predicted = denoiser(scaled_BCHW, timestep_B, tokens_BLD, return_dict=False, **added)[0]
         prediction: Tensor = predicted.float()
         return prediction
+
+    def load_controlnet(self, model: Model, files: ControlFiles) -> ControlNet:
+        """As `ModelFamily.load_controlnet`."""
+        return load_for_unet(model, files)
+
+    def encode_hint(self, model: Model, net: ControlNet, hint_BCHW: Tensor) -> Tensor:
+        """As `ModelFamily.encode_hint`: as it is."""
+        return hint_BCHW
 
 
 FAMILY = Sd15()

@@ -14,10 +14,12 @@ from torch import Tensor
 from velatura.adapters import targets
 from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
+from velatura.controlling import load_for_unet, unet_arguments
+from velatura.controlnets import ControlFiles
 from velatura.families.sdxl.configuration import TOKENIZERS
 from velatura.families.sdxl.keys import KEYS
 from velatura.families.sdxl.load import load
-from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
+from velatura.family import Conditioning, ControlNet, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import clip
 from velatura.text.weighted import WeightedText
 
@@ -72,9 +74,19 @@ class Sdxl(ModelFamily):
             scaled_BCHW = torch.cat([scaled_BCHW, conditioning.extra_latents_BCHW.to(dtype)], dim=1)
         added = {"text_embeds": conditioning.text.pooled_BD, "time_ids": sizes(model, noisy_BCHW, conditioning)}
         tokens_BLD = conditioning.text.tokens_BLD.to(dtype)
-        predicted = denoiser(scaled_BCHW, timestep_B, tokens_BLD, added_cond_kwargs=added, return_dict=False)[0]
+        told: dict[str, Any] = {"added_cond_kwargs": added}
+        told |= unet_arguments(conditioning.controls, scaled_BCHW, timestep_B, tokens_BLD, **told)
+        predicted = denoiser(scaled_BCHW, timestep_B, tokens_BLD, return_dict=False, **told)[0]
         prediction: Tensor = predicted.float()
         return prediction
+
+    def load_controlnet(self, model: Model, files: ControlFiles) -> ControlNet:
+        """As `ModelFamily.load_controlnet`."""
+        return load_for_unet(model, files)
+
+    def encode_hint(self, model: Model, net: ControlNet, hint_BCHW: Tensor) -> Tensor:
+        """As `ModelFamily.encode_hint`: as it is."""
+        return hint_BCHW
 
 
 def sizes(model: Model, noisy_BCHW: Tensor, conditioning: Conditioning) -> Tensor:

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from velatura.adapters.formats import KeyMap
 from velatura.bases import Base
+from velatura.controlnets import ControlFiles
+from velatura.families.z_image import control
 from velatura.families.z_image.keys import KEYS, PRESETS
 from velatura.families.z_image.load import load
 from velatura.families.z_image.tokens import LONGEST
-from velatura.family import Conditioning, MemoryPolicy, Model, ModelFamily, TextConditioning
+from velatura.family import Conditioning, ControlNet, MemoryPolicy, Model, ModelFamily, TextConditioning
 from velatura.text import qwen
 from velatura.text.weighted import WeightedText
 
@@ -61,8 +63,17 @@ class ZImage(ModelFamily):
         # the network takes lists: pictures of one frame, and captions without what fills them up
         pictures = list(noisy_BCHW.to(dtype).unsqueeze(2))
         captions = [tokens[mask] for tokens, mask in zip(text.tokens_BLD.to(dtype), text.mask_BL, strict=True)]
-        said = denoiser(pictures, done_B, captions, return_dict=False)[0]
+        added = control.arguments(model, conditioning.controls, pictures, done_B, captions)
+        said = denoiser(pictures, done_B, captions, return_dict=False, **added)[0]
         return -torch.stack(list(said)).squeeze(2).float()
+
+    def load_controlnet(self, model: Model, files: ControlFiles) -> ControlNet:
+        """As `ModelFamily.load_controlnet`."""
+        return control.load(model, files)
+
+    def encode_hint(self, model: Model, net: ControlNet, hint_BCHW: Tensor) -> Tensor:
+        """As `ModelFamily.encode_hint`: its latents, and nothing where there might be a mask and a picture."""
+        return control.widened(net, self.encode_images(model, 2 * hint_BCHW - 1))
 
 
 FAMILY = ZImage()

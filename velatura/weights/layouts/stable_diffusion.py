@@ -8,7 +8,8 @@ are read off the names themselves, and every size of the architecture is renamed
 UNet has the same names; FLUX.1's and Z-Image's autoencoders have those of Stable Diffusion's.
 
 Source: the modules of https://github.com/CompVis/stable-diffusion (openaimodel.py, diffusionmodules/model.py) and
-https://github.com/Stability-AI/generative-models (label_emb).
+https://github.com/Stability-AI/generative-models (label_emb); ControlNets: https://github.com/lllyasviel/ControlNet
+(cldm/cldm.py).
 """
 
 from __future__ import annotations
@@ -58,6 +59,23 @@ def unet(names: Collection[str]) -> dict[str, Place]:
     for name in names:
         path, _, kind = name.rpartition(".")
         places[name] = Place(f"{_known(_unet(path, layers, attended), name)}.{kind}")
+    return places
+
+
+def controlnet(names: Collection[str]) -> dict[str, Place]:
+    """Where each tensor of a ControlNet of such a UNet lies in the layout of its authors.
+
+    Args:
+        names: all names of the network's tensors, as diffusers calls them.
+
+    Raises:
+        ModelError: a tensor has no name there.
+    """
+    layers = len(_seen(names, "down_blocks.0.resnets."))
+    places = {}
+    for name in names:
+        path, _, kind = name.rpartition(".")
+        places[name] = Place(f"{_known(_controlnet(path, layers), name)}.{kind}")
     return places
 
 
@@ -135,6 +153,21 @@ def _unet(path: str, layers: int, attended: set[str]) -> str | None:
         case ["mid_block", "attentions", layer, *inside]:
             return f"middle_block.{2 * int(layer) + 1}.{'.'.join(inside)}"
     return UNET_ENDS.get(path)
+
+
+def _controlnet(path: str, layers: int) -> str | None:
+    match path.split("."):
+        case ["controlnet_cond_embedding", "conv_in"]:
+            return "input_hint_block.0"
+        case ["controlnet_cond_embedding", "blocks", place]:  # activations are counted too
+            return f"input_hint_block.{2 * int(place) + 2}"
+        case ["controlnet_cond_embedding", "conv_out"]:
+            return "input_hint_block.14"
+        case ["controlnet_down_blocks", place]:
+            return f"zero_convs.{place}.0"
+        case ["controlnet_mid_block"]:
+            return "middle_block_out.0"
+    return _unet(path, layers, set())
 
 
 def _autoencoder(path: str, levels: int) -> str | None:
