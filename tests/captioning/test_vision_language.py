@@ -15,14 +15,14 @@ from PIL import Image
 
 pytest.importorskip("transformers")
 
-from tests.captioning.vision_models import MODELS
+from tests.captioning.vision_models import MODELS, florence, gemma, qwen3, smolvlm
 from tests.paintings import clouds
 from velatura.captioning.answers import asked_for
 from velatura.captioning.captioner import Answer, Asked
 from velatura.captioning.vision_language import VisionLanguageModel
 from velatura.captioning.writing import Captioning
 from velatura.dataset import authors
-from velatura.errors import ModelError
+from velatura.errors import MissingExtra, ModelError
 from velatura.recipe import MemorySettings
 
 PROMPT = "Who is it?"
@@ -96,6 +96,56 @@ def test_it_says_what_transformers_own_pipeline_says(folder: Path, pictures: lis
         assert [answer.captions for answer in answers] == [
             (oracle(folder, one.path, system=system),) for one in pictures
         ]
+
+
+def test_gemma_3_says_what_transformers_own_pipeline_says(pictures: list[Asked], tmp_path: Path) -> None:
+    folder = gemma(tmp_path / "gemma")
+    answers = opened(folder).describe(pictures)
+
+    assert [answer.captions for answer in answers] == [(oracle(folder, one.path, system=""),) for one in pictures]
+
+
+def test_florence_2_is_asked_by_the_name_of_a_task_and_answers_from_its_first_word_on(
+    pictures: list[Asked], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = florence(tmp_path / "florence")
+    with pytest.raises(ModelError, match="no chat template"):
+        VisionLanguageModel(folder)
+    answers = opened(folder, prompts=("<CAPTION>",)).describe(pictures)
+
+    processor, network = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    for one, answer in zip(pictures, answers, strict=True):
+        given = processor(text="<CAPTION>", images=Image.open(one.path).convert("RGB"), return_tensors="pt")
+        tokens = network.generate(**given, max_new_tokens=8, do_sample=False)
+        assert answer.captions == (processor.batch_decode(tokens, skip_special_tokens=True)[0].strip(),)
+    assert len({answer.captions for answer in answers}) > 1
+
+
+def test_qwen_3_vl_follows_picture_and_prompt(pictures: list[Asked], tmp_path: Path) -> None:
+    folder = qwen3(tmp_path / "qwen3")
+    said = opened(folder).describe(pictures)
+
+    assert len({answer.captions for answer in said}) > 1 and all(answer.captions for answer in said)
+    assert opened(folder, prompts=("Where?",)).describe(pictures) != said
+
+
+def test_smolvlm_runs_or_names_the_package_that_it_wants(
+    pictures: list[Asked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.smolvlm import processing_smolvlm
+
+    folder = smolvlm(tmp_path / "smolvlm")
+    if importlib.util.find_spec("num2words") is None:
+        with pytest.raises(MissingExtra, match="pip install num2words"):
+            opened(folder)
+        # It is for videos alone.
+        monkeypatch.setattr(processing_smolvlm, "is_num2words_available", lambda: True)
+        monkeypatch.setattr(processing_smolvlm, "num2words", str, raising=False)
+
+    said = opened(folder).describe(pictures)
+    assert len({answer.captions for answer in said}) > 1 and all(answer.captions for answer in said)
 
 
 def test_the_answer_follows_picture_prompt_and_system(folder: Path, pictures: list[Asked]) -> None:

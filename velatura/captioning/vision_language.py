@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,8 @@ class VisionLanguageModel:
         except torch.OutOfMemoryError:
             what = f"there is no memory for {len(pictures)} pictures at once" if len(pictures) > 1 else "out of memory"
             raise ModelError(what, where=self.model, fix="give a smaller --batch or --side") from None
-        begun = given["input_ids"].shape[1] if decoder_only else 0
+        # What is told back before the answer: the question, or the one token that a decoder of its own begins with.
+        begun = given["input_ids"].shape[1] if decoder_only else 1
         answers = []
         for row in tokens[:, begun:].tolist():
             ends = [place for place, token in enumerate(row) if token in _ends(told)]
@@ -251,6 +254,7 @@ def _without_videos(folder: Path) -> Any:
     import transformers
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+    from transformers.processing_utils import ProcessorMixin
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -260,18 +264,25 @@ def _without_videos(folder: Path) -> Any:
             def check_argument_for_proper_class(self, name: str, argument: object) -> Any:
                 return None if argument is None else super().check_argument_for_proper_class(name, argument)
 
+            def apply_chat_template(self, *args: Any, **told: Any) -> Any:  # SmolVLM's asks how many frames there are
+                return ProcessorMixin.apply_chat_template(self, *args, **told)
+
         told = {"trust_remote_code": False, "local_files_only": True}
         tokenizer = AutoTokenizer.from_pretrained(folder, **told)
         template = folder / "chat_template.json"  # where it stood before transformers 4.50
         if tokenizer.chat_template is None and template.is_file():
             tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
         pictures = AutoImageProcessor.from_pretrained(folder, **told)
-        return Half(pictures, tokenizer, video_processor=None, chat_template=tokenizer.chat_template)
+        kept, _ = whole.get_processor_dict(folder, local_files_only=True)
+        own = {name: kept[name] for name in signature(whole.__init__).parameters if name in kept} | {
+            "video_processor": None, "chat_template": tokenizer.chat_template or kept.get("chat_template")
+        }  # fmt: skip
+        return Half(**own | {"image_processor": pictures, "tokenizer": tokenizer})
     except Exception as error:
-        what = (
-            f"this model also watches videos, for which transformers wants torchvision ({fetching.reason(error)[:120]})"
-        )
-        fix = "pip install torchvision, or serve the model with llama.cpp or vLLM and give --endpoint"
+        wanted = re.search(r"pip install ([\w-]+)", str(error))
+        package = wanted[1] if wanted else "torchvision"
+        what = f"transformers wants {package} for this model ({fetching.reason(error)[:120]})"
+        fix = f"pip install {package}, or serve the model with llama.cpp or vLLM and give --endpoint"
         raise MissingExtra(what, where=folder.name, fix=fix) from error
 
 
