@@ -25,6 +25,7 @@ from torch import Tensor
 from velatura import bases
 from velatura.family import Model, load_base
 from velatura.generation import generate as painting
+from velatura.generation.passes import Pass
 from velatura.generation.sampling import Job, Sampling
 
 SAMPLERS = ("DPM++ 2M", "Euler a", "DPM++ SDE", "DPM++ 3M SDE", "UniPC")
@@ -54,8 +55,8 @@ def overhead(model: Model, sampler: str, steps: int, batch: int) -> tuple[float,
     side = model.resolution
     sampling = Sampling(side, side, steps, model.defaults.cfg_scale, sampler, "Automatic")
     jobs = [Job("a red house beside a lake at night", seed) for seed in range(batch)]
-    texts = painting.read_all(model, jobs, sampling)
-    one = painting._Pass.of(model, sampling, None)
+    texts = [painting.read_all(model, jobs, sampling)] * batch
+    one = Pass.of(model, sampling, None)
     with watched(model) as calls:
         for _ in one.run(model, jobs, None, texts, None):
             pass

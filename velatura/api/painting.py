@@ -205,6 +205,7 @@ def made_ready(
     Raises:
         VelaturaError: a name resolves to nothing, a LoRA does not fit, a prompt has no meaning.
     """
+    from velatura.generation.passes import passes_of
     from velatura.generation.reading import weighted
     from velatura.generation.record import used_embeddings, used_loras
     from velatura.generation.sampling import Sampling, check_negative
@@ -230,6 +231,8 @@ def made_ready(
         request.tuning,
         _controls(model, request, read, begun),
     )
+    for group in groups:
+        passes_of(model, group.jobs, sampling, start=begun.start, hires=group.hires)  # what cannot be painted ends here
     prompts = [prompts for group in groups for prompts in _prompts(model, group, sampling)]
     if not all(one.negative for one in prompts):
         for job in (job for group in groups for job in group.jobs):

@@ -33,6 +33,7 @@ from velatura.cli import (
     runs,
     train,
 )
+from velatura.cli.grouped import Grouped
 from velatura.cli.output import Interrupted
 from velatura.errors import VelaturaError
 
@@ -52,7 +53,7 @@ app.add_typer(recipe.app)
 app.command()(plan.plan)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
-app.command()(generate.generate)
+app.command(cls=Grouped)(generate.generate)
 app.command()(compare.compare)
 app.command()(hint.hint)
 app.add_typer(refine.app)

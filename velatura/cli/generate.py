@@ -15,82 +15,141 @@ if TYPE_CHECKING:
     from velatura.api import FromPicture, GenerateRequest
 
 
+PROMPT = "Prompt"
+LORAS = "LoRAs"
+BASE = "Base model"
+SAMPLING = "Sampling"
+SIZE = "Size and number"
+HIRES = "A second, larger pass"
+START = "From a picture"
+CONTROL = "ControlNet"
+LISTS = "From a list, and the same once more"
+FILES = "Files"
+MACHINE = "Machine"
+"""Groups of options in --help, in the order in which they are shown."""
+
+
 def generate(
     context: typer.Context,
     prompt: Annotated[
         str | None, typer.Argument(help='What to paint, as in "a red boat at night <lora:ink:0.8>".')
     ] = None,
-    again: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="IMAGE", help="Paint this picture again, as it says it was made; other options change that."
-        ),
-    ] = None,
-    negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    negative: Annotated[str, typer.Option(help="What to keep away from.", rich_help_panel=PROMPT)] = "",
     styles: Annotated[
         list[str] | None,
-        typer.Option("--style", metavar="NAME", help="Style of a styles.csv, put around the prompts; repeatable."),
+        typer.Option(
+            "--style",
+            metavar="NAME",
+            help="Style of a styles.csv, put around the prompts; repeatable.",
+            rich_help_panel=PROMPT,
+        ),
     ] = None,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Take {a|b}, __wildcards__ and # comments in the prompts for plain text.")
+        bool,
+        typer.Option(
+            "--as-is",
+            help="Take {a|b}, __wildcards__ and # comments in the prompts for plain text.",
+            rich_help_panel=PROMPT,
+        ),
     ] = False,
-    base: Annotated[
-        str | None, typer.Option(help="Base model: a name, a file or a folder; none: the project's, else pocket.")
+    emphasis: Annotated[
+        str,
+        typer.Option(
+            help="What (word:1.2) does: a1111, a1111-nonorm (for SDXL in A1111: No norm) or comfy.",
+            rich_help_panel=PROMPT,
+        ),
+    ] = "a1111",
+    clip_skip: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Layer of CLIP to read, counted from the last; none: the base's own.", rich_help_panel=PROMPT
+        ),
     ] = None,
     loras: Annotated[
         list[str] | None,
         typer.Option(
-            "--lora", metavar="FILE:STRENGTH", help="LoRA to paint with, as in ink.safetensors:0.8; repeatable."
+            "--lora",
+            metavar="FILE:STRENGTH",
+            help="LoRA to paint with, as in ink.safetensors:0.8; repeatable.",
+            rich_help_panel=LORAS,
         ),
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Take of a LoRA what fits the base, instead of refusing it.")
-    ] = False,
-    jobs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="LIST",
-            help="A text file with a prompt on each line, or with A1111's words, as in"
-            ' --prompt "a boat" --steps 30 --seed 7; the same command again goes on where it was.',
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the first picture; none: drawn and written down.")
-    ] = None,
-    vae: Annotated[str, typer.Option(metavar="FILE", help="Another autoencoder; none: the base's own.")] = "",
-    text_encoders: Annotated[
-        list[str] | None,
-        typer.Option("--text-encoder", metavar="FILE", help="Text encoder, for bases of several files; repeatable."),
-    ] = None,
-    strict: Annotated[
         bool,
-        typer.Option("--strict", help="Refuse a base whose files hold keys that have no use, instead of noting it."),
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of the sampler; none: 20, or what suits the base.")
-    ] = None,
-    cfg: Annotated[
-        float | None,
         typer.Option(
-            min=1, help="Classifier-free guidance: how closely to follow the prompt; none: 5, or what suits the base."
+            "--partial", help="Take of a LoRA what fits the base, instead of refusing it.", rich_help_panel=LORAS
         ),
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, help="Guidance of bases into which it is distilled (FLUX.1-dev); none: 3.5.")
-    ] = None,
+    ] = False,
     negative_strength: Annotated[
         float,
         typer.Option(
             min=0,
             max=1,
             help="What LoRAs' strength is multiplied by on the negative side; below 1 shows them more.",
+            rich_help_panel=LORAS,
         ),
     ] = 1.0,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Base model: a name, a file or a folder; none: the project's, else pocket.", rich_help_panel=BASE
+        ),
+    ] = None,
+    vae: Annotated[
+        str, typer.Option(metavar="FILE", help="Another autoencoder; none: the base's own.", rich_help_panel=BASE)
+    ] = "",
+    text_encoders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text-encoder",
+            metavar="FILE",
+            help="Text encoder, for bases of several files; repeatable.",
+            rich_help_panel=BASE,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a base whose files hold keys that have no use, instead of noting it.",
+            rich_help_panel=BASE,
+        ),
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the first picture; none: drawn and written down.", rich_help_panel=SAMPLING),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of the sampler; none: 20, or what suits the base.", rich_help_panel=SAMPLING),
+    ] = None,
+    cfg: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Classifier-free guidance: how closely to follow the prompt; none: 5, or what suits the base.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Guidance of bases into which it is distilled (FLUX.1-dev); none: 3.5.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="Sampler, by its name in A1111; none: DPM++ 2M, or what suits the base.")
+        str | None,
+        typer.Option(
+            help="Sampler, by its name in A1111; none: DPM++ 2M, or what suits the base.", rich_help_panel=SAMPLING
+        ),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Noise schedule, by its name in A1111; none: what suits sampler and base.")
+        str | None,
+        typer.Option(
+            help="Noise schedule, by its name in A1111; none: what suits sampler and base.", rich_help_panel=SAMPLING
+        ),
     ] = None,
     tuning: Annotated[
         list[str] | None,
@@ -99,33 +158,109 @@ def generate(
             metavar="KEY=VALUE",
             help="A rarer setting of sampler, schedule, noise or guidance, as in eta=0.5, s_churn=10, sigma_max=10,"
             " rng=nv or cfg_rescale=0.7; docs/reference/settings.md lists them as samples.tuning; repeatable.",
+            rich_help_panel=SAMPLING,
         ),
     ] = None,
     variation_seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of a variation; none: drawn and written down.")
+        int | None,
+        typer.Option(min=0, help="Seed of a variation; none: drawn and written down.", rich_help_panel=SAMPLING),
     ] = None,
     variation_strength: Annotated[
-        float, typer.Option(min=0, max=1, help="How much of the variation: 0 is none, 1 is its own picture.")
+        float,
+        typer.Option(
+            min=0, max=1, help="How much of the variation: 0 is none, 1 is its own picture.", rich_help_panel=SAMPLING
+        ),
     ] = 0.0,
-    width: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.", rich_help_panel=SIZE)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Pixels; none: what the base was made for.", rich_help_panel=SIZE)
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="How many pictures; seeds count up.", rich_help_panel=SIZE)
+    ] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="How many of them are painted at a time.", rich_help_panel=SIZE)
+    ] = 4,
+    hires: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE",
+            help="Paint a second pass, so many times as large: a high-resolution fix.",
+            rich_help_panel=HIRES,
+        ),
+    ] = None,
+    hires_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH", help="Its size instead, as in 1024x1536; 1024x0: the height follows.", rich_help_panel=HIRES
+        ),
+    ] = None,
+    hires_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Its steps, all of which are taken; none: as in the first pass.", rich_help_panel=HIRES
+        ),
+    ] = None,
+    hires_denoising: Annotated[
+        float | None,
+        typer.Option(help="How much it paints anew, above 0 and up to 1; none: 0.7.", rich_help_panel=HIRES),
+    ] = None,
+    hires_upscaler: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes it larger: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased),"
+            " Latent (nearest), Latent (nearest-exact), Lanczos, Nearest, None; none given: Latent.",
+            rich_help_panel=HIRES,
+        ),
+    ] = None,
+    hires_sampler: Annotated[
+        str | None, typer.Option(help="Its sampler; none: that of the first pass.", rich_help_panel=HIRES)
+    ] = None,
+    hires_scheduler: Annotated[
+        str | None, typer.Option(help="Its noise schedule; none: that of the first.", rich_help_panel=HIRES)
+    ] = None,
+    hires_cfg: Annotated[
+        float | None,
+        typer.Option(min=1, help="Its classifier-free guidance; none: that of the first pass.", rich_help_panel=HIRES),
+    ] = None,
+    hires_prompt: Annotated[
+        str | None, typer.Option(help="Its prompt; none: that of the first pass.", rich_help_panel=HIRES)
+    ] = None,
+    hires_negative: Annotated[
+        str | None, typer.Option(help="What it keeps away from; none: as in the first pass.", rich_help_panel=HIRES)
+    ] = None,
     begin: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="IMAGE", help="A picture to paint from; its proportions are kept where no size is given."
+            "--from",
+            metavar="IMAGE",
+            help="A picture to paint from; its proportions are kept where no size is given.",
+            rich_help_panel=START,
         ),
     ] = None,
     denoising: Annotated[
-        float | None, typer.Option(help="How much of it is painted anew, from 0 to 1; none: 0.75.")
+        float | None,
+        typer.Option(help="How much of it is painted anew, from 0 to 1; none: 0.75.", rich_help_panel=START),
     ] = None,
     resize_mode: Annotated[
-        str | None, typer.Option(help="How it is made to fit: stretch, crop, fill or latent; none: stretch.")
+        str | None,
+        typer.Option(
+            help="How it is made to fit: stretch, crop, fill or latent; none: stretch.", rich_help_panel=START
+        ),
     ] = None,
     exact_steps: Annotated[
-        bool, typer.Option("--exact-steps", help="Take all --steps, and not the share that --denoising makes of them.")
+        bool,
+        typer.Option(
+            "--exact-steps",
+            help="Take all --steps, and not the share that --denoising makes of them.",
+            rich_help_panel=START,
+        ),
     ] = False,
     background: Annotated[
-        str | None, typer.Option(metavar="#RRGGBB", help="What shows where it is transparent; none: white.")
+        str | None,
+        typer.Option(metavar="#RRGGBB", help="What shows where it is transparent; none: white.", rich_help_panel=START),
     ] = None,
     controls: Annotated[
         list[str] | None,
@@ -134,80 +269,89 @@ def generate(
             metavar="FILE,hint=IMAGE",
             help='ControlNet and the hint it sees, as in "canny, hint=a.png, preprocess=canny, weight=0.8, start=0,'
             ' end=0.6, mode=balanced, fit=crop"; repeatable.',
+            rich_help_panel=CONTROL,
         ),
     ] = None,
-    hires: Annotated[
-        float | None,
-        typer.Option(metavar="SCALE", help="Paint a second pass, so many times as large: a high-resolution fix."),
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIST",
+            help="A text file with a prompt on each line, or with A1111's words, as in"
+            ' --prompt "a boat" --steps 30 --seed 7; the same command again goes on where it was.',
+            rich_help_panel=LISTS,
+        ),
     ] = None,
-    hires_to: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Its size instead, as in 1024x1536; 1024x0: the height follows."),
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Paint this picture again, as it says it was made; other options change that.",
+            rich_help_panel=LISTS,
+        ),
     ] = None,
-    hires_steps: Annotated[
-        int | None, typer.Option(min=1, help="Its steps, all of which are taken; none: as in the first pass.")
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the pictures; none: images/ of the project.", rich_help_panel=FILES
+        ),
     ] = None,
-    hires_denoising: Annotated[
-        float | None, typer.Option(help="How much it paints anew, above 0 and up to 1; none: 0.7.")
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Of the files: png, jpg, webp or avif; all say how they were made.", rich_help_panel=FILES
+        ),
+    ] = "png",
+    quality: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="Of jpg, webp and avif; webp loses nothing at 100.", rich_help_panel=FILES),
+    ] = 90,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A PNG file that shows the pictures as they become, written at every step.",
+            rich_help_panel=FILES,
+        ),
     ] = None,
-    hires_upscaler: Annotated[
+    preview_every: Annotated[int, typer.Option(min=1, help="Steps between two of these.", rich_help_panel=FILES)] = 1,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Project whose LoRAs are meant; none: the one you are in.", rich_help_panel=FILES
+        ),
+    ] = None,
+    device: Annotated[
         str | None,
         typer.Option(
-            help="What makes it larger: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased),"
-            " Latent (nearest), Latent (nearest-exact), Lanczos, Nearest, None; none given: Latent."
+            help="What computes: cpu, cuda or mps; none: what suits the base and this machine.", rich_help_panel=MACHINE
         ),
     ] = None,
-    hires_sampler: Annotated[str | None, typer.Option(help="Its sampler; none: that of the first pass.")] = None,
-    hires_scheduler: Annotated[str | None, typer.Option(help="Its noise schedule; none: that of the first.")] = None,
-    hires_cfg: Annotated[
-        float | None, typer.Option(min=1, help="Its classifier-free guidance; none: that of the first pass.")
-    ] = None,
-    hires_prompt: Annotated[str | None, typer.Option(help="Its prompt; none: that of the first pass.")] = None,
-    hires_negative: Annotated[
-        str | None, typer.Option(help="What it keeps away from; none: as in the first pass.")
-    ] = None,
-    clip_skip: Annotated[
-        int | None,
-        typer.Option(min=1, help="Layer of CLIP to read, counted from the last; none: the base's own."),
-    ] = None,
-    emphasis: Annotated[
-        str, typer.Option(help="What (word:1.2) does: a1111, a1111-nonorm (for SDXL in A1111: No norm) or comfy.")
-    ] = "a1111",
-    device: Annotated[
-        str | None, typer.Option(help="What computes: cpu, cuda or mps; none: what suits the base and this machine.")
-    ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of the base's weights: fp32, fp16 or bf16; none: what suits.")
+        str | None,
+        typer.Option(help="Of the base's weights: fp32, fp16 or bf16; none: what suits.", rich_help_panel=MACHINE),
     ] = None,
     quantise: Annotated[
-        str | None, typer.Option(help="Store the base in int8 or int4, or off; none: what suits a card's memory.")
+        str | None,
+        typer.Option(
+            help="Store the base in int8 or int4, or off; none: what suits a card's memory.", rich_help_panel=MACHINE
+        ),
     ] = None,
     swap: Annotated[
         int | None,
-        typer.Option(min=0, metavar="BLOCKS", help="Blocks that wait outside the device's memory; none: what suits."),
+        typer.Option(
+            min=0,
+            metavar="BLOCKS",
+            help="Blocks that wait outside the device's memory; none: what suits.",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     memory: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another setting of [memory], as in vae_tiling=true; repeatable."),
-    ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures; seeds count up.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="How many of them are painted at a time.")] = 4,
-    form: Annotated[
-        str, typer.Option("--format", help="Of the files: png, jpg, webp or avif; all say how they were made.")
-    ] = "png",
-    quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Of jpg, webp and avif; webp loses nothing at 100.")
-    ] = 90,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the pictures; none: images/ of the project.")
-    ] = None,
-    preview: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A PNG file that shows the pictures as they become, written at every step."),
-    ] = None,
-    preview_every: Annotated[int, typer.Option(min=1, help="Steps between two of these.")] = 1,
-    project: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Project whose LoRAs are meant; none: the one you are in.")
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Another setting of [memory], as in vae_tiling=true; repeatable.",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

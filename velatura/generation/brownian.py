@@ -11,85 +11,99 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 DIGITS = 6
 """Decimals that noise levels are rounded to."""
 POOL = 24
 """Words of entropy that a node's seed is made from."""
-KEPT = 45
-"""Increments that are kept, as the next step's are mostly below the same nodes."""
+KEPT = 96
+"""Increments that are kept: a step's ends lie some 24 nodes deep each, and the next step begins at one of them."""
 
 Normals = Callable[[int], Tensor]
 """Unit noise of a picture's shape from a seed."""
 
 
 class Path:
-    """The Brownian path of one picture over the noise levels from low to high."""
+    """The Brownian paths of some pictures over the noise levels from low to high; N pictures, * a picture's shape.
 
-    def __init__(self, seed: int, low: float, high: float, normals: Normals) -> None:
-        """Only the increment over all of it is drawn yet."""
+    A node has the same place in the tree of every picture, so what is not drawn is worked out for all at once.
+    """
+
+    def __init__(self, seeds: Sequence[int], low: float, high: float, normals: Normals) -> None:
+        """Only the increments over all of it are drawn yet."""
         low, high = as_float32(low), as_float32(high)
-        self._seed, self._normals = seed, normals
+        self._seeds, self._normals = seeds, normals
         self._ends = round(low, DIGITS), round(high, DIGITS)
-        first = np.random.SeedSequence(seed, pool_size=POOL).generate_state(3)[0]
-        self._whole = normals(int(first)) * math.sqrt(high - low)
+        self._whole = self._drawn((), 3).mul_(math.sqrt(high - low))
         self._left: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
 
     def increment(self, low: float, high: float) -> Tensor:
-        """The increment between two noise levels, low < high."""
+        """The increments between two noise levels, low < high, (N, *)."""
         ends = max(round(low, DIGITS), self._ends[0]), min(round(high, DIGITS), self._ends[1])
-        pieces = self._pieces(ends, self._ends, (0, 0), self._whole)
-        total = next(pieces)
-        for piece in pieces:
-            total = total + piece
+        first, *others = self._pieces(ends, self._ends, (0, 0), self._whole, [])
+        total = first.clone()
+        for piece in others:
+            total += piece
         return total
 
     def _pieces(
-        self, asked: tuple[float, float], node: tuple[float, float], place: tuple[int, int], whole: Tensor
-    ) -> Iterator[Tensor]:
-        """The increments of the nodes that make up an interval, from low to high.
+        self,
+        asked: tuple[float, float],
+        node: tuple[float, float],
+        place: tuple[int, int],
+        whole: Tensor,
+        found: list[Tensor],
+    ) -> list[Tensor]:
+        """The increments of the nodes that make up an interval, from low to high, behind those that are found.
 
         Args:
             asked: the interval, inside the node's.
             node: the node's interval.
             place: which node of its level it is, and the level.
-            whole: its increment.
+            whole: its increments.
+            found: what comes before.
         """
-        if asked == node:
-            yield whole
-            return
-        middle = round(0.5 * (node[1] + node[0]), DIGITS)
-        left = self._left_part(node, middle, place, whole)
-        number, level = place
-        if asked[0] < middle:
-            part = asked[0], min(asked[1], middle)
-            yield from self._pieces(part, (node[0], middle), (2 * number, level + 1), left)
-        if asked[1] > middle:
-            part = max(asked[0], middle), asked[1]
-            yield from self._pieces(part, (middle, node[1]), (2 * number + 1, level + 1), whole - left)
+        while asked != node:
+            middle = round(0.5 * (node[1] + node[0]), DIGITS)
+            left = self._left_part(node, middle, place, whole)
+            number, level = place
+            lower, upper = (2 * number, level + 1), (2 * number + 1, level + 1)
+            if asked[1] <= middle:
+                node, place, whole = (node[0], middle), lower, left
+                continue
+            if asked[0] < middle:
+                self._pieces((asked[0], middle), (node[0], middle), lower, left, found)
+            asked = max(asked[0], middle), asked[1]
+            node, place, whole = (middle, node[1]), upper, whole - left
+        found.append(whole)
+        return found
 
     def _left_part(self, node: tuple[float, float], middle: float, place: tuple[int, int], whole: Tensor) -> Tensor:
-        """The increment over the lower part of a node: its share, and noise that both parts have, once added."""
+        """The increments over the lower part of a node: their share, and noise that both parts have, once added."""
         if place in self._left:
             self._left.move_to_end(place)
             return self._left[place]
         share = 1 / (node[1] - node[0])
         below, above = middle - node[0], node[1] - middle
-        sequence = np.random.SeedSequence(self._seed, spawn_key=place, pool_size=POOL)
-        drawn = self._normals(int(sequence.generate_state(4)[0]))
-        found = whole * below * share + drawn * math.sqrt(below * above * share)
-        self._left[place] = found
+        noise = self._drawn(place, 4).mul_(math.sqrt(below * above * share))
+        found = self._left[place] = (whole * below).mul_(share).add_(noise)  # in this order, as torchsde rounds it
         if len(self._left) > KEPT:
             self._left.popitem(last=False)
         return found
 
+    def _drawn(self, place: tuple[int, ...], words: int) -> Tensor:
+        """Unit noise of a node, (N, *), from as many words of its seed as torchsde asks for, of which it takes one."""
+        sequences = (np.random.SeedSequence(seed, spawn_key=place, pool_size=POOL) for seed in self._seeds)
+        return torch.stack([self._normals(int(one.generate_state(words)[0])) for one in sequences])
+
 
 def unit_noise(path: Path, sigma: float, following: float) -> Tensor:
-    """The path's noise for a step down, of unit variance."""
+    """The paths' noise for a step down, of unit variance, (N, *)."""
     high, low = as_float32(sigma), as_float32(following)
     return path.increment(low, high) * -1 / float(np.sqrt(np.float32(high) - np.float32(low)))
 

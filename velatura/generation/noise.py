@@ -98,14 +98,10 @@ class SeededNoise:
         if together:
             generator = torch.Generator("cpu").manual_seed(self._seeds[-1].seed)
             seed = int(torch.randint(0, 2**63 - 1, [], generator=generator))
-            whole = Path(seed, low, high, partial(self._normals, (len(self._seeds), *self._shape)))
-            return lambda sigma, following: unit_noise(whole, sigma, following).to(self._device)
-        paths = [Path(one.seed, low, high, partial(self._normals, self._shape)) for one in self._seeds]
-
-        def draw(sigma: float, following: float) -> Tensor:
-            return torch.stack([unit_noise(path, sigma, following) for path in paths]).to(self._device)
-
-        return draw
+            whole = Path([seed], low, high, partial(self._normals, (len(self._seeds), *self._shape)))
+            return lambda sigma, following: unit_noise(whole, sigma, following)[0].to(self._device)
+        paths = Path([one.seed for one in self._seeds], low, high, partial(self._normals, self._shape))
+        return lambda sigma, following: unit_noise(paths, sigma, following).to(self._device)
 
     def _first(self, seed: Seed, draw: Draw) -> Tensor:
         if self._resized_from is None:
