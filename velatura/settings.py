@@ -13,6 +13,7 @@
     embeddings = ["/models/embeddings"]
     controlnets = ["/models/controlnet"]
     detectors = ["/models/detectors"]  # YOLO, as ONNX files
+    upscalers = ["/models/ESRGAN"]
     wildcards = ["/prompts/wildcards"]
     styles = ["/prompts/styles.csv"]   # a file, or a folder of them
     [captioners.seeing]                # settings of captioners, each under a name of its own; see captioning/chosen.py
@@ -54,7 +55,8 @@ PEFT_PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 """Folders in such a folder, each with the adapter of one part."""
 
 FOLDERS = (
-    *("bases", "loras", "vaes", "text_encoders", "embeddings", "controlnets", "detectors", "wildcards", "styles"),
+    *("bases", "loras", "vaes", "text_encoders", "embeddings", "controlnets", "detectors", "upscalers"),
+    *("wildcards", "styles"),
 )
 """What `[folders]` may name."""
 
@@ -82,6 +84,7 @@ class UserSettings:
     embeddings: tuple[Path, ...] = ()
     controlnets: tuple[Path, ...] = ()
     detectors: tuple[Path, ...] = ()
+    upscalers: tuple[Path, ...] = ()
     wildcards: tuple[Path, ...] = ()
     styles: tuple[Path, ...] = ()
     """Files, or folders of them."""
@@ -247,6 +250,21 @@ def find_part(name: str, kind: Literal["vaes", "text_encoders"], *, beside: Path
         return found[0]
     title = {"vaes": "autoencoder", "text_encoders": "text encoder"}[kind]
     raise _unresolved(title, name, found, sorted({path.stem for path in list_weights(load().folders(kind))}))
+
+
+def find_upscaler(name: str) -> Path:
+    """The file that the name or path of an upscale model means.
+
+    Raises:
+        SettingsError: nothing, or more than one file, has that name.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    found = _nearest(_last(name), "upscalers", list_weights)
+    if len(found) == 1:
+        return found[0]
+    known = {"Lanczos", "Nearest", "None", *(path.stem for path in list_weights(load().folders("upscalers")))}
+    raise _unresolved("upscaler", name, found, sorted(known))
 
 
 def base_name(source: Path) -> str:

@@ -16,11 +16,15 @@ from tests.paintings import clouds
 from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import api
+from velatura.api import refining
 from velatura.api.recalling import recalled
 from velatura.errors import SettingsError
-from velatura.events import Done, Note
+from velatura.events import Done, Note, Progress
 from velatura.files import sha256
 from velatura.generation import carriers
+from velatura.generation.detail import Detail
+from velatura.generation.enlarge import Enlarge
+from velatura.generation.finds import Find, Picking
 from velatura.generation.parts import Inpaint
 from velatura.generation.sampling import Sampling
 from velatura.recipe import TuningSettings
@@ -201,3 +205,164 @@ def test_the_part_is_painted_in_the_size_that_is_told(paint: Paint, monkeypatch:
     for work, told in ((masked, {}), (masked, {"width": 128, "height": 128}), (Inpaint(boxes=(BOX,)), {})):
         refined(picture, work=work, changes=api.Changes(told))
     assert sizes == [(80, 56), (128, 128), (96, 64)]
+
+
+def refined_again(picture: Path, **told: Any) -> list[str]:
+    return [event.text for event in api.refine_again(picture, **told) if isinstance(event, Note)]
+
+
+def test_finds_are_painted_one_after_another_each_with_its_prompt_its_seed_and_its_loras(
+    paint: Paint, home: Path, write_lora: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from velatura.api import detailing
+    from velatura.generation.record import UsedLora
+
+    write_lora(home / "ink.safetensors", 1)
+    picture = paint("a crowd", negative="a cat", width=96, height=64)
+    finds = [Find((60, 10, 80, 30)), Find((10, 30, 30, 50)), Find((40, 5, 50, 15), 0.1), Find((2, 2, 20, 20))]
+    told: list[tuple[str, str, int, list[str]]] = []
+    painted = detailing.painted
+
+    def watched(ready: Any) -> Any:
+        (_, loras), job = ready.groups[0], ready.groups[0][0].jobs[0]
+        assert all(isinstance(one, UsedLora) for one in loras)
+        told.append((job.prompt, job.negative_prompt, job.seed, [one.name for one in loras]))
+        return painted(ready)
+
+    monkeypatch.setattr(detailing, "painted", watched)
+    monkeypatch.setattr(refining, "detector_of", lambda _: lambda image: finds)
+    work = Detail(
+        "scene", picking=Picking(order="left to right", grow=0), prompt="a face <lora:ink:0.5>[SEP][SKIP][SEP]", blur=0
+    )
+    ((result,), _) = refined(picture, work=work)
+    assert told == [("a face <lora:ink:0.5>", "a cat", 1, ["ink"]), ("a crowd", "a cat", 3, [])]
+    changed = (pixels(result) != pixels(picture)).any(axis=2)
+    seen = np.zeros((64, 96), bool)
+    seen[2:21, 2:21] = seen[10:31, 60:81] = True
+    assert not changed[~seen].any()
+    assert changed[2:21, 2:21].mean() > 0.9
+    assert changed[10:31, 60:81].mean() > 0.9
+    record: Any = carriers.read(result).record
+    assert [one["box"][0] for one in record["refined"]["finds"]] == [2, 10, 60]
+    assert record["refined"]["prompt"] == "a face <lora:ink:0.5>[SEP][SKIP][SEP]a crowd"
+    assert record["loras"] == []
+    text = carriers.read(result).infotext
+    assert text is not None
+    assert text.settings["ADetailer model"] == "scene"
+    assert text.settings["Lora hashes"].startswith("ink: ")
+    (home / "ink.safetensors").rename(home / "other.safetensors")
+    assert refined_again(result)[-1] == f"this is {result.name} again, bit for bit"
+    with pytest.raises(SettingsError, match="make it again with velatura refine again"):
+        api.again(result)
+
+
+def test_a_picture_in_which_nothing_is_found_stays_as_it_is(paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = paint()
+    monkeypatch.setattr(refining, "detector_of", lambda _: lambda image: [Find((1, 1, 9, 9), 0.2)])
+    results, notes = refined(picture, work=Detail("scene"))
+    assert results == []
+    assert notes == ["nothing was found in 1.png, and it stays as it is"]
+    assert list(picture.parent.iterdir()) == [picture]
+
+
+LARGE = Enlarge(2.25, tile=(64, 64), padding=8, seams="half tiles", denoising=0.5)
+
+
+def test_a_larger_picture_says_so_and_is_made_again_bit_for_bit(paint: Paint, tmp_path: Path) -> None:
+    picture = paint(width=72, height=64)
+    ((result,), _) = refined(picture, work=LARGE)
+    with Image.open(result) as image:
+        assert image.size == (162, 144)
+        lanczos = Image.open(picture).convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
+        assert np.abs(np.asarray(image, int) - np.asarray(lanczos, int)).mean() > 1
+    assert sorted(one.name for one in picture.parent.iterdir()) == ["1-upscale.png", "1.png"]
+    text = carriers.read(result).infotext
+    assert text is not None
+    wanted = {"upscaler": "Lanczos", "tile_width": "64", "tile_height": "64", "mask_blur": "8", "padding": "8"}
+    assert {name: text.settings[f"Ultimate SD upscale {name}"] for name in wanted} == wanted
+    assert refined_again(result)[-1] == f"this is {result.name} again, bit for bit"
+    picture.rename(tmp_path / "elsewhere.png")
+    with pytest.raises(SettingsError, match=r"the picture 1\.png that this one was refined from is not here"):
+        refined_again(result)
+    there = refined_again(result, parent=tmp_path / "elsewhere.png", out=tmp_path / "there")
+    assert there[-1] == f"this is {result.name} again, bit for bit"
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+def test_an_upscale_that_was_cut_off_goes_on_and_ends_as_if_it_never_was(
+    paint: Paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Killed at any write, or stopped between two tiles."""
+    from velatura.api import upscaling
+
+    picture = paint(width=72, height=64)
+    whole = tmp_path / "whole"
+    ((expected,), _) = refined(picture, work=LARGE, out=whole)
+    tiles: list[int] = []
+    tile = upscaling._tile
+
+    def watched(*told: Any) -> Any:
+        tiles.append(told[5])
+        return tile(*told)
+
+    monkeypatch.setattr(upscaling, "_tile", watched)
+    write, written = upscaling.write_bytes, list[Path]()
+
+    def failing(path: Path, data: bytes) -> None:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        write(path, data)
+        written.append(path)
+
+    out = tmp_path / "out"
+    if killed:
+        monkeypatch.setattr(upscaling, "write_bytes", failing)
+        with pytest.raises(KeyboardInterrupt):
+            refined(picture, work=LARGE, out=out)
+        monkeypatch.setattr(upscaling, "write_bytes", write)
+    else:
+        events = api.refine(api.RefineRequest((picture,), LARGE, out=out))
+        for event in events:
+            if isinstance(event, Progress) and "tiles" in event.stage and event.done > event.total // 4:
+                break
+        events.close()  # type: ignore[attr-defined]
+    assert not list(out.glob("*.png"))
+    begun = max(tiles)
+    tiles.clear()
+    ((result,), notes) = refined(picture, work=LARGE, out=out)
+    assert tiles[0] == begun > 0
+    assert any("are painted already" in note for note in notes)
+    assert result.read_bytes() == expected.read_bytes()
+    assert [one.name for one in out.iterdir()] == ["1-upscale.png"]
+    tiles.clear()
+    (again, notes) = refined(picture, work=LARGE, out=out)
+    assert again == [result]
+    assert tiles == []
+    assert "1-upscale.png is there already, and is not made again" in notes
+
+
+def test_an_upscaler_of_a_model_is_asked_as_often_as_needed(
+    paint: Paint, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from velatura.generation import upscalers
+
+    asked: list[tuple[int, int]] = []
+
+    def larger(pixels_BCHW: Any) -> Any:
+        asked.append(tuple(pixels_BCHW.shape[2:]))
+        return pixels_BCHW.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    monkeypatch.setattr(upscalers, "load", lambda path, device: upscalers.UpscaleModel(path.stem, "", 2, larger))
+    path = tmp_path / "2x-sharp.pth"
+    path.write_bytes(b"weights")
+    picture = paint()
+    work = Enlarge(3, upscaler=str(path), tile=(192, 192), denoising=0.3)
+    ((result,), _) = refined(picture, work=work)
+    assert asked == [(64, 64), (128, 128)]
+    with Image.open(result) as image:
+        assert image.size == (192, 192)
+    record: Any = carriers.read(result).record
+    assert record["refined"]["upscaler"] == "2x-sharp"
+    assert str(tmp_path) not in str(record)
+    with pytest.raises(SettingsError, match="no upscaler is named 2x-sharp"):
+        refined_again(result)

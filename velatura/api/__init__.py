@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from velatura.api.judging import evaluate, keep_lora, report
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
-    from velatura.api.refining import RefineRequest, refine
+    from velatura.api.refining import RefineRequest, refine, refine_again
     from velatura.api.repeating import Changes, again
     from velatura.api.request import FromPicture, GenerateRequest
     from velatura.api.sheets import paint_list
@@ -43,6 +43,7 @@ _PLACES = {
     "png": "painting",
     "record_of": "borrowing",
     "refine": "refining",
+    "refine_again": "refining",
     "refit_steps": "training",
     "report": "judging",
     "train": "training",
@@ -70,6 +71,7 @@ __all__ = [
     "png",
     "record_of",
     "refine",
+    "refine_again",
     "refit_steps",
     "report",
     "train",

@@ -70,7 +70,7 @@ def generate(request: GenerateRequest) -> Iterator[Event]:
     images, names = [list(told) for told in zip(*(done[place] for place in sorted(done)), strict=True)]
     if len(images) > 1:
         names.append(free_name(folder, f"{seed}-sheet", request.form))
-        write_bytes(folder / names[-1], _file(contact_sheet(images, columns=min(4, len(images))), request))
+        write_bytes(folder / names[-1], picture_file(contact_sheet(images, columns=min(4, len(images))), request))
     yield Done(len(images), {"folder": str(folder), "files": names, "seed": seed})
 
 
@@ -320,7 +320,7 @@ def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -
                     place, image = group.places[at], _laid(ready, event.image)
                     infotext, record = _told(ready, group, loras, at)
                     record |= {"pixels": pixels_hash(image), **(more or {}).get(place, {})}
-                    yield Finished(event.job, place, image, _file(image, request, infotext, record))
+                    yield Finished(event.job, place, image, picture_file(image, request, infotext, record))
                     at += 1
                 elif isinstance(event, Unfinished):
                     yield _shown(event.images, request)
@@ -375,7 +375,10 @@ def _told(ready: Ready, group: Together, loras: Sequence[UsedLora], at: int) -> 
     )
 
 
-def _file(image: Image, request: GenerateRequest, infotext: str = "", record: dict[str, Any] | None = None) -> bytes:
+def picture_file(
+    image: Image, request: GenerateRequest, infotext: str = "", record: dict[str, Any] | None = None
+) -> bytes:
+    """A picture as a file of the form that is asked for."""
     from velatura.generation.carriers import to_bytes
 
     return to_bytes(image, infotext, record, form=request.form, quality=request.quality)

@@ -6,20 +6,41 @@ and never over it. Its record holds the picture's name, hash and own record: a c
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import importlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from velatura.api.painting import Finished, check, drawn_unless, free_name, made_ready, opened, painted
+from PIL import Image
+
+from velatura import settings
+from velatura.api.detailing import Detector, detailed
+from velatura.api.detailing import as_recorded as recorded_detail
+from velatura.api.painting import Finished, check, drawn_unless, free_name, generate, made_ready, opened, painted
 from velatura.api.recalling import recalled
-from velatura.api.repeating import Changes
-from velatura.api.request import FromPicture, GenerateRequest
+from velatura.api.repeating import (
+    Changes,
+    again,
+    as_it_was,
+    doubts_of,
+    found_lora,
+    found_picture,
+    likeness,
+    missing,
+)
+from velatura.api.request import FromPicture, GenerateRequest, Original
+from velatura.api.upscaling import as_recorded as recorded_upscale
+from velatura.api.upscaling import upscaled
 from velatura.api.wanted import wanted
 from velatura.bases import BaseFiles
 from velatura.errors import SettingsError
 from velatura.events import Done, Event, Note, Preview
 from velatura.files import make_folder, write_bytes
+from velatura.generation import detail, enlarge
+from velatura.generation.carriers import read
+from velatura.generation.detail import Detail
+from velatura.generation.enlarge import Enlarge
 from velatura.generation.parts import Inpaint
 
 if TYPE_CHECKING:
@@ -31,7 +52,7 @@ class RefineRequest:
     """What `velatura refine` is told."""
 
     pictures: tuple[Path, ...]
-    work: Inpaint
+    work: Inpaint | Detail | Enlarge
     """What is done to each of them."""
     denoising: float | None = None
     """How much is painted anew, 0 to 1; none: what suits the work."""
@@ -44,8 +65,8 @@ class RefineRequest:
     project: Path | None = None
 
 
-DENOISING = {Inpaint: 0.75}
-"""Work -> how much is painted anew where it is not said."""
+INPAINT_DENOISING = 0.75
+"""A1111's; the other kinds of work say their own."""
 
 
 def refine(request: RefineRequest) -> Iterator[Event]:
@@ -54,31 +75,146 @@ def refine(request: RefineRequest) -> Iterator[Event]:
     Raises:
         VelaturaError: a picture does not say how it was made, or it cannot be refined so; nothing is painted then.
     """
-    from velatura.dataset.images import picture_size
-    from velatura.generation.inpaint import mask_of
+    noted = set[str]()
+    for event in _refined(request):
+        if isinstance(event, Note) and event.text in noted:  # what holds for all pictures is said once
+            continue
+        noted |= {event.text} if isinstance(event, Note) else set()
+        yield event
 
+
+def _refined(request: RefineRequest) -> Iterator[Event]:
     if not request.pictures:
         raise SettingsError("there is nothing to refine", fix="name a picture")
     told = [_told(request, picture) for picture in request.pictures]
     for picture, one in zip(request.pictures, told, strict=True):
-        check(one)
-        mask_of(request.work, picture_size(picture))
+        _check(picture, one, request.work)
+    detector = detector_of(request.work)
     files: list[str] = []
     shelf = Shelf()
     for picture, one in zip(request.pictures, told, strict=True):
         for remark in one.remarks:
             yield Note(remark)
         folder = make_folder(request.out or picture.parent)
-        files += yield from _inpainted(picture, one, shelf, folder)
+        names = yield from _worked(picture, one, request.work, shelf, folder, detector)
+        for name in names:
+            yield Preview(len(files) + 1, str(folder / name))
+            files.append(name)
     yield Done(len(files), {"folder": str(request.out or request.pictures[0].parent), "files": files})
 
 
 def _told(request: RefineRequest, picture: Path) -> GenerateRequest:
     """What painting is told for a picture."""
     told = recalled(picture, project=request.project, changes=request.changes)
-    share = DENOISING[type(request.work)] if request.denoising is None else request.denoising
-    begin = FromPicture(picture, share, exact_steps=request.exact_steps, inpaint=request.work)
-    return replace(told, begin=begin, seed=drawn_unless(told.seed))
+    told = replace(told, seed=drawn_unless(told.seed))
+    if not isinstance(request.work, Inpaint):
+        return told
+    share = INPAINT_DENOISING if request.denoising is None else request.denoising
+    return replace(told, begin=FromPicture(picture, share, exact_steps=request.exact_steps, inpaint=request.work))
+
+
+def _check(picture: Path, told: GenerateRequest, work: Inpaint | Detail | Enlarge) -> None:
+    """Refuse what cannot be, before a base is loaded.
+
+    Raises:
+        SettingsError: settings that there are not, a mask or a size that does not fit the picture.
+    """
+    from velatura.dataset.images import picture_size
+    from velatura.generation.inpaint import mask_of
+
+    check(told)
+    size = picture_size(picture)
+    if isinstance(work, Inpaint):
+        mask_of(work, size)
+    elif isinstance(work, Detail):
+        detail.check(work)
+        mask_of(Inpaint(boxes=work.boxes), size)
+    else:
+        enlarge.check(work)
+        enlarge.target(size, work)
+        if work.upscaler not in enlarge.USUAL:
+            settings.find_upscaler(work.upscaler)
+
+
+def detector_of(work: Inpaint | Detail | Enlarge) -> Detector | None:
+    """What finds things for a work; none where there is nothing to look for.
+
+    Raises:
+        SettingsError: there is no such detector.
+    """
+    if not isinstance(work, Detail) or not work.detector or work.finds is not None:
+        return None
+    found: Detector = importlib.import_module("velatura.detection").detector(work.detector, work.picking.confidence)
+    return found
+
+
+def _worked(
+    picture: Path,
+    request: GenerateRequest,
+    work: Inpaint | Detail | Enlarge,
+    shelf: Shelf,
+    folder: Path,
+    detector: Detector | None,
+) -> Generator[Event, None, Sequence[str]]:
+    """Refine one picture; the names of the results."""
+    if isinstance(work, Inpaint):
+        return (yield from _inpainted(picture, request, shelf, folder))
+    model, files = yield from shelf.base(request)
+    if isinstance(work, Enlarge):
+
+        def write(data: bytes) -> str:
+            return written(folder, f"{picture.stem}-upscale", data, request.form)
+
+        return [(yield from upscaled(picture, model, files, request, work, folder, write))]
+    made = yield from detailed(picture, model, files, request, work, detector)
+    return [] if made is None else [written(folder, f"{picture.stem}-detail", made[1], request.form)]
+
+
+def refine_again(
+    picture: Path, *, parent: Path | None = None, out: Path | None = None, project: Path | None = None
+) -> Iterator[Event]:
+    """Make a refined picture again from the one that it was made from, and say whether it is the same.
+
+    Args:
+        picture: the refined one.
+        parent: the other; none: it is looked for beside it, in the current folder and in the project.
+        out: folder for the result; none: that of the picture.
+        project: whose LoRAs are meant.
+
+    Raises:
+        SettingsError: the picture was not refined here, or something that it was made with is not here.
+    """
+    record: Mapping[str, Any] = read(picture).record or {}
+    out = out or picture.parent / "again"
+    if "refined" not in record and (record.get("begun") or {}).get("inpaint"):
+        changes = Changes({"out": out}, begin={"path": parent} if parent is not None else {})
+        yield from generate(again(picture, project=project, changes=changes))
+        return
+    if "refined" not in record:
+        raise SettingsError(
+            "this picture was not refined here", where=picture, fix="make it again with velatura generate --again"
+        )
+    told = record["refined"]
+    found = found_picture(record["parent"], beside=picture, project=project, given=parent)
+    if found is None:
+        raise missing(record["parent"], "refined")
+    request = as_it_was(picture, record, project=project, changes=Changes())
+    work: Detail | Enlarge
+    if told["work"] == "detail":
+        loras = {one["name"]: found_lora(one["name"], one["sha256_tensors"], project) for one in told["loras"]}
+        work = recorded_detail(told, loras)
+    else:
+        work = recorded_upscale(told)
+    doubts = (*(request.original.doubts if request.original else ()), *doubts_of(record))
+    original = Original(picture, record["pixels"], 0, (), tuple(dict.fromkeys(doubts)))
+    request = replace(request, original=None)
+    folder = make_folder(out)
+    names = yield from _worked(found, request, work, Shelf(), folder, None)
+    for name in names:
+        with Image.open(folder / name) as image:
+            yield Note(likeness(image, original))
+        yield Preview(1, str(folder / name))
+    yield Done(len(names), {"folder": str(folder), "files": list(names)})
 
 
 @dataclass
@@ -116,7 +252,6 @@ def _inpainted(
             yield event
             continue
         names.append(written(folder, f"{picture.stem}-inpaint", event.data, request.form))
-        yield Preview(len(names), str(folder / names[-1]))
     return names
 
 

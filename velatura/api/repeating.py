@@ -39,6 +39,9 @@ NESTED = ("begin", "controls", "hires", "memory", "tuning", "loras", "base", "ba
 HARMLESS = frozenset({"out", "form", "quality", "project", "preview", "preview_every"})
 """What of a request may be otherwise without changing the picture."""
 
+ROWS = 256
+"""Of a picture that are hashed at a time."""
+
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -337,7 +340,11 @@ def doubts_of(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def pixels_hash(image: Image) -> str:
     """sha256 of a picture's pixels as RGB, hex."""
-    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for top in range(0, image.height, ROWS):  # a large picture is not held twice
+        strip = image.crop((0, top, image.width, min(top + ROWS, image.height)))
+        digest.update(strip.convert("RGB").tobytes())
+    return digest.hexdigest()
 
 
 def likeness(image: Image, original: Original) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +39,17 @@ def read(
     if infotext.negative_prompt:
         output.say(f"negative prompt: {infotext.negative_prompt}")
     output.say(output.table(("setting", "value"), list(infotext.settings.items())))
+    for parent in _parents(record):
+        output.say(f"made from: {parent}")
     if told.lost:
         output.say(f"not understood: {'; '.join(told.lost)}")
     again = "bit for bit on a processor" if record is not None else "as far as it goes"
-    output.say(f"paint it again, {again}: velatura generate --again {output.shown(image)}")
+    command = "refine again" if record is not None and "refined" in record else "generate --again"
+    output.say(f"paint it again, {again}: velatura {command} {output.shown(image)}")
+
+
+def _parents(record: Mapping[str, Any] | None) -> Iterator[str]:
+    """The pictures that one was made from, the last first."""
+    while record is not None and isinstance(parent := record.get("parent"), dict):
+        yield f"{parent.get('name')} (sha256 {str(parent.get('sha256'))[:10]})"
+        record = parent.get("record")

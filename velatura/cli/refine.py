@@ -1,9 +1,9 @@
-"""`velatura refine`: paint parts of pictures anew."""
+"""`velatura refine`: paint parts of pictures anew, finds in detail, the whole larger."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="refine",
-    help="Refine pictures: paint a part anew. What a picture says of its prompt, LoRAs, base and seed is used.",
+    help="Refine pictures: paint a part anew, finds in detail, the whole larger. A picture's own words are recalled.",
     no_args_is_help=True,
 )
 
@@ -125,13 +125,221 @@ def inpaint(
     _follow(request, as_json=as_json)
 
 
-def _changes(context: typer.Context) -> Changes:
+@app.command()
+def detail(
+    context: typer.Context,
+    pictures: Pictures,
+    find: Annotated[
+        str, typer.Option(metavar="DETECTOR", help="What finds: a name, or a YOLO model as an ONNX file.")
+    ] = "",
+    boxes: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="L,T,R,B", help="A rectangle in pixels that counts as found; repeatable."),
+    ] = None,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="What the finds are painted as, <lora:...> included; [SEP] between several, [SKIP] leaves one as it"
+            " is, [PROMPT] is the picture's own; none: the picture's own."
+        ),
+    ] = "",
+    negative: Annotated[str, typer.Option(help="What they keep away from; none: as the picture was painted.")] = "",
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="Finds that are less sure are left out.")] = 0.3,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="Only what was taken for this; repeatable; none: all.")
+    ] = None,
+    least_area: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the picture below which finds are left out.")
+    ] = 0.0,
+    most_area: Annotated[float, typer.Option(min=0, max=1, help="Share above which they are.")] = 1.0,
+    keep: Annotated[int, typer.Option(min=0, help="How many finds are painted; 0: all.")] = 0,
+    by: Annotated[str, typer.Option(help="Whether the largest (area) or the surest (confidence) are.")] = "area",
+    order: Annotated[
+        str, typer.Option(help="Order of painting: found, left to right, centre to edge, largest first.")
+    ] = "found",
+    grow: Annotated[int, typer.Option(help="Pixels by which masks grow; below 0: by which they shrink.")] = 4,
+    right: Annotated[int, typer.Option(help="Pixels by which masks are moved to the right.")] = 0,
+    up: Annotated[int, typer.Option(help="Pixels by which they are moved up.")] = 0,
+    merge: Annotated[str, typer.Option(help="Paint one by one (none), at once (merge), or merge and invert.")] = "none",
+    denoising: Annotated[float | None, typer.Option(help="How much is painted anew, from 0 to 1; none: 0.4.")] = None,
+    exact_steps: Exact = False,
+    blur: Annotated[float, typer.Option(min=0, help="Sigma of the masks' edges, in pixels.")] = 4,
+    padding: Annotated[int, typer.Option(min=0, help="Pixels around a find that are in view.")] = 32,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Paint all of the picture for each find, not the part around it.")
+    ] = False,
+    base: Base = None,
+    loras: Loras = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    cfg: Cfg = None,
+    sampler: Sampler = None,
+    scheduler: Scheduler = None,
+    tuning: Tuning = None,
+    width: Width = None,
+    height: Height = None,
+    memory: Memory = None,
+    form: Form = None,
+    quality: Quality = None,
+    out: Out = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Find faces and other things in pictures, and paint each anew at a size of its own."""
+    from velatura import api
+    from velatura.generation.detail import Detail
+    from velatura.generation.finds import Picking
+
+    picking = Picking(
+        confidence,
+        tuple(labels or ()),
+        least_area,
+        most_area,
+        keep,
+        cast(Any, by),
+        cast(Any, order),
+        grow,
+        right,
+        up,
+        cast(Any, merge),
+    )
+    work = Detail(
+        find,
+        tuple(map(_box, boxes or ())),
+        picking,
+        prompt,
+        negative,
+        exact_steps=exact_steps,
+        blur=blur,
+        only_masked=not whole,
+        padding=padding,
+        **_told(denoising=denoising),
+    )
+    request = api.RefineRequest(
+        _pictures(pictures), work, changes=_changes(context, "prompt", "negative"), out=out, project=_project(project)
+    )
+    _follow(request, as_json=as_json)
+
+
+@app.command()
+def upscale(
+    context: typer.Context,
+    pictures: Pictures,
+    scale: Annotated[float, typer.Option(help="How many times as large.")] = 2.0,
+    to: Annotated[
+        str | None, typer.Option(metavar="WxH", help="The size instead, as in 2048x3072; 2048x0: the height follows.")
+    ] = None,
+    upscaler: Annotated[
+        str, typer.Option(help="What makes it larger: Lanczos, Nearest, None, or an ESRGAN model's name or file.")
+    ] = "Lanczos",
+    tile: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size of a tile, as in 512x512 or 512; none: the base's own.")
+    ] = None,
+    redraw: Annotated[str, typer.Option(help="Order of tiles: linear, chess, or none.")] = "linear",
+    padding: Annotated[int, typer.Option(min=0, help="Pixels around a tile that are in view.")] = 32,
+    blur: Annotated[float, typer.Option(min=0, help="Sigma of the tiles' edges, in pixels.")] = 8,
+    denoising: Annotated[float | None, typer.Option(help="How much is painted anew, from 0 to 1; none: 0.35.")] = None,
+    exact_steps: Exact = False,
+    seams: Annotated[
+        str, typer.Option(help="Paint over seams: none, bands, half tiles, half tiles and crossings.")
+    ] = "none",
+    seam_width: Annotated[int, typer.Option(min=2, help="Pixels of a band.")] = 64,
+    seam_padding: Annotated[int, typer.Option(min=0, help="Pixels around it that are in view.")] = 16,
+    seam_blur: Annotated[float, typer.Option(min=0, help="Sigma of its edges, in pixels; bands have none.")] = 4,
+    seam_denoising: Annotated[float | None, typer.Option(help="How much of seams is painted anew; none: 0.35.")] = None,
+    prompt: Prompt = None,
+    negative: Negative = None,
+    base: Base = None,
+    loras: Loras = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    cfg: Cfg = None,
+    sampler: Sampler = None,
+    scheduler: Scheduler = None,
+    tuning: Tuning = None,
+    memory: Memory = None,
+    form: Form = None,
+    quality: Quality = None,
+    out: Out = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures larger and paint them over tile by tile; interrupted, the same command goes on."""
+    from velatura import api
+    from velatura.generation.enlarge import Enlarge
+
+    width, height = _size(to) if to else (0, 0)
+    work = Enlarge(
+        scale,
+        width,
+        height,
+        upscaler,
+        _size(tile) if tile else None,
+        cast(Any, redraw),
+        padding,
+        blur,
+        exact_steps=exact_steps,
+        seams=cast(Any, seams),
+        seam_width=seam_width,
+        seam_padding=seam_padding,
+        seam_blur=seam_blur,
+        **_told(denoising=denoising, seam_denoising=seam_denoising),
+    )
+    request = api.RefineRequest(
+        _pictures(pictures), work, changes=_changes(context), out=out, project=_project(project)
+    )
+    _follow(request, as_json=as_json, interrupted="stopped; the same command goes on with the next tile")
+
+
+@app.command()
+def again(
+    picture: Annotated[Path, typer.Argument(metavar="IMAGE", help="A refined picture.")],
+    parent: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="What it was made from; none: it is looked for beside it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the result; none: again/ beside the picture.")
+    ] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Make a refined picture again, and say whether it is the same bit for bit."""
+    from velatura import api
+    from velatura.cli import ending
+    from velatura.cli.progress import follow
+
+    events = api.refine_again(picture, parent=parent, out=out, project=_project(project))
+    done = follow(events, as_json=as_json, interrupted="stopped")
+    if done is not None and not as_json:
+        ending.show(done)
+
+
+def _told(**shares: float | None) -> dict[str, Any]:
+    """What is said; the rest is as usual."""
+    return {name: value for name, value in shares.items() if value is not None}
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Width and height; one number stands for both.
+
+    Raises:
+        SettingsError: these are no numbers.
+    """
+    across, _, down = text.lower().partition("x")
+    try:
+        return int(across), int(down or across)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no size", fix="write WIDTHxHEIGHT, as in 2048x3072") from None
+
+
+def _changes(context: typer.Context, *not_these: str) -> Changes:
     """What the user wrote of how it is painted."""
     from velatura.api import Changes
     from velatura.cli.generate import changeable, given
 
-    written = given(context)
-    told = {name: _value(context.params[name]) for name in written & changeable() - {"out"}}
+    written = given(context) & changeable() - {"out", *not_these}
+    told = {name: _value(context.params[name]) for name in written}
     return Changes(told, memory=context.params["memory"] or (), tuning=context.params["tuning"] or ())
 
 
@@ -176,12 +384,14 @@ def _box(text: str) -> Box:
     return left, top, right, bottom
 
 
-def _follow(request: RefineRequest, *, as_json: bool) -> None:
+def _follow(
+    request: RefineRequest, *, as_json: bool, interrupted: str = "stopped; the pictures refined so far are kept"
+) -> None:
     """Refine, and say how it ended."""
     from velatura import api
     from velatura.cli import ending
     from velatura.cli.progress import follow
 
-    done = follow(api.refine(request), as_json=as_json, interrupted="stopped; the pictures refined so far are kept")
+    done = follow(api.refine(request), as_json=as_json, interrupted=interrupted)
     if done is not None and not as_json:
         ending.show(done)

@@ -214,20 +214,24 @@ def infotext_of(
     hires: Hires | None = None,
     together: Sequence[Job] = (),
     files: BaseFiles | None = None,
+    words: Mapping[str, object] | None = None,
+    also: Sequence[UsedLora] = (),
 ) -> tuple[str, dict[str, Any]]:
     """A picture's infotext and record.
 
     Args:
         together: the jobs of its batch, itself among them; where it was painted alone they may be left out.
         files: of the base; what was named beside its first file is told.
+        words: further settings of the infotext, by A1111's names.
+        also: adapters that stand in other prompts than the job's; the infotext tells their hashes.
     """
     names = {lora.asked: lora.name for lora in loras if lora.asked is not None}
-    words = prompt.rename_loras(job.prompt, names)
+    named = prompt.rename_loras(job.prompt, names)
     if hires is not None and hires.prompt is not None:
         hires = replace(hires, prompt=prompt.rename_loras(hires.prompt, names))
     vae = files.vae if files is not None else None
     beside = [lora for lora in loras if lora.asked is None]
-    told = words + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
+    told = named + "".join(f" <lora:{lora.name}:{lora.applied.denoiser_strength:g}>" for lora in beside)
     bracketed = any(mark in told + job.negative_prompt for mark in "([")
     apart = bool(loras) and sampling.apart
     settings = {
@@ -247,17 +251,18 @@ def infotext_of(
         "Variation seed strength": f"{job.variation_strength:g}" if job.variation_strength else None,
         "Denoising strength": f"{begun.denoising:g}" if begun else None,
         **(begun.inpaint.words if begun and begun.inpaint else {}),
-        **(_second_pass(words, job.negative_prompt, sampling, hires) if hires else {}),
+        **(_second_pass(named, job.negative_prompt, sampling, hires) if hires else {}),
         **{f"ControlNet {place}": _unit(one) for place, one in enumerate(sampling.controls)},
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,
         **tuned.words(sampling.tuning, sampling.sampler),
-        "Lora hashes": infotext.lora_hashes((lora.name, lora.hash[:12]) for lora in loras) or None,
+        **(words or {}),
+        "Lora hashes": infotext.lora_hashes({lora.name: lora.hash[:12] for lora in (*loras, *also)}.items()) or None,
         "TI hashes": infotext.lora_hashes((one.name, one.hash[:12]) for one in embeddings) or None,
         "Emphasis": EMPHASIS[model.emphasis] if bracketed else None,
         "Version": f"velatura {__version__}",
     }
     record = {
-        "prompt": words,
+        "prompt": named,
         "negative_prompt": job.negative_prompt,
         **({"template": _template(job.template)} if job.template else {}),
         "seed": job.seed,

@@ -5,7 +5,7 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
@@ -21,6 +21,9 @@ INTERPOLATIONS: Mapping[str, Mapping[str, Any]] = {
     "Latent (nearest-exact)": {"mode": "nearest-exact", "antialias": False},
 }
 """What torch is told."""
+
+Upscaler = Callable[[Image.Image], Image.Image]
+"""What makes a picture larger, by a factor of its own."""
 
 RESAMPLINGS = {
     "Lanczos": Image.Resampling.LANCZOS,
@@ -42,17 +45,33 @@ def upscaled_picture(image: Image.Image, width: int, height: int, upscaler: str)
     As A1111 does it, "Lanczos" and "Nearest" go to multiples of 8 pixels first where they make it larger, and from
     there by Lanczos.
     """
-    resampling, lanczos = RESAMPLINGS[upscaler], Image.Resampling.LANCZOS
     scale = max(width / image.width, height / image.height)
     if scale > 1 and upscaler != "None":
-        rounded = tuple(max(8, int(side * scale // 8 * 8)) for side in image.size)
-        for _ in range(3):
-            if image.width >= rounded[0] and image.height >= rounded[1]:
-                break
-            image = image.resize((int(image.width * scale), int(image.height * scale)), resampling)
-        if image.size != rounded:
-            image = image.resize((rounded[0], rounded[1]), lanczos)
-    return image if image.size == (width, height) else image.resize((width, height), lanczos)
+        image = scaled(image, scale, resized_by(upscaler, scale))
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def resized_by(upscaler: str, scale: float) -> Upscaler:
+    """An upscaler without a model, for a scale."""
+
+    def upscale(image: Image.Image) -> Image.Image:
+        return image.resize((int(image.width * scale), int(image.height * scale)), RESAMPLINGS[upscaler])
+
+    return upscale
+
+
+def scaled(image: Image.Image, scale: float, upscale: Upscaler) -> Image.Image:
+    """A picture so many times as large, in multiples of 8 pixels: A1111's way with upscalers.
+
+    One that enlarges too little is asked again, three times at most, and what is too much or too little is set right
+    by Lanczos.
+    """
+    rounded = tuple(max(8, int(side * scale // 8 * 8)) for side in image.size)
+    for _ in range(3):
+        if image.width >= rounded[0] and image.height >= rounded[1]:
+            break
+        image = upscale(image)
+    return image if image.size == rounded else image.resize((rounded[0], rounded[1]), Image.Resampling.LANCZOS)
 
 
 def cropped(latents_BCHW: Tensor, crop_x: int, crop_y: int) -> Tensor:

@@ -38,6 +38,7 @@ KINDS = {
     "model_patches": "controlnets",
     "ultralytics_bbox": "detectors",
     "ultralytics_segm": "detectors",
+    "upscale_models": "upscalers",
 }
 """ComfyUI's name for a kind of folder -> that of the settings."""
 

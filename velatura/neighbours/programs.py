@@ -29,6 +29,7 @@ TITLES = {
     "embeddings": "embeddings",
     "controlnets": "ControlNets",
     "detectors": "detectors",
+    "upscalers": "upscale models",
     "wildcards": "wildcards",
     "styles": "files of styles",
 }
@@ -52,6 +53,7 @@ _A1111: Layout = {
     "embeddings": ("embeddings",),
     "controlnets": ("models/ControlNet", "extensions/sd-webui-controlnet/models"),
     "detectors": ("models/adetailer",),
+    "upscalers": ("models/ESRGAN", "models/RealESRGAN"),
     "wildcards": ("extensions/sd-dynamic-prompts/wildcards", "extensions/stable-diffusion-webui-wildcards/wildcards"),
     "styles": ("styles.csv",),
 }
@@ -63,6 +65,7 @@ _COMFY: Layout = {
     "embeddings": ("models/embeddings",),
     "controlnets": ("models/controlnet", "models/model_patches"),
     "detectors": ("models/ultralytics/bbox", "models/ultralytics/segm"),
+    "upscalers": ("models/upscale_models",),
 }
 _MATRIX: Layout = {
     "bases": ("Models/StableDiffusion", "Models/DiffusionModels"),
@@ -72,6 +75,7 @@ _MATRIX: Layout = {
     "embeddings": ("Models/Embeddings",),
     "controlnets": ("Models/ControlNet",),
     "detectors": ("Models/Ultralytics/bbox", "Models/Ultralytics/segm"),
+    "upscalers": ("Models/ESRGAN", "Models/RealESRGAN"),
 }
 _LAYOUTS: dict[str, tuple[str, Layout]] = {
     "stable-diffusion-webui": ("A1111", _A1111),
