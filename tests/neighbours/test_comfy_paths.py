@@ -27,7 +27,7 @@ a111:
          models/Lora
 
          models/Ly CORIS
-    upscale_models:
+    upscale_models: models/ESRGAN
 not_used:
 """
 
@@ -50,6 +50,7 @@ def test_groups_lists_and_relative_places_are_read(tmp_path: Path) -> None:
         "embeddings": [],
         "controlnets": [],
         "detectors": [],
+        "upscalers": [tmp_path / "sub/webui/models/ESRGAN"],
     }
 
 
