@@ -14,6 +14,7 @@ from tests.paintings import clouds
 from velatura.dataset import authors, captioned, journal
 from velatura.dataset.adding import add
 from velatura.dataset.exporting import KINDS, export, left_out
+from velatura.dataset.kohya import read_toml
 from velatura.dataset.rights import Record, Rights, load
 from velatura.dataset.scan import scan
 from velatura.errors import DatasetError, FileProblem
@@ -140,12 +141,48 @@ def test_rights_go_along_and_what_cannot_is_said(kind: str, tmp_path: Path) -> N
     export(source, target, kind, words="mara woman", repeats=4)  # type: ignore[arg-type]
     said = " ".join(left_out(source, kind))  # type: ignore[arg-type]
 
-    assert "class in reg/" in said
+    assert ("class in reg/" in said) == (kind in ("civitai", "imagefolder"))
     assert ("masks of 1" in said) == ("rights" in said) == (kind == "civitai")
     if kind != "civitai":
         found, names = load(target), [one.name for one in scan(target).pictures]
         assert [found.of(name) for name in names] == [known.of(f"0{number}.png") for number in (1, 2, 3)]
         assert len(found.pictures) == 1
+        brought = add([target / "dataset.toml" if kind == "toml" else target], tmp_path / "again")
+        known_again, names = load(tmp_path / "again"), brought.names
+        assert [known_again.of(name) for name in names] == [known.of(f"0{number}.png") for number in (1, 2, 3)]
+        assert brought.regularisation == (kind != "imagefolder")
+
+
+def test_pictures_of_the_class_are_exported_with_their_words(tmp_path: Path) -> None:
+    source = scan(kohya(tmp_path / "source"))
+    for kind in ("plain", "folders", "kohya", "toml"):
+        export(source, tmp_path / kind, kind, words="mara woman")  # type: ignore[arg-type]
+
+    for kind, inside in (("plain", "reg"), ("folders", "reg"), ("kohya", "reg/1_woman"), ("toml", "reg")):
+        assert (tmp_path / kind / inside / "r.png").read_bytes() == (
+            tmp_path / "source" / "reg" / "1_woman" / "r.png"
+        ).read_bytes()
+        assert (tmp_path / kind / inside / "r.txt").read_text() == "a woman\n"
+    subsets = read_toml(tmp_path / "toml" / "dataset.toml")
+    assert [(one.folder.name, one.regularisation, one.class_words, one.repeats) for one in subsets] == [
+        ("images", False, "mara woman", 1),
+        ("reg", True, "woman", 1),
+    ]
+
+
+def test_rights_that_are_noted_in_a_zip_come_along(tmp_path: Path) -> None:
+    record = Record(Rights(author="Mara"), {"02.png": Rights(licence="CC0")})
+    (plain(tmp_path / "set") / "rights.toml").write_text(record.to_toml(), encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path in sorted((tmp_path / "set").iterdir()):
+            archive.write(path, f"mara/{path.name}")
+
+    add([tmp_path / "set.zip"], tmp_path / "new")
+
+    known = load(tmp_path / "new")
+    assert known.of("01.png").author == "Mara" and known.of("02.png").licence == "CC0"
+    add([tmp_path / "set" / "03.png"], tmp_path / "one")
+    assert load(tmp_path / "one").of("03.png") == Rights(author="Mara")
 
 
 def test_a_zip_for_civitai_is_the_same_every_time_and_says_nothing_of_this_machine(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def add(sources: Sequence[Path | str], dataset: Path, *, workers: int | None = 1
         _refuse_without_room(dataset, [entry.path for entry, _ in readable])
         told = f"add {len(readable)} pictures"
         with edit(dataset, told) as changes:
-            names, remarks = _copy_in(readable, dataset, changes)
+            names, remarks = _copy_in(readable, dataset, changes, _noted_rights(found))
             regularisation = _copy_class([entry for one in found for entry in one.regularisation], dataset, changes)
     return Added(tuple(names), (*problems, *remarks), regularisation)
 
@@ -79,25 +79,39 @@ def read_source(source: Path, stack: ExitStack) -> Layout:
         DatasetError: it is not there, or nothing that pictures come in.
     """
     if source.is_dir():
-        return layout.find(source)
+        return _rooted(layout.find(source), source)
     if not source.exists():
         raise DatasetError("there is no such file or folder", where=source, fix="check the path")
     suffix = source.suffix.lower()
     if suffix == ".zip":
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="velatura-", ignore_cleanup_errors=True))
         problems = archives.unpack(source, Path(temporary))
-        found = layout.find(archives.wrapped_folder(Path(temporary)))
+        inside = archives.wrapped_folder(Path(temporary))
+        found = _rooted(layout.find(inside), inside)
         found.problems[:0] = problems
         return found
     if suffix == ".toml":
-        return _from_toml(source)
+        return _rooted(_from_toml(source), source.parent)
     if layout.is_picture(source):
         beside = layout.collect(source.parent)
         mine = [entry for entry in beside.entries if entry.path == source]
-        return Layout(entries=mine)
+        return Layout(entries=mine, folder=source.parent)
     raise DatasetError(
         "this is not a picture, a folder, a zip or kohya's dataset TOML", where=source, fix="name the pictures"
     )
+
+
+def _rooted(found: Layout, folder: Path) -> Layout:
+    return replace(found, folder=folder)
+
+
+def _noted_rights(found: Iterable[Layout]) -> dict[Path, rights.Rights]:
+    """What is noted beside the sources of each of their pictures."""
+    noted: dict[Path, rights.Rights] = {}
+    for one in found:
+        record = rights.load(one.folder) if one.folder is not None else rights.Record()
+        noted |= {entry.path: record.of(entry.name) for entry in one.entries}
+    return noted
 
 
 def _from_toml(path: Path) -> Layout:
@@ -156,7 +170,7 @@ def _refuse_without_room(dataset: Path, files: Iterable[Path]) -> None:
 
 
 def _copy_in(
-    readable: list[tuple[Entry, scan.Picture]], dataset: Path, changes: Edit
+    readable: list[tuple[Entry, scan.Picture]], dataset: Path, changes: Edit, noted: Mapping[Path, rights.Rights]
 ) -> tuple[list[str], list[Problem]]:
     """The new names, and remarks."""
     there = layout.find(dataset).entries
@@ -181,7 +195,7 @@ def _copy_in(
             captions[name] = entry, _caption_text(entry, picture.captions)
         if entry.mask is not None:
             changes.write(masks.name_for(name), masks.png(masks.read(entry.mask, (picture.width, picture.height))))
-        told = rights.of_file(entry.path)
+        told = noted[entry.path].behind(rights.of_file(entry.path))
         if told != rights.Rights():
             origins = origins.with_picture(name, told)
         hashes[picture.sha256] = replace(entry, name=name)

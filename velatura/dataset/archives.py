@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from velatura.dataset import captions, images
+from velatura.dataset import captions, images, rights
 from velatura.dataset.layout import Problem
 from velatura.dataset.metadata import NAMES as LISTS
 from velatura.dataset.names import free_name, legal_name
@@ -105,7 +105,7 @@ def _wanted(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     if any(part.startswith(".") and part != ".." for part in path.parts) or "__MACOSX" in path.parts:
         return False
-    return path.suffix.lower() in _WANTED or path.name.lower() in LISTS
+    return path.suffix.lower() in _WANTED or path.name.lower() in (*LISTS, rights.FILE)
 
 
 def _refused(entry: zipfile.ZipInfo) -> str | None:

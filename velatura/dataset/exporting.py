@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from velatura.dataset import archives, layout, masks, rights
+from velatura.dataset.captions import read_captions
+from velatura.dataset.layout import Entry
 from velatura.dataset.names import free_name, legal_name
 from velatura.dataset.scan import Dataset, Picture
 from velatura.errors import DatasetError, FileProblem
@@ -55,7 +57,7 @@ def export(dataset: Dataset, target: Path, kind: Kind, *, words: str = "", repea
         raise DatasetError("kohya's folders are named for trigger and class", fix='give --words "mara woman"')
     if target.exists() or target.is_symlink():
         raise FileProblem("there is something here already", where=target, fix="take another name")
-    items = _items(dataset)
+    items, of_class = _items(dataset), _of_class(dataset)
     make_folder(target.absolute().parent)
     with disk_problems(target):
         beside = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", suffix=".part", dir=target.absolute().parent))
@@ -66,6 +68,8 @@ def export(dataset: Dataset, target: Path, kind: Kind, *, words: str = "", repea
         else:
             whole = make_folder(beside / "set")
             _WRITERS[kind](items, whole, words, repeats)
+            if kind != "imagefolder":
+                _regularisation(of_class, whole, kind, words)
             _rights(dataset, items, whole, f"{repeats}_{legal_name(words)}/" if kind == "kohya" else "")
         with disk_problems(target):
             whole.rename(target)
@@ -84,8 +88,8 @@ def left_out(dataset: Dataset, kind: Kind) -> list[str]:
             said.append(f"the masks of {masked} pictures are left out: Civitai's trainer takes none")
         if rights.load(dataset.folder) != rights.Record():
             said.append("what is known of rights is left out: Civitai takes pictures and captions only, tell it there")
-    if layout.find(dataset.folder).regularisation:
-        said.append("pictures of the class in reg/ are not exported")
+    if kind in ("civitai", "imagefolder") and layout.find(dataset.folder).regularisation:
+        said.append("pictures of the class in reg/ are left out: this layout has no place for them")
     return said
 
 
@@ -141,6 +145,34 @@ def _imagefolder(items: list[Item], folder: Path, words: str, repeats: int) -> N
         lines.append(json.dumps({"file_name": name, "text": text}, ensure_ascii=False) + "\n")
     _masks(items, folder)
     _write(folder / "metadata.jsonl", "".join(lines))
+
+
+def _of_class(dataset: Dataset) -> list[Entry]:
+    return layout.find(dataset.folder).regularisation
+
+
+def _regularisation(entries: list[Entry], folder: Path, kind: Kind, words: str) -> None:
+    """Pictures of the class: in `reg/`, below it in kohya's folder of the class, or as a subset of their own."""
+    if not entries:
+        return
+    # What is written behind the trigger is the class, unless the folder that they come from says it.
+    of_class = next((entry.told[0] for entry in entries if entry.told), words.partition(" ")[2] or words)
+    into = folder / "reg" if kind != "kohya" else folder / "reg" / f"1_{legal_name(of_class)}"
+    make_folder(into)
+    taken: set[str] = set()
+    for entry in entries:
+        stem = free_name(legal_name(layout.stem_of(entry.path)) or "picture", taken)
+        taken.add(stem.casefold())
+        _copy(entry.path, into / f"{stem}{entry.path.suffix.lower()}")
+        if entry.caption_files:
+            text = "".join(f"{one}\n" for one in read_captions(entry.caption_files[0]).captions)
+            _write(into / f"{stem}.txt", text)
+    if kind == "toml":
+        with disk_problems(folder), (folder / "dataset.toml").open("a", encoding="utf-8", newline="\n") as file:
+            file.write(
+                '\n  [[datasets.subsets]]\n  image_dir = "reg"\n  caption_extension = ".txt"\n  is_reg = true\n'
+                f"  class_tokens = {json.dumps(of_class)}\n  num_repeats = 1\n"
+            )
 
 
 def _civitai(items: list[Item], path: Path) -> None:

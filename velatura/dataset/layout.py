@@ -101,6 +101,8 @@ class Layout:
     """What lies in a dataset folder, in natural order."""
 
     kind: str = "plain"
+    folder: Path | None = None
+    """From which names count, where that is known."""
     entries: list[Entry] = field(default_factory=list)
     regularisation: list[Entry] = field(default_factory=list)
     """Pictures of the class, kohya's `reg/`; not part of what is learnt."""
