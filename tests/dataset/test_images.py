@@ -14,8 +14,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, features
+from PIL import ExifTags, Image, ImageCms, features
 
+from tests.paintings import clouds
 from velatura.dataset.images import cover_resize, open_image, picture_size
 from velatura.errors import DatasetError
 
@@ -355,6 +356,24 @@ def test_a_damaged_heic_with_its_package_is_an_error_like_any_other(
 
     with pytest.raises(DatasetError):
         open_image(path)
+
+
+def test_a_heic_photograph_stands_upright_and_a_cut_one_is_told(tmp_path: Path) -> None:
+    package = pytest.importorskip("pillow_heif", reason="HEIC is read with pillow-heif")
+    package.register_heif_opener()
+    lying = clouds(3, (96, 64))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lying.save(tmp_path / "phone.heic", format="HEIF", quality=95, exif=exif.tobytes())
+
+    upright = open_image(tmp_path / "phone.heic")
+
+    assert upright.size == picture_size(tmp_path / "phone.heic") == (64, 96)
+    away = np.abs(np.asarray(upright, float) - np.asarray(lying.transpose(Image.Transpose.ROTATE_270), float))
+    assert away.mean() < 4
+    (tmp_path / "cut.heic").write_bytes((tmp_path / "phone.heic").read_bytes()[:900])
+    with pytest.raises(DatasetError, match="cut off or damaged"):
+        open_image(tmp_path / "cut.heic")
 
 
 def test_a_huge_picture_is_refused_from_its_header(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ no drawn ones. YuNet finds more, and SFace tells people apart; both are ONNX fil
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def identity(image: Image.Image, *, detector: Path, recogniser: Path) -> NDArray
         return None
     largest = max(range(len(boxes)), key=lambda place: rows[place][2] * rows[place][3])
     sface = _load("FaceRecognizerSF", recogniser)
-    numbers = np.asarray(sface.feature(sface.alignCrop(shown, rows[largest])), dtype=np.float32).ravel()
+    with _of_its_kind("SFace", recogniser):
+        numbers = np.asarray(sface.feature(sface.alignCrop(shown, rows[largest])), dtype=np.float32).ravel()
     return np.asarray(numbers / max(float(np.linalg.norm(numbers)), 1e-9), dtype=np.float32)
 
 
@@ -85,7 +88,8 @@ def _yunet(image: Image.Image, model: Path) -> tuple[list[Box], Any, Any]:
     shown = np.ascontiguousarray(np.asarray(small.convert("RGB"))[:, :, ::-1])
     detector = _load("FaceDetectorYN", model)
     detector.setInputSize(small.size)
-    rows = detector.detect(shown)[1]
+    with _of_its_kind("YuNet", model):
+        rows = detector.detect(shown)[1]
     rows = () if rows is None else rows
     return [_box(x, y, wide, high, scale) for x, y, wide, high in (row[:4] for row in rows)], rows, shown
 
@@ -115,9 +119,15 @@ def _load(kind: str, model: Path) -> Any:
     library = opencv()
     if not model.is_file():
         raise DatasetError("there is no such model", where=model, fix="check the path")
+    maker, is_detector = getattr(library, kind), kind == "FaceDetectorYN"
+    with _of_its_kind("YuNet" if is_detector else "SFace", model):
+        return maker.create(str(model), "", (SIDE, SIDE)) if is_detector else maker.create(str(model), "")
+
+
+@contextlib.contextmanager
+def _of_its_kind(name: str, model: Path) -> Iterator[None]:
+    """Any file that OpenCV can read makes a detector; that it is another network shows in what comes out."""
     try:
-        maker = getattr(library, kind)
-        return maker.create(str(model), "", (SIDE, SIDE)) if kind == "FaceDetectorYN" else maker.create(str(model), "")
-    except library.error:
-        name = "YuNet" if kind == "FaceDetectorYN" else "SFace"
+        yield
+    except opencv().error:
         raise DatasetError(f"this is not {name}'s ONNX file", where=model, fix="give another") from None

@@ -280,7 +280,10 @@ def _open(path: Path) -> Image.Image:
 
 def _is_heif(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(12)
+        return _has_heif_brand(file.read(12))
+
+
+def _has_heif_brand(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
@@ -340,7 +343,7 @@ def _unrecognised(path: Path) -> DatasetError:
         head = file.read(512)
     if not head:
         return DatasetError("the file is empty (0 bytes)", where=path, fix=_AGAIN)
-    if head.startswith(_MAGIC) or head[4:12] == b"ftypavif":
+    if head.startswith(_MAGIC) or head[4:12] == b"ftypavif" or _has_heif_brand(head):
         return DatasetError("the file is cut off or damaged in its header", where=path, fix=_AGAIN)
     beginning = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, what, fix in _NOT_PICTURES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from velatura.errors import DatasetError, MissingExtra, VelaturaError
 Maker = Callable[[Path], Image.Image | None]
 """A picture's mask, at the upright picture's size; None where there is nothing to mask."""
 
-_MEAN, _SPREAD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-"""Of ImageNet, which networks that find subjects are trained on."""
+_IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
+"""Means and spreads of the pictures that U2-Net, BiRefNet and most others are trained on."""
+_HALVES = np.array([[0.5, 0.5, 0.5], [1, 1, 1]], np.float32)
+"""What IS-Net takes off instead, and RMBG 1.4, which is of its kind."""
+_LIKE_ISNET = re.compile(r"is-?net|rmbg-?1", re.IGNORECASE)
 
 
 def make(
@@ -120,10 +124,11 @@ def face(*, model: Path | None = None, outside: int = 0, margin: float = 0.25) -
 
 
 def subject(model: Path, *, outside: int = 0) -> Maker:
-    """What a network of the U2-Net or IS-Net kind takes for the subject.
+    """What a network of the U2-Net, IS-Net or BiRefNet kind takes for the subject.
 
     Args:
-        model: an ONNX file; one picture in, shape (1, 3, H, W) normalised as ImageNet's, one map out.
+        model: an ONNX file; one picture in, shape (1, 3, H, W), maps out, of which the first counts. A file whose name
+            says IS-Net is given pixels less 0.5, any other pixels normalised as ImageNet's.
         outside: grey of what is no subject, 0 to 255.
 
     Raises:
@@ -133,15 +138,18 @@ def subject(model: Path, *, outside: int = 0) -> Maker:
     session = _session(model)
     told = session.get_inputs()[0]
     height, width = (side if isinstance(side, int) else 320 for side in told.shape[2:4])
+    mean, spread_of = _HALVES if _LIKE_ISNET.search(model.name) else _IMAGENET
 
     def made(path: Path) -> Image.Image:
         image = images.open_image(path, at_least=max(width, height))
         small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32) / 255
-        pixels = ((small - _MEAN) / _SPREAD).transpose(2, 0, 1)[None].astype(np.float32)
+        pixels = ((small - mean) / spread_of).transpose(2, 0, 1)[None].astype(np.float32)
         try:
             found = np.asarray(session.run(None, {told.name: pixels})[0], dtype=np.float32).squeeze()
         except Exception as error:
             raise DatasetError(f"the model refuses the picture: {error}", where=model) from error
+        if found.min() < -0.01 or found.max() > 1.01:  # BiRefNet's are logits
+            found = 1 / (1 + np.exp(-found.clip(-60, 60)))
         spread = float(found.max() - found.min())
         shares = (found - found.min()) / spread if spread > 1e-6 else np.zeros_like(found)
         grey = outside + shares * (255 - outside)
