@@ -1,9 +1,11 @@
 """How fast pictures are resized and checked, against ImageMagick's mogrify and vipsthumbnail on the same pictures.
 
-    .venv/bin/python benchmarks/dataset.py --pictures 48
+    .venv/bin/python benchmarks/dataset.py --pictures 96
 
 Writes JPEG photographs of 12 megapixels into a temporary folder and makes JPEG of 1024 pixels and quality 90 of
-them, with every program in turn, round after round. Peers that are not installed are said to be absent.
+them, with every program in turn, round after round. Seconds are the clock's and the processors', with those of the
+processes that a program starts: on a shared machine only the latter compare. Peers that are not installed are said to
+be absent.
 """
 
 from __future__ import annotations
@@ -61,11 +63,11 @@ def write_pictures(folder: Path, count: int, sources: list[Path]) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.jpg"))
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that the work takes."""
-    begun = time.perf_counter()
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the clock and of the processors that the work takes, its processes' among them."""
+    begun, used = time.perf_counter(), sum(os.times()[:4])
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, sum(os.times()[:4]) - used
 
 
 def run_mogrify(pictures: Path, out: Path, *, hinted: bool) -> None:
@@ -139,7 +141,7 @@ def likeness(ours: Path, others: Path) -> float:
 def main() -> None:
     """Measure, print a table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=48)
+    parser.add_argument("--pictures", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--photographs", type=Path, help="folder of photographs to make the pictures from")
     parser.add_argument("--out", type=Path, default=cache_folder() / "benchmarks")
@@ -158,7 +160,7 @@ def main() -> None:
         if name not in programs:
             print(f"{name} is absent; nothing is compared with it")
 
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     psnr = None
     with tempfile.TemporaryDirectory() as temporary:
         pictures = Path(temporary) / "pictures"
@@ -177,17 +179,27 @@ def main() -> None:
                 shutil.rmtree(out)
             if "mogrify" in firsts:
                 psnr = {name: likeness(path, firsts["mogrify"]) for name, path in firsts.items() if name != "mogrify"}
-    rates = {name: told.pictures / statistics.median(times) for name, times in seconds.items()}
+    rates = {name: told.pictures / statistics.median(clock for clock, _ in all_) for name, all_ in seconds.items()}
+    used = {name: statistics.median(cpu for _, cpu in all_) / told.pictures for name, all_ in seconds.items()}
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(f"{'program':36s} {'pictures/s':>10s}  against vipsthumbnail")
+    print(f"{'program':36s} {'pictures/s':>10s} {'CPU ms each':>12s}  rate against vipsthumbnail: clock, CPU")
     for name, rate in rates.items():
-        against = f"{rate / rates['vipsthumbnail']:.2f}" if "vipsthumbnail" in rates else "-"
-        print(f"{name:36s} {rate:10.2f}  {against}")
+        against = "-"
+        if "vipsthumbnail" in rates:
+            against = f"{rate / rates['vipsthumbnail']:.2f}, {used['vipsthumbnail'] / used[name]:.2f}"
+        print(f"{name:36s} {rate:10.2f} {1000 * used[name]:12.0f}  {against}")
     if psnr:
         print("against mogrify's picture, in dB: " + ", ".join(f"{name} {value:.1f}" for name, value in psnr.items()))
     print(f"most memory of one process: {memory / 1024:.0f} MB")
     told.out.mkdir(parents=True, exist_ok=True)
-    figures = {"rates": rates, "psnr": psnr, "seconds": seconds, "megabytes": memory / 1024, "cores": pool.cores()}
+    figures = {
+        "rates": rates,
+        "processor": used,
+        "psnr": psnr,
+        "seconds": seconds,
+        "megabytes": memory / 1024,
+        "cores": pool.cores(),
+    }
     write_text(told.out / "dataset.json", json.dumps(figures, indent=1))
 
 
