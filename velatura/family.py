@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,7 +26,7 @@ from velatura.controlnets import ControlFiles
 from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.text.readers import Reader
-from velatura.text.weighted import WeightedText
+from velatura.text.weighted import Embedding, WeightedText
 from velatura.weights.networks import listed
 from velatura.weights.policy import MemoryPolicy as MemoryPolicy
 from velatura.weights.policy import precision
@@ -196,6 +197,8 @@ class Model:
     empty_negative_is_zero: bool = False
     """An empty negative prompt means features of zero, not those of the empty text."""
     defaults: Defaults = field(default_factory=Defaults)
+    words: tuple[Embedding, ...] = ()
+    """Learned words: what captions mean by them while they are learnt or judged."""
     distilled_steps: bool = False
     """It was distilled to paint in few steps; training it without an assistant undoes that."""
     assistant: Mapping[str, Change] | None = None
@@ -235,6 +238,19 @@ class Model:
             self.remembered[key] = told.to("cpu")
         return told
 
+    def told(self, caption: str) -> WeightedText:
+        """A caption as it is read: learned words in it mean their vectors."""
+        return WeightedText(((caption, 1.0),) if caption else (), self.words)
+
+    @contextmanager
+    def knowing(self, words: Sequence[Embedding]) -> Iterator[None]:
+        """Captions mean these words for a while."""
+        before, self.words = self.words, tuple(words)
+        try:
+            yield
+        finally:
+            self.words = before
+
     def _texts_changed(self) -> bool:
         encoders = (part for name, part in self.parts.items() if name.startswith("text_encoder"))
         return any(isinstance(module, AdaptedLayer) for part in encoders for module in part.modules())
@@ -253,7 +269,10 @@ class Model:
             " set memory.vae_precision to fp32",
         )
         with torch.inference_mode(False):
-            self.parts["vae"].to(torch.float32)
+            if self.turns is not None:
+                self.turns.retype("vae", torch.float32)
+            else:
+                self.parts["vae"].to(torch.float32)
         self.policy = replace(self.policy, vae_dtype=torch.float32)
         return True
 

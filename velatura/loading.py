@@ -73,7 +73,7 @@ def networks(
         left[part] = unused(network, weights, tuple(passed_over.get(part, ())))
         parts[part], mapped[part] = network, weights
         resident = Resident(part, network, weights, policy, where=base.source)
-        if policy.in_turn and part != "vae":
+        if policy.in_turn:
             residents[part] = resident
         else:
             resident.arrive()

@@ -102,15 +102,43 @@ def test_parts_in_turn_paint_the_same_bit_for_bit_and_are_never_together(base: P
         painted(turned, "a red boat", "a cat", "a red boat"), painted(plainly, "a red boat", "a cat", "a red boat")
     )
     assert together
-    assert all(present == ["denoiser"] or "denoiser" not in present for present in together)
+    assert all(not {"denoiser", "text_encoder"} <= set(present) for present in together)
     order = ["denoiser" in present for present in together]
     assert order == sorted(order)  # all prompts are encoded before the denoiser comes
-    assert turned.turns.present == ["denoiser"]
+    assert sorted(turned.turns.present) == ["denoiser", "vae"]
     assert bytes_of(turned, "text_encoder") < 0.01 * bytes_of(plainly, "text_encoder")
     assert bytes_of(turned, "denoiser") == bytes_of(plainly, "denoiser")
     calls = len(together)
     assert same(painted(turned, "a cat"), painted(plainly, "a cat"))
-    assert all(present == ["denoiser"] for present in together[calls:])  # what was read is remembered
+    assert all("text_encoder" not in present for present in together[calls:])  # what was read is remembered
+
+
+def test_an_autoencoder_leaves_when_told_to_and_comes_when_called(base: Path, plainly: Model) -> None:
+    turned = other(base, in_turn=True)
+    assert turned.turns is not None
+    image = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = plainly.family.encode_images(plainly, image)
+        for _ in range(2):
+            assert torch.equal(turned.family.encode_images(turned, image), expected)
+            decoded = turned.family.decode_latents(turned, expected)
+            assert torch.equal(decoded, plainly.family.decode_latents(plainly, expected))
+            turned.turns.leave("vae")
+            assert turned.turns.present == [] and bytes_of(turned, "vae") == 4 * len(
+                [one for one in turned.parts["vae"].parameters() if one.dim() > 1]
+            )
+
+
+def test_an_autoencoder_that_broke_down_in_half_precision_comes_back_in_fp32(base: Path, plainly: Model) -> None:
+    turned = other(base, in_turn=True, vae_dtype=torch.float16)
+    image = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    with torch.no_grad():
+        turned.family.encode_images(turned, image)
+        assert turned.vae_broke_down(torch.tensor(torch.nan)) and turned.turns is not None
+        turned.turns.leave("vae")
+        found = turned.family.encode_images(turned, image)
+        assert turned.parts["vae"].dtype == torch.float32
+        assert torch.allclose(found, plainly.family.encode_images(plainly, image), atol=0.02)
 
 
 def test_a_part_that_has_left_is_no_number(base: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,17 @@ def test_what_is_encoded_is_shown(make_project: MakeProject, model: Model) -> No
 
 def test_a_key_names_all_it_is_made_of() -> None:
     assert key("caption", "a", None) != key("caption", "a", "None") != key("captiona", None)
+
+
+def test_captions_are_encoded_anew_by_another_tokenizer(
+    make_project: MakeProject, model: Model, counted: dict[str, int]
+) -> None:
+    project = make_project()
+    encoded(project, model)
+    made = dict(counted)
+    (known,) = model.tokenizers
+    told = json.loads(known.tokenizer.to_str())
+    told["model"]["merges"].pop()  # texts are cut into other tokens
+    other = type(known.tokenizer).from_str(json.dumps(told))
+    encoded(project, replace(model, tokenizers=(replace(known, tokenizer=other),)))
+    assert counted["_read"] == 2 * made["_read"] and counted["_latents"] == made["_latents"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from velatura.training import gradients
+from velatura.training import gradients, optimizers
 from velatura.training.gradients import Gradients
 
 
@@ -98,3 +98,21 @@ def test_what_overflows_at_a_scale_of_one_is_broken() -> None:
     found.begin()
     leave(found, float("inf"), 1.0)
     assert found.take(torch.tensor(0.5), 1) == 0
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_without_any_numbers_changes_neither_weights_nor_what_the_optimizer_remembers(fused: bool) -> None:
+    found = Gradients(pair())
+    optimizer = torch.optim.AdamW(found.parameters, lr=0.1, weight_decay=0.1, fused=fused)
+
+    def step(size: float) -> list[Tensor]:
+        found.begin()
+        found.take(leave(found, size, 1.0), 1)
+        found.finish(clip=0)
+        optimizers.step(optimizer, found.nothing)
+        held = [value for one in found.parameters for value in optimizer.state[one].values()]
+        return [one.detach().clone() for one in (*found.parameters, *held)]
+
+    first = step(1.0)
+    assert all(torch.equal(a, b) for a, b in zip(step(float("nan")), first, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(step(2.0), first, strict=True))

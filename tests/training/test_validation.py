@@ -16,10 +16,11 @@ from velatura.api.inputs import read_pictures
 from velatura.diffusion.objective import Objective
 from velatura.family import Model
 from velatura.recipe import load
+from velatura.training import validation
 from velatura.training.adapter import specs
 from velatura.training.data import Cached, Sample
 from velatura.training.encoding import encode
-from velatura.training.validation import cells
+from velatura.training.validation import HeldOut, cells
 
 MakeProject = Callable[..., Path]
 
@@ -85,3 +86,22 @@ def test_an_adapter_shows_and_its_absence_leaves_no_trace(
                     parameter.copy_(0.1 * randomness.normal(tuple(parameter.shape), 0, name))
         assert np.abs(cells(model, samples, strata=3) - before).max() > 1e-3
     assert np.array_equal(cells(model, samples, strata=3), before)
+
+
+def test_an_error_while_measuring_leaves_the_adapter_at_its_strength(
+    make_project: MakeProject, model: Model, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load(make_project())
+    cached = Cached((), tuple(samples), samples[0].texts[0])
+    with inject(model.trainable_parts, specs(recipe, model), seed=0) as injected:
+        held_out = HeldOut(model, injected, cached, recipe.validation)
+        seen = []
+
+        def broken(*_: object, **__: object) -> None:
+            seen.append(injected.strength)
+            raise RuntimeError
+
+        monkeypatch.setattr(validation, "cells", broken)
+        with pytest.raises(RuntimeError):
+            held_out.measure()
+        assert seen == [0.0] and injected.strength == 1.0

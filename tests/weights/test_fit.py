@@ -111,7 +111,7 @@ def test_only_what_is_on_the_device_at_a_time_counts() -> None:
 
 def test_convolutions_are_not_quantised_and_count_in_full() -> None:
     def held(share: float) -> float:
-        base = replace(SDXL, packable=lambda: share)
+        base = replace(SDXL, packable=lambda kind: share)
         (warning,) = chosen(replace(card(24), free=1), CPU, base=base, quantised="int8", in_turn=False).warnings
         return float(warning.split(" come to ")[1].split(" GB")[0])
 

@@ -144,3 +144,33 @@ def test_weights_are_counted_from_headers_each_part_by_its_prefix(tmp_path: Path
     path.write_bytes(tensorfile.to_bytes(tensors))
     assert counted({"a": PartFiles((path,), "a."), "b": PartFiles((path,), "b.")}) == {"a": 17, "b": 7}
     assert BaseFacts({"denoiser": 10, "vae": 1}).size("bf16") == 24
+
+
+def test_fast_keeps_what_gradients_need_and_lean_computes_it_twice() -> None:
+    tight = replace(CARD, total=12 * GB)
+    assert policy(tight, CPU).checkpointing and not policy(tight, CPU, prefer="fast").checkpointing
+    assert not policy(CARD, CPU, in_turn=False).in_turn and policy(CARD, CPU, prefer="fast").in_turn
+    lean = policy(replace(CARD, total=80 * GB), CPU, prefer="lean")
+    assert lean.checkpointing and lean.in_turn and lean.dtype == torch.bfloat16
+
+
+def test_lean_rests_weights_in_16_bits_on_a_processor_that_does_not_compute_in_them() -> None:
+    assert (policy(PLAIN_CPU, prefer="lean").dtype, policy(PLAIN_CPU, prefer="lean").quantised) == (
+        torch.float32,
+        "half",
+    )
+    assert (policy(CPU, prefer="lean").dtype, policy(CPU, prefer="lean").quantised) == (torch.bfloat16, None)
+    assert policy(PLAIN_CPU, prefer="fast").quantised is None
+
+
+def test_what_is_asked_for_goes_before_what_is_preferred_and_painting_prefers_nothing() -> None:
+    told = policy(PLAIN_CPU, prefer="lean", checkpointing=False, in_turn=False, quantised="off", precision="bf16")
+    assert not told.checkpointing and not told.in_turn and told.quantised is None and told.dtype == torch.bfloat16
+    assert policy(CARD, CPU, task="paint", prefer="lean") == policy(CARD, CPU, task="paint")
+
+
+def test_16_bits_rest_only_where_more_are_computed_in() -> None:
+    with pytest.raises(SettingsError, match="what this precision has anyway"):
+        policy(CPU, quantised="half")
+    held = choose([PLAIN_CPU], SDXL, MemorySettings(quantised="half"), task="train", quantiser=False)
+    assert held.policy.quantised == "half", "it needs no package"

@@ -53,6 +53,15 @@ class Injected(InPlace[TrainedLayer]):
         for layer in self.layers.values():
             layer.strength = value
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """The model computes what the base alone does, for a while."""
+        before, self.strength = self.strength, 0.0
+        try:
+            yield
+        finally:
+            self.strength = before
+
     def named(self) -> dict[str, nn.Parameter]:
         """The parameters to train: "<layer>.down", "<layer>.up" and what other kinds have, in the model's order."""
         return {f"{name}.{which}": one for name, layer in self.layers.items() for which, one in layer.own.items()}

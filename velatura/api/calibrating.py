@@ -142,10 +142,11 @@ def probe(model: Model, recipe: Recipe, trial: Trial) -> Probe:
     from velatura.training.encoding import encode
     from velatura.training.loop import train
     from velatura.training.meter import Meter, held, pace, tidy
+    from velatura.training.pace import freed_memory_kept
 
     device = model.policy.device
     denoiser: Any = model.parts["denoiser"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
         told = _recipe(recipe, trial)
         _paint(Path(folder) / "pictures", trial)
         pictures = read(told, Path(folder), resolution=trial.side, latent_factor=model.latent_factor)

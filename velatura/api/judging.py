@@ -86,6 +86,8 @@ def judge(
     last = run.checkpoints()[-1]
     chosen = next((one for one in run.checkpoints() if one.step == choice.step), last)
     lora = keep_lora(project, recipe.name, chosen.adapter.read_bytes())
+    if recipe.word.tokens:
+        keep_word(run, model, chosen.adapter)
     summary = {
         "run": run.path.name,
         "step": chosen.step,
@@ -115,6 +117,15 @@ def keep_lora(project: Path, name: str, data: bytes) -> Path:
         path = folder / f"{name}-{number}.safetensors"
     write_bytes(path, data)
     return path
+
+
+def keep_word(run: runs.Run, model: Model, adapter: Path) -> None:
+    """Put the learned word of an adapter into the run's `embedding/`, for programs that read no words out of a LoRA."""
+    from velatura.text.embeddings import to_bytes
+    from velatura.training.samples import read_adapter
+
+    for word, vectors in read_adapter(model, adapter).embeddings.items():
+        write_bytes(make_folder(run.path / "embedding") / f"{word}.safetensors", to_bytes(vectors))
 
 
 def report(run: runs.Run, results: Results, choice: Choice, **sections: Any) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from velatura.weights.policy import Choice
+    from velatura.weights.quantise import Kind
 
 
 def chosen(files: BaseFiles, told: MemorySettings, *, task: Literal["train", "paint"]) -> Choice:
@@ -43,7 +44,7 @@ def chosen(files: BaseFiles, told: MemorySettings, *, task: Literal["train", "pa
         fp16_overflows=configuration.FP16_OVERFLOWS,
         vae_overflows=bool(settings["vae"].get("force_upcast", False)),
         blocks=lambda: _blocks(empty()),
-        packable=lambda: _packable(empty()),
+        packable=lambda kind: _packable(empty(), kind),
     )
     return policy.choose(devices(), facts, told, task=task, quantiser=available())
 
@@ -55,10 +56,10 @@ def _blocks(denoiser: nn.Module) -> list[int]:
     return [sum(one.numel() for one in block.parameters()) for block in blocks_of(denoiser)]
 
 
-def _packable(denoiser: nn.Module) -> float:
+def _packable(denoiser: nn.Module, kind: Kind) -> float:
     """Share of the numbers that can be quantised."""
     from velatura.weights.quantise import planned
 
-    layers = planned(denoiser.requires_grad_(False), "int8")
+    layers = planned(denoiser.requires_grad_(False), kind)
     packed = sum(one.numel() for name, one in denoiser.named_parameters() if name.removesuffix(".weight") in layers)
     return packed / sum(one.numel() for one in denoiser.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,13 +173,14 @@ def _keep_trained_texts(recipe: Recipe, model: Model, layers: Iterable[str]) -> 
     """
     from velatura.training.adapter import changes_text
 
-    if model.turns is None or not changes_text(layers):
+    if model.turns is None or not (changes_text(layers) or recipe.word.tokens):
         return
     if recipe.memory.in_turn:
         raise RecipeError(
-            "text encoders that are trained are needed in every step, so parts cannot take turns",
+            "text encoders that are trained, or through which a word is, are needed in every step, so parts cannot take"
+            " turns",
             where="memory.in_turn",
-            fix="set it to false, or leave text encoders out of adapter.targets",
+            fix="set it to false, or leave text encoders out of adapter.targets and set word.tokens to 0",
         )
     model.stay()
 
@@ -194,9 +196,10 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
     from velatura.training.facts import adapter_writer
     from velatura.training.loop import over
     from velatura.training.loop import train as train_loop
-    from velatura.training.pace import channels_last
+    from velatura.training.pace import channels_last, freed_memory_kept
+    from velatura.training.pivotal import LearnedWord
 
-    with runs.lock(run):
+    with runs.lock(run), freed_memory_kept():
         cached: Cached | None = None
         for event in _encoded(model, recipe, pictures):
             if isinstance(event, Cached):
@@ -208,18 +211,23 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
         if model.turns is not None:  # while the text encoders are there: what will be painted later
             painted = (*samples.jobs(recipe, pictures), *exam(recipe, pictures).jobs)
             read_all(model, painted, samples.sampling(recipe, model))
+            model.turns.leave("vae")
             model.turns.need("denoiser")  # some kinds of adapter begin from its weights
         assistant.bring(model)
         channels_last(model, recipe.train)
-        with inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected:
+        word = LearnedWord(model, recipe) if recipe.word.tokens else None
+        with (
+            model.knowing([] if word is None else [word.embedding]),
+            inject(model.trainable_parts, specs(recipe, model), seed=recipe.train.seed) as injected,
+        ):
             _begin_with(recipe, model, injected, run, project)
-            write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch)
+            write = adapter_writer(recipe, pictures, model, per_epoch=per_epoch, word=word)
             # a process that was killed may have published a checkpoint and not painted it
             due = Due(recipe, per_epoch)
             for checkpoint in run.checkpoints():
                 if due.sample(checkpoint.step):
                     yield from _paint_samples(model, recipe, pictures, run, injected, checkpoint)
-            for happened in train_loop(model, injected, cached, recipe, run, adapter_bytes=write):
+            for happened in train_loop(model, injected, cached, recipe, run, adapter_bytes=write, word=word):
                 run.append(happened)
                 yield happened
                 if isinstance(happened, Checkpoint) and due.shown(happened.step):
@@ -232,10 +240,12 @@ def _train_run(model: Model, recipe: Recipe, pictures: Pictures, run: runs.Run, 
 
 
 def _encoded(model: Model, recipe: Recipe, pictures: Pictures) -> Iterator[Progress | Note | Cached]:
+    from velatura.training.data import of_class
     from velatura.training.encoding import encode
 
-    every = (*pictures.prepared, *pictures.regularisation)
-    return encode(model, every, masked=recipe.objective.masked_loss, seed=recipe.train.seed)
+    every, told = (*pictures.prepared, *pictures.regularisation), recipe.objective
+    other = functools.partial(of_class, recipe=recipe) if told.preserve else None
+    return encode(model, every, masked=told.masked_loss, seed=recipe.train.seed, of_class=other)
 
 
 def _paint_samples(
@@ -249,6 +259,7 @@ def _paint_samples(
     """The sample pictures of a checkpoint, where they are not there yet."""
     from velatura.adapters.merge import Applied
     from velatura.generation.contact import contact_sheet
+    from velatura.generation.record import words_of
     from velatura.training import samples
 
     what = samples.jobs(recipe, pictures)
@@ -256,11 +267,13 @@ def _paint_samples(
     if not what or path.exists():
         return
     adapter = samples.read_adapter(model, checkpoint.adapter)
-    named = samples.embeddings(model, recipe, pictures, run.path.parent.parent)
+    named = samples.embeddings(model, recipe, pictures, run.path.parent.parent, words=words_of(adapter))
     how = samples.sampling(recipe, model)
     used = [Applied(adapter.layers, 1.0, 1.0)]
     with samples.merged(model, used, injected, apart=how.apart) as adapters:
         images = samples.paint(model, what, how, embeddings=named.embeddings, adapters=adapters)
+    if model.turns is not None:
+        model.turns.leave("vae")
     sheet = contact_sheet(images, columns=min(4, len(images)))
     # the run's own first: where the checkpoint's stands, both do, whenever the process was killed
     write_bytes(path.with_name("contact.png"), png(whole_sheet(path, sheet)))

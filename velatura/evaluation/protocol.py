@@ -31,9 +31,11 @@ from velatura.family import Model
 from velatura.files import make_folder, write_bytes, write_text
 from velatura.generation.generate import Painted, generate
 from velatura.generation.prompt import literal
+from velatura.generation.record import words_of
 from velatura.generation.sampling import Job
 from velatura.recipe import Recipe
 from velatura.run import CheckpointFolder, Run
+from velatura.text.weighted import Embedding
 from velatura.training import samples as painting
 from velatura.training.adapter import changes_text
 from velatura.training.data import Cached
@@ -93,11 +95,12 @@ def exam(recipe: Recipe, pictures: Pictures) -> Exam:
     order = [*range(len(pictures.train), len(real)), *range(len(pictures.train))]
     sources = tuple(order[place % len(order)] for place in range(recipe.validation.paintings))
     captions = tuple(Job(literal(real[source].captions[0]), SEED + place) for place, source in enumerate(sources))
-    trigger = literal(recipe.dataset.trigger)
+    triggers = [literal(one) for one in recipe.dataset.triggers] or [""]
     colours = tuple(
         Job(f"{trigger}, a {colour} {OBJECT}" if trigger else f"a {colour} {OBJECT}", SEED + 100 + seed)
         for colour in COLOURS
         for seed in range(COLOUR_SEEDS)
+        for trigger in (triggers[seed % len(triggers)],)
     )
     return Exam(captions, sources, colours)
 
@@ -120,10 +123,12 @@ def evaluate(
     total = (1 + len(checkpoints)) * len(asked.jobs)
     done = 0
 
-    def painted(name: str, adapters: Switch | None = None) -> Iterator[Progress | list[Picture]]:
+    def painted(
+        name: str, adapters: Switch | None = None, words: Sequence[Embedding] = ()
+    ) -> Iterator[Progress | list[Picture]]:
         nonlocal done
         images: list[Picture] = []
-        for event in generate(model, asked.jobs, how, batch=8, adapters=adapters):
+        for event in generate(model, asked.jobs, how, batch=8, embeddings=words, adapters=adapters):
             if isinstance(event, Painted):
                 write_bytes(_folder(run, name) / f"{len(images):02d}.png", _png(event.image))
                 images.append(np.asarray(event.image))
@@ -143,11 +148,11 @@ def evaluate(
     measured = []
     for checkpoint in checkpoints:
         adapter = painting.read_adapter(model, checkpoint.adapter)
-        used = [Applied(adapter.layers, 1.0, 1.0)]
-        with painting.merged(model, used, apart=how.apart) as adapters:
-            losses = _cells(model, recipe, cached, anew=changes_text(adapter.layers))
+        used, words = [Applied(adapter.layers, 1.0, 1.0)], words_of(adapter)
+        with model.knowing(words), painting.merged(model, used, apart=how.apart) as adapters:
+            losses = _cells(model, recipe, cached, anew=bool(words) or changes_text(adapter.layers))
             images = []
-            for event in painted(checkpoint.path.name, adapters):
+            for event in painted(checkpoint.path.name, adapters, words):
                 if isinstance(event, Progress):
                     yield event
                 else:
@@ -309,7 +314,7 @@ def _settings(model: Model, recipe: Recipe, pictures: Pictures) -> dict[str, str
     return {
         "Base": f"{model.name} ({model.hash[:10]})",
         "Pictures": f"{len(pictures.train)} trained on, {len(pictures.held_out)} held out",
-        "Trigger": recipe.dataset.trigger or "none",
+        "Trigger": ", ".join(recipe.dataset.triggers) or "none",
         "Adapter": f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}, {', '.join(adapter.targets)}",
         "Training": f"{told.steps} steps of {told.batch}, learning rate {told.learning_rate:g}, {told.schedule}",
         "Seed": str(told.seed),

@@ -330,7 +330,9 @@ def _objective(translation: Translation, family: str) -> None:
         _levels(translation, how)
     if translation.take("train.diff_output_preservation", flag, False):
         strength = translation.take("train.diff_output_preservation_multiplier", number, 1.0)
-        translation.leave("train.diff_output_preservation", strength, "pictures of the class do this here: dataset/reg")
+        kept = translation.take("train.diff_output_preservation_class", text, "")
+        translation.put("objective.preserve", kept, "train.diff_output_preservation_class", kept)
+        translation.put("objective.preserve_weight", strength, "train.diff_output_preservation_multiplier", strength)
     for key in ("train.diff_output_preservation_multiplier", "train.diff_output_preservation_class"):
         translation.waiting.pop(key, None)
     translation.carry("train.reg_weight", "dataset.prior_weight", number)

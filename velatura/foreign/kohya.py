@@ -38,7 +38,7 @@ LEFT: Mapping[str, str] = {
     **each(
         LOGS,
         (
-            "logging_dir log_with log_prefix log_tracker_name wandb_run_name log_tracker_config wandb_api_key"
+            "logging_dir log_prefix log_tracker_name wandb_run_name log_tracker_config wandb_api_key"
             " log_config console_log_level console_log_file console_log_simple debug_dataset show_timesteps"
             " show_timesteps_resolution"
         ),
@@ -95,6 +95,9 @@ LEFT: Mapping[str, str] = {
 }
 """What is not carried over, and why."""
 
+WANDB_PROJECT = "network_train"
+"""What kohya's trainer calls its project on Weights & Biases where nothing else is told."""
+
 
 def translate(translation: Translation, *, script: str = "") -> None:
     """Carry over the settings of one training.
@@ -109,6 +112,7 @@ def translate(translation: Translation, *, script: str = "") -> None:
     kohya_noise.translate(translation, family)
     kohya_captions.translate(translation)
     samples(translation)
+    tracked(translation)
     translation.leave_told(LEFT, off=(*OFF, "fp32") if family else OFF)
     translation.leave_rest()
 
@@ -157,6 +161,16 @@ def number_of_layers(value: Any) -> int | None:
     """CLIP's layer counted from the last; 0 and 1 are the last, which is what is read without being told."""
     layer = int(float(value))
     return layer if layer > 1 else None
+
+
+def tracked(translation: Translation) -> None:
+    """Where the numbers of a run go."""
+    told = translation.take("log_with", text, "")
+    if told in ("tensorboard", "all"):
+        translation.put("tracking.tensorboard", True, "log_with", told)
+    if told in ("wandb", "all"):
+        project = translation.take("log_tracker_name", text, "") or WANDB_PROJECT
+        translation.put("tracking.wandb", project, "log_with", told)
 
 
 def samples(translation: Translation) -> None:

@@ -149,7 +149,7 @@ def used_loras(
         )
         called = use.name if place < len(named) else None
         found.append(
-            UsedLora(called_after(path), digest, applied, called, use.blocks, _words(adapter), adapter.passed_over)
+            UsedLora(called_after(path), digest, applied, called, use.blocks, words_of(adapter), adapter.passed_over)
         )
     return found
 
@@ -165,7 +165,7 @@ def called_after(path: Path) -> str:
     return path.stem
 
 
-def _words(adapter: AdapterFile) -> tuple[Embedding, ...]:
+def words_of(adapter: AdapterFile) -> tuple[Embedding, ...]:
     """Textual inversions that came with an adapter; named as they are in its file."""
     found = []
     for word, held in adapter.embeddings.items():

@@ -80,6 +80,28 @@ class AdapterSettings(Settings):
     """Presets (`attention`, `attention+mlp`, `all`, `text`) or patterns such as `denoiser.*.attn*.to_q`."""
 
 
+NO_WORD = './\\:*?"<>|,'
+"""Characters that a learned word cannot have: it is part of keys and names of files."""
+
+
+class WordSettings(Settings):
+    """The trigger as a word that is learnt beside the LoRA (pivotal tuning, after textual inversion)."""
+
+    tokens: int = Field(default=0, ge=0, le=32)
+    """Vectors that the trigger stands for, of Stable Diffusion 1.5 and SDXL; 1 or 2 for a style, up to 4 for a face;
+    more learn the pictures by heart. 0: the trigger is read as any other word."""
+    init: str = ""
+    """Words whose vectors they begin as, `woman` or `watercolour`; the nearer the meaning, the fewer steps."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of the vectors, on the course of `train.schedule`; lower it where pictures fall apart early."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> WordSettings:
+        if self.tokens and not self.init.strip():
+            raise ValueError("word.init is needed where word.tokens is not 0: the words that the trigger begins as")
+        return self
+
+
 class CheckpointSettings(Settings):
     """When the adapter is kept."""
 
@@ -172,8 +194,12 @@ class MemorySettings(Settings):
     """Compute twice rather than keep what gradients need; the same result; "none": where memory is tight."""
     in_turn: bool | None = None
     """Text encoders leave before the denoiser comes; "none": where there is no room for both."""
-    quantised: Literal["off", "int8", "int4"] | None = None
-    """Store the frozen weights in 8 or 4 bits (large text encoders' in 8); "none": 8 where a card has no room."""
+    prefer: Literal["fast", "lean"] | None = None
+    """What the settings here that are none lean to while training: the fastest step (`fast`), or little memory for
+    little time (`lean`: checkpointing, parts in turn, weights in 16 bits); "none": room, where there is room."""
+    quantised: Literal["off", "half", "int8", "int4"] | None = None
+    """Store the frozen weights in 8 or 4 bits (large text encoders' in 8), or in 16 while computing in fp32 (`half`),
+    which changes nothing of a base whose file holds 16; "none": 8 where a card has no room."""
     swapped_blocks: int | None = Field(default=None, ge=0)
     """Blocks of the denoiser that wait outside the device's memory; "none": as many as a card has no room for."""
 
@@ -190,6 +216,7 @@ class Recipe(Settings):
     base: BaseSettings = BaseSettings()
     dataset: DatasetSettings = DatasetSettings()
     adapter: AdapterSettings = AdapterSettings()
+    word: WordSettings = WordSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: TrainSettings = TrainSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
@@ -197,6 +224,20 @@ class Recipe(Settings):
     samples: SampleSettings = SampleSettings()
     tracking: TrackingSettings = TrackingSettings()
     memory: MemorySettings = MemorySettings()
+
+    @model_validator(mode="after")
+    def _trigger_fits(self) -> Recipe:
+        """What takes the trigger's place, or is learnt for it, needs one."""
+        trigger = self.dataset.trigger.strip()
+        if self.objective.preserve and not trigger:
+            raise ValueError("objective.preserve takes the place of dataset.trigger, and there is none")
+        if not self.word.tokens:
+            return self
+        if not trigger or not set(trigger).isdisjoint(NO_WORD):
+            raise ValueError(f"word.tokens makes dataset.trigger a word: it must be told, without any of {NO_WORD}")
+        if self.train.optimizer == "prodigy":
+            raise ValueError("prodigy finds one learning rate for all: set word.tokens to 0, or take another")
+        return self
 
     @model_validator(mode="after")
     def _factors_fit(self) -> Recipe:

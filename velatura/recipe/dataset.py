@@ -95,6 +95,12 @@ class DatasetSettings(FolderSettings):
         return {**tree, "blocks": blocks}
 
     @property
+    def triggers(self) -> tuple[str, ...]:
+        """The trigger of each folder of the set that has one, each once."""
+        told = (one.trigger for one in self.folders if one.role == "set" and one.trigger)
+        return tuple(dict.fromkeys(told))
+
+    @property
     def folders(self) -> tuple[BlockSettings, ...]:
         """The blocks; without any, the one folder that `[dataset]` itself names."""
         if self.blocks:

@@ -57,6 +57,12 @@ class ObjectiveSettings(Settings):
     (Esser et al. 2024)."""
     masked_loss: Literal["masks", "alpha", "off"] = "masks"
     """What weighs the parts of a picture in the loss: its mask in masks/, and with `alpha` else its transparency."""
+    preserve: str = ""
+    """Words of the class that the trigger is one of, as `woman`: each caption is also told with them in the trigger's
+    place, and what the base alone predicts then is to stay (differential output preservation of ai-toolkit). For
+    people and things, without pictures of the class; a step takes twice the time; none: off."""
+    preserve_weight: float = Field(default=1.0, gt=0)
+    """What that loss counts beside the other; less where the likeness suffers."""
     noise_offset: float = Field(default=0.0, ge=0, le=1)
     """How far the noise of each channel is moved as a whole, in standard deviations; 0.03 to 0.1 lets a base that
     predicts noise learn very dark and very bright pictures; 0: off."""
@@ -107,9 +113,10 @@ class ObjectiveSettings(Settings):
             "noise_offset_adaptive": self.noise_offset,
             "input_perturbation_random": self.input_perturbation,
             "soft_min_snr": self.min_snr != 0,
+            "preserve_weight": self.preserve,
         }
         for name, on in needed.items():
-            if getattr(self, name) and not on:
+            if getattr(self, name) != type(self).model_fields[name].default and not on:
                 without = "min_snr" if name == "soft_min_snr" else name.rpartition("_")[0]
                 raise ValueError(f"{name} has no effect without {without}")
         if self.min_timestep >= self.max_timestep:

@@ -135,7 +135,7 @@ def _embedded(text_encoder: Any, column: Sequence[Chunk], places: int) -> Iterat
     def replaced(_: Any, __: Any, own_BLD: Tensor) -> Tensor:
         found_BLD = own_BLD.clone()
         for row, at, vectors in placed:
-            fitting = torch.from_numpy(vectors[: max(0, places - 1 - at)])  # a chunk that is cut keeps its end
+            fitting = torch.as_tensor(vectors[: max(0, places - 1 - at)])  # a chunk that is cut keeps its end
             found_BLD[row, at : at + len(fitting)] = fitting.to(found_BLD)
         return found_BLD
 

@@ -75,6 +75,16 @@ def read(path: Path) -> Embedding:
     return Embedding(path.stem, vectors, sha256(path))
 
 
+def to_bytes(vectors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """An embedding as a file that A1111, ComfyUI and diffusers read.
+
+    Args:
+        vectors: part of the base's text -> (tokens, width), "clip_l" and "clip_g" of SDXL.
+    """
+    named = vectors if len(vectors) > 1 else {"emb_params": next(iter(vectors.values()))}
+    return tensorfile.to_bytes({name: tensorfile.raw(one.astype(np.float32)) for name, one in named.items()}, {})
+
+
 def find(
     texts: Sequence[WeightedText], tokenizer: ClipTokenizer, widths: Sequence[int], folders: Sequence[Path]
 ) -> Found:

@@ -21,7 +21,7 @@ class Embedding:
     name: str
     """The file's, without its ending."""
     vectors: Mapping[int, NDArray[np.float32]]
-    """Width of a text encoder -> (tokens, width); equally many for each."""
+    """Width of a text encoder -> (tokens, width); equally many for each. Tensors while they are learnt."""
     hash: str
     """sha256 of the file, hex; its first 12 digits are A1111's hash of it."""
 

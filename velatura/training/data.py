@@ -10,19 +10,19 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from velatura import randomness
 from velatura.dataset.buckets import Step
+from velatura.dataset.captions import with_class
 from velatura.dataset.images import Geometry as Origin
 from velatura.dataset.prepared import Prepared, epoch
 from velatura.family import Conditioning, Geometry, Model, TextConditioning, stack_prompts
 from velatura.recipe import Recipe
-from velatura.text.weighted import plain
 from velatura.training import noise, timesteps
 from velatura.training.dataset import steps_of
 
@@ -75,6 +75,9 @@ class Cached:
     """The empty caption: what a dropped caption becomes."""
     of_class: tuple[Sample, ...] = ()
     """Pictures of the class, trained beside the set (regularisation)."""
+    preserved: Mapping[str, TextConditioning] = field(default_factory=dict)
+    """Caption -> the same with the words of the class in the trigger's place, where what the base says of it is to
+    stay."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,15 @@ class Batch:
     """The noise that is put in, where it is other than that which is to be predicted."""
     of: int | None = None
     """Samples of the whole step, where this is a part of it."""
+    preserved: Conditioning | None = None
+    """What the base alone is told of each sample, where what it says is to stay."""
+    preserving: Conditioning | None = None
+    """The same as the adapter is told it, where text encoders are trained."""
+
+
+def of_class(caption: str, recipe: Recipe) -> str:
+    """A caption with the words of the class in the trigger's place."""
+    return with_class(caption, recipe.dataset.trigger, recipe.objective.preserve)
 
 
 def conditioned(model: Model, text: TextConditioning, origins: Sequence[Origin]) -> Conditioning:
@@ -171,20 +183,35 @@ class Batches:
             noises.append(noise.drawn(view.latents_CHW, self.objective, seed=seed, step=step, place=place))
             disturbed.append(noise.disturbed(noises[-1], self.objective, seed=seed, step=step, place=place))
         if self.encode_texts:
-            text = self.model.family.encode_prompts(self.model, [plain(caption) for caption in captions])
+            text = self.model.family.encode_prompts(self.model, [self.model.told(caption) for caption in captions])
         else:
             text = stack_prompts(texts, self.cached.empty).to(device)
         clean_BCHW = torch.stack([view.latents_CHW for view in views])
+        origins = [view.geometry for view in views]
         return Batch(
             clean_BCHW.to(device),
             torch.stack(noises).to(device),
             self._sigmas(uniform_B, *clean_BCHW.shape[-2:]),
-            conditioned(self.model, text, [view.geometry for view in views]),
+            conditioned(self.model, text, origins),
             self._weights(chosen),
             stack_masks([view.mask_HW for view in views], clean_BCHW[0]),
             torch.stack(disturbed).to(device) if self.objective.input_perturbation else None,
             whole,
+            *self._preserved(captions, origins),
         )
+
+    def _preserved(
+        self, captions: Sequence[str], origins: Sequence[Origin]
+    ) -> tuple[Conditioning | None, Conditioning | None]:
+        """What base and adapter are told of the class, where what is said of it is to stay."""
+        if not self.objective.preserve:
+            return None, None
+        kept = [self.cached.preserved.get(caption, self.cached.empty) for caption in captions]
+        told = conditioned(self.model, stack_prompts(kept, self.cached.empty).to(self.model.policy.device), origins)
+        if not self.encode_texts:
+            return told, told
+        words = [self.model.told(of_class(caption, self.recipe)) for caption in captions]
+        return told, conditioned(self.model, self.model.family.encode_prompts(self.model, words), origins)
 
     def _drawn(self, step: int, place: int, sample: Sample) -> tuple[View, TextConditioning, str]:
         """How a sample is cut, turned and told at this place of a step."""

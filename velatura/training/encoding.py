@@ -8,7 +8,7 @@ Shape suffixes: B batch, C latent channels, H and W latent height and width.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
@@ -24,7 +24,6 @@ from velatura.dataset.prepared import Prepared, Window, load, load_mask, origin_
 from velatura.events import Note, Progress
 from velatura.family import Model, TextConditioning
 from velatura.generation.reading import breakdown, check_text
-from velatura.text.weighted import plain
 from velatura.training.cache import Cache, key
 from velatura.training.data import Cached, Sample, View
 from velatura.version import __version__
@@ -41,6 +40,7 @@ def encode(
     seed: int = 0,
     turned: bool = True,
     keep: bool = True,
+    of_class: Callable[[str], str] | None = None,
 ) -> Iterator[Progress | Note | Cached]:
     """Encode pictures and captions; yields progress and notes, and last the cached dataset.
 
@@ -51,6 +51,7 @@ def encode(
         seed: of what is drawn.
         turned: also mirrored and cut in several places, where their rules say so.
         keep: find what an earlier start has encoded, and keep what this one does.
+        of_class: what each caption is also told as, where what the base says of its class is to stay.
 
     Raises:
         DatasetError: a picture cannot be read any more.
@@ -63,7 +64,8 @@ def encode(
     words = {caption: None for one, more in zip(prepared, spoken, strict=True) for caption in _all(one, more)}
     with torch.no_grad():
         latents = yield from _pictures(model, cache, prepared, places)
-        texts = yield from _captions(model, cache, [*words, ""])
+        others = {caption: of_class(caption) for caption in words} if of_class is not None else {}
+        texts = yield from _captions(model, cache, list(dict.fromkeys([*words, "", *others.values()])))
     if cache.problem is not None:
         yield Note(f"what was encoded is not kept for another start: {cache.problem}")
     samples = []
@@ -74,9 +76,9 @@ def encode(
         told = tuple(texts[caption] for caption in one.captions)
         samples.append(Sample(one, views, told, tuple(tuple(texts[caption] for caption in w) for w in wordings)))
     train = tuple(one for one in samples if not (one.prepared.held_out or one.prepared.of_class))
-    of_class = tuple(sample for sample in samples if sample.prepared.of_class)
+    regular = tuple(sample for sample in samples if sample.prepared.of_class)
     held_out = tuple(sample for sample in samples if sample.prepared.held_out)
-    yield Cached(train, held_out, texts[""], of_class)
+    yield Cached(train, held_out, texts[""], regular, {caption: texts[other] for caption, other in others.items()})
 
 
 @torch.no_grad()
@@ -136,7 +138,8 @@ def _captions(
 ) -> Generator[Progress, None, dict[str, TextConditioning]]:
     """Every caption, encoded."""
     policy = model.policy
-    encoder = (str(policy.dtype), str(policy.quantised), model.clip_skip, model.emphasis)
+    cut = [key(one.tokenizer.to_str()) for one in model.tokenizers]
+    encoder = (str(policy.dtype), str(policy.quantised), model.clip_skip, model.emphasis, cut)
     names = {caption: key("caption", caption, *encoder) for caption in captions}
     missing = [caption for caption, name in names.items() if cache.get(name) is None]
     for number, caption in enumerate(missing):
@@ -198,6 +201,6 @@ def _mirrored(one: Prepared, origin: Origin) -> Origin:
 
 
 def _read(model: Model, caption: str) -> TextConditioning:
-    told = model.read(plain(caption)).to("cpu")
+    told = model.read(model.told(caption)).to("cpu")
     check_text(model, told)
     return told

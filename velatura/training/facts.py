@@ -15,6 +15,7 @@ from velatura.recipe import FolderSettings, ObjectiveSettings, Recipe
 from velatura.training.adapter import changes_text
 from velatura.training.dataset import Pictures
 from velatura.training.loop import AdapterBytes
+from velatura.training.pivotal import LearnedWord
 from velatura.training.rate import full_rate
 from velatura.version import __version__
 
@@ -33,8 +34,14 @@ def run_fingerprint(recipe: Recipe, pictures: Pictures, base_hash: str) -> str:
     return hashlib.sha256(f"{told}\n{pictures.fingerprint}\n{base_hash}".encode()).hexdigest()
 
 
-def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoch: int) -> AdapterBytes:
-    """A function from weights and step to the bytes of the adapter's file."""
+def adapter_writer(
+    recipe: Recipe, pictures: Pictures, model: Model, *, per_epoch: int, word: LearnedWord | None = None
+) -> AdapterBytes:
+    """A function from weights and step to the bytes of the adapter's file.
+
+    Args:
+        word: goes with it, as it is when the function is called.
+    """
     settings = recipe.train
     fingerprint = run_fingerprint(recipe, pictures, model.hash)
     words = Counter(
@@ -93,10 +100,11 @@ def adapter_writer(recipe: Recipe, pictures: Pictures, model: Model, *, per_epoc
             caption_dropout=recipe.dataset.caption_dropout,
             tag_frequency=dict(words),
             software=f"velatura {__version__}",
-            trigger=recipe.dataset.trigger or None,
+            trigger=", ".join(recipe.dataset.triggers) or None,
             title=recipe.name,
         )
-        return formats.to_bytes(AdapterFile(layers, build(facts)), keys=model.family.keys)
+        bundled = {} if word is None else word.bundled()
+        return formats.to_bytes(AdapterFile(layers, build(facts), bundled), keys=model.family.keys)
 
     return write
 

@@ -35,6 +35,11 @@ class Gradients:
         """The loss's scale, and the micro-batches since it changed."""
         self.begin()
 
+    @property
+    def nothing(self) -> Tensor:
+        """1.0 where none of the step's micro-batches gave numbers, else 0.0; a scalar on the device."""
+        return (self._kept == 0).float()
+
     def begin(self) -> None:
         """A step begins: nothing has been added."""
         self._sum.zero_()

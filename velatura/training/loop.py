@@ -32,8 +32,9 @@ from velatura.training.data import Batch, Batches, Cached
 from velatura.training.descent import Descent
 from velatura.training.due import Due, exhausted
 from velatura.training.gradients import Gradients
-from velatura.training.losses import loss
+from velatura.training.losses import loss, preservation
 from velatura.training.pace import Compiled, spent
+from velatura.training.pivotal import LearnedWord
 from velatura.training.readings import METRIC_EVERY, Health, Readings
 from velatura.training.validation import HeldOut
 from velatura.weights.policy import precision
@@ -48,12 +49,23 @@ AdapterBytes = Callable[[dict[str, Change], int], bytes]
 
 
 def train(
-    model: Model, injected: Injected, cached: Cached, recipe: Recipe, run: Run, *, adapter_bytes: AdapterBytes
+    model: Model,
+    injected: Injected,
+    cached: Cached,
+    recipe: Recipe,
+    run: Run,
+    *,
+    adapter_bytes: AdapterBytes,
+    word: LearnedWord | None = None,
 ) -> Iterator[Event]:
     """Train the injected adapter to the recipe's last step, from the run's newest resumable checkpoint on.
 
     Yields a `Checkpoint` right after each is whole on disk. A request to stop ends the loop early,
-    with a checkpoint at the step reached. Nothing waits for the device but checkpoints.
+    with a checkpoint at the step reached. Nothing waits for the device but checkpoints, and optimizers that
+    `optimizers.step` names.
+
+    Args:
+        word: is trained beside the adapter.
 
     Raises:
         TrainingError: losses or gradients are no numbers time after time, the loss explodes, or neither depends on what
@@ -61,9 +73,9 @@ def train(
         RunError: the checkpoint to go on from is damaged.
     """
     settings = recipe.train
-    state = beginning(model, injected, recipe)
+    state = beginning(model, injected, recipe, word)
     gradients, optimizer, averages = state.gradients, state.optimizer, state.averages
-    batches = Batches(model, cached, recipe, encode_texts=changes_text(injected.layers))
+    batches = Batches(model, cached, recipe, encode_texts=changes_text(injected.layers) or word is not None)
     descend = Descent(functools.partial(error, model, injected, recipe), gradients)
     due, held_out = Due(recipe, batches.per_epoch), HeldOut(model, injected, cached, recipe.validation)
     step = resume(run, state)
@@ -77,10 +89,10 @@ def train(
     started, first = time.monotonic(), step
     while not over(recipe, step, state.held_out):
         optimizers.set_rates(optimizer, settings, step)
-        with injected.step(step), compiled, reaching(state.parameters) if step == first else nullcontext():
+        with injected.step(step), compiled, reaching(injected.named()) if step == first else nullcontext():
             descended = descend(batches.of(step))
         norm = gradients.finish(clip=settings.clip)
-        optimizer.step()
+        optimizers.step(optimizer, gradients.nothing)
         if settings.max_norm:
             norms.limit(injected, settings.max_norm)
         step += 1
@@ -113,7 +125,8 @@ def error(model: Model, injected: Injected, recipe: Recipe, batch: Batch) -> Ten
         objective = model.objective_for(*batch.clean_BCHW.shape[-2:])
         share_B = 1 - objective.timestep(batch.sigma_B) / TIMESTEPS
         injected.open_ranks(share_B, smallest=told.timestep_rank, power=told.timestep_power)
-    return loss(model, batch, recipe.objective)
+    found = loss(model, batch, recipe.objective)
+    return found if batch.preserved is None else found + preservation(model, injected, batch, recipe.objective)
 
 
 def reports(
@@ -165,12 +178,13 @@ def requests(run: Run, controls: int) -> Generator[Event, None, tuple[list[Reque
     return asked, controls
 
 
-def beginning(model: Model, injected: Injected, recipe: Recipe) -> State:
+def beginning(model: Model, injected: Injected, recipe: Recipe, word: LearnedWord | None = None) -> State:
     """Everything that changes as a run trains, before its first step."""
-    parameters = injected.named()
+    parameters = injected.named() | ({} if word is None else word.parameters)
     averages = Averages(parameters, ema=recipe.train.ema, checkpoints=recipe.checkpoints.average)
     gradients = Gradients(list(parameters.values()), scaled=model.policy.dtype == torch.float16)
-    return State(parameters, optimizers.made(parameters, recipe.train), averages, gradients)
+    optimizer = optimizers.made(parameters, recipe.train, word_rate=recipe.word.learning_rate)
+    return State(parameters, optimizer, averages, gradients)
 
 
 def over(recipe: Recipe, step: int, held_out: Sequence[float]) -> bool:
@@ -195,11 +209,11 @@ def publish(
         counts: it counts in the means of later ones, which one that was only asked for does not.
     """
     with state.averages.shown(), optimizers.averaged(state.optimizer):
-        weights = injected.weights()
+        adapter = _sound(model, adapter_bytes, injected.weights(), step)
     if counts:
         state.averages.keep()
     files = {
-        "adapter.safetensors": _sound(model, adapter_bytes, weights, step),
+        "adapter.safetensors": adapter,
         "state.safetensors": state_bytes(state, step=step),
     }
     published = run.publish(step, files)

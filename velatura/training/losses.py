@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from velatura.adapters.lora import Injected
 from velatura.diffusion.objective import Objective
 from velatura.family import Model
 from velatura.recipe import ObjectiveSettings
@@ -53,6 +54,24 @@ def bend(objective: Objective, told: ObjectiveSettings, sigma_B: Tensor) -> Tens
         return (1 - told.huber_c) / (1 + sigma_B) ** 2 + told.huber_c
     steps = len(objective.sigmas)
     return torch.exp(math.log(told.huber_c) / steps * objective.timestep(sigma_B))
+
+
+def preservation(model: Model, injected: Injected, batch: Batch, told: ObjectiveSettings) -> Tensor:
+    """What the adapter changes of what the base says of the class, its squares' mean times the setting: a scalar.
+
+    On the batch's own noisy pictures, told with the words of the class in the trigger's place; the base's answer is a
+    constant. Divided by the samples of the step, as `loss` is. Source: ostris/ai-toolkit.
+    """
+    assert batch.preserved is not None and batch.preserving is not None
+    objective = model.objective_for(*batch.clean_BCHW.shape[-2:])
+    put_in_BCHW = batch.noise_BCHW if batch.disturbed_BCHW is None else batch.disturbed_BCHW
+    noisy_BCHW = objective.add_noise(batch.clean_BCHW, put_in_BCHW, batch.sigma_B)
+    with torch.no_grad(), injected.silent():
+        base_BCHW = model.family.predict(model, noisy_BCHW, batch.sigma_B, batch.preserved)
+    said_BCHW = model.family.predict(model, noisy_BCHW, batch.sigma_B, batch.preserving)
+    error_B = (said_BCHW.float() - base_BCHW.float()).square().mean(dim=(1, 2, 3))
+    whole = len(error_B) if batch.of is None else batch.of
+    return told.preserve_weight * error_B.sum() / whole
 
 
 def loss(model: Model, batch: Batch, told: ObjectiveSettings = PLAIN) -> Tensor:

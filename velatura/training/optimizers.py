@@ -20,13 +20,19 @@ from velatura.adapters.weights import part_of
 from velatura.errors import RecipeError
 from velatura.recipe import OPTIMIZER_SETTINGS, TrainSettings
 from velatura.training.adapter import of_text, told_for
+from velatura.training.pivotal import is_word
 from velatura.training.rate import learning_rate
 
 EXTRA = 'pip install "velatura[optim]"'
 
 
-def made(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+def made(
+    parameters: Mapping[str, nn.Parameter], settings: TrainSettings, *, word_rate: float = 0.0
+) -> torch.optim.Optimizer:
     """The recipe's optimizer over an adapter's parameters.
+
+    Args:
+        word_rate: learning rate of a word among them.
 
     Raises:
         RecipeError: its library is not there, or this device cannot have it.
@@ -34,7 +40,11 @@ def made(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> tor
     told = {**OPTIMIZER_SETTINGS[settings.optimizer], **settings.optimizer_settings}
     device = next(iter(parameters.values())).device.type
     build = _BUILDERS[settings.optimizer]
-    groups = grouped(parameters, settings)
+    words = {name: one for name, one in parameters.items() if is_word(name)}
+    groups = grouped({name: one for name, one in parameters.items() if name not in words}, settings)
+    if words:  # a word is no change that could be kept small: nothing decays
+        told_apart = {"encoder": None, "factor": word_rate / settings.learning_rate, "weight_decay": 0.0}
+        groups.append({"params": list(words.values()), "names": list(words), **told_apart})
     return build(groups, {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}, told, device)
 
 
@@ -66,6 +76,21 @@ def grouped(parameters: Mapping[str, nn.Parameter], settings: TrainSettings) -> 
         }
         for (encoder, factor), names in sorted(kinds.items(), key=lambda kind: kind[0])
     ]
+
+
+def step(optimizer: torch.optim.Optimizer, nothing: Tensor) -> None:
+    """One step, but where there is nothing to learn from: weights and what is remembered then stay as they are.
+
+    torch's fused optimizers look themselves; before the others the device is waited for.
+
+    Args:
+        nothing: 1.0 where there is nothing, else 0.0; a scalar.
+    """
+    if optimizer.defaults.get("fused"):
+        optimizer.found_inf = nothing  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not bool(nothing):
+        optimizer.step()
 
 
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> None:

@@ -152,14 +152,19 @@ def jobs(recipe: Recipe, pictures: Pictures) -> list[Job]:
     return [Job(prompt, recipe.samples.seed + place) for place, prompt in enumerate(chosen)]
 
 
-def embeddings(model: Model, recipe: Recipe, pictures: Pictures, project: Path) -> Found:
+def embeddings(
+    model: Model, recipe: Recipe, pictures: Pictures, project: Path, *, words: Sequence[Embedding] = ()
+) -> Found:
     """The textual-inversion embeddings that the sample prompts name, as in `velatura generate`.
+
+    Args:
+        words: those that came with the adapter.
 
     Raises:
         SettingsError, ModelError, PromptError: as `generation.record.used_embeddings`.
     """
     told, how = jobs(recipe, pictures), sampling(recipe, model)
-    return used_embeddings(model, [text for job in told for text in prompts_of(job, how).texts], project)
+    return used_embeddings(model, [text for job in told for text in prompts_of(job, how).texts], project, bundled=words)
 
 
 def sampling(recipe: Recipe, model: Model) -> Sampling:

@@ -63,7 +63,7 @@ class HeldOut:
         """Nothing is measured yet."""
         self.model, self.injected, self.strata = model, injected, told.strata
         self.samples = cached.held_out[: told.pictures]
-        self.anew = changes_text(injected.layers)
+        self.anew = changes_text(injected.layers) or bool(model.words)
         self._base: NDArray[np.float64] | None = None
 
     def measure(self) -> dict[str, float]:
@@ -77,11 +77,8 @@ class HeldOut:
         if not self.samples:
             return {}
         if self._base is None:
-            strength, self.injected.strength = self.injected.strength, 0.0
-            try:
+            with self.injected.silent():
                 self._base = cells(self.model, self.samples, strata=self.strata)
-            finally:
-                self.injected.strength = strength
         samples = retold(self.model, self.samples) if self.anew else self.samples
         ratio_NK = np.log(cells(self.model, samples, strata=self.strata) / self._base)
         thirds = zip(BANDS, np.array_split(ratio_NK, len(BANDS), axis=1), strict=True)

@@ -19,11 +19,14 @@ from velatura.weights.quantise import LARGE, Kind, missing
 ROOM = 3 / 4
 """Share of the memory that weights may fill; the rest is for what is computed."""
 
-PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8}
+PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8, "half": 2.0}
 """Of one number."""
 
 PRESENT = 2
 """Swapped blocks that are on the device at a time."""
+
+HALF = 2
+"""Bytes of a number in 16 bits."""
 
 GIGABYTE = 1e9
 
@@ -49,7 +52,7 @@ class Sizes:
         if self.quantised is None or (name != "denoiser" and count < LARGE):
             return count * self.item
         share = self.packable if name == "denoiser" else 1.0
-        packed = PACKED_BYTES[self.quantised if name == "denoiser" else "int8"]
+        packed = PACKED_BYTES["int8" if name != "denoiser" and self.quantised == "int4" else self.quantised]
         return count * (share * packed + (1 - share) * self.item)
 
     @property
@@ -75,7 +78,7 @@ class Facts(Protocol):
         """How many numbers each of the denoiser's blocks is."""
 
     @property
-    def packable(self) -> Callable[[], float]:
+    def packable(self) -> Callable[[Kind], float]:
         """Share of the denoiser's numbers that can be quantised."""
 
 
@@ -109,7 +112,13 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
     least = sizes.held(in_turn=told.in_turn is not False)
     if told.quantised is not None:
         kind: Kind | None = None if told.quantised == "off" else told.quantised
-        if kind is not None and not quantiser:
+        if kind == "half" and sizes.item == HALF:
+            raise SettingsError(
+                "weights in 16 bits are what this precision has anyway",
+                where="memory.quantised",
+                fix="set it to off, or memory.precision to fp32",
+            )
+        if kind in ("int8", "int4") and not quantiser:
             raise missing()
         reasons += [f"weights stored in {kind}: asked for"] if kind else []
     elif device.kind == "cuda" and room is not None and least > room:
@@ -119,7 +128,7 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
     else:
         kind = None
     if kind is not None:
-        sizes = replace(sizes, quantised=kind, packable=base.packable())
+        sizes = replace(sizes, quantised=kind, packable=base.packable(kind))
 
     together = sizes.held(in_turn=False)
     in_turn = (not roomy and room is not None and together > room) if told.in_turn is None else told.in_turn

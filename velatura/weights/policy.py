@@ -51,7 +51,7 @@ class MemoryPolicy:
     in_turn: bool = False
     """Text encoders leave the memory before the denoiser comes, and the other way round."""
     quantised: Kind | None = None
-    """How the frozen weights of the denoiser's linear layers are stored; a large text encoder's in 8 bits then."""
+    """How the frozen weights of the denoiser's layers are stored; a large text encoder's in 8 bits at least."""
     swapped_blocks: int = 0
     """Blocks of the denoiser, the last ones, that wait in the machine's memory until they are needed; where the
     processor or Apple's graphics compute, whose memory that is, in a file of the cache folder."""
@@ -77,8 +77,8 @@ class BaseFacts:
     blocks: Callable[[], Sequence[int]] = tuple
     """How many numbers each of the denoiser's blocks is, in the order in which they are computed; asked only where
     blocks must be swapped."""
-    packable: Callable[[], float] = lambda: 1.0
-    """Share of the denoiser's numbers that can be quantised, less where there are convolutions; asked only then."""
+    packable: Callable[[Kind], float] = lambda kind: 1.0
+    """Share of the denoiser's numbers that can be quantised so, less where there are convolutions; asked only then."""
 
     def size(self, precision: Precision, vae: Precision = "fp32") -> int:
         """Bytes of the weights in these precisions."""
@@ -134,6 +134,7 @@ def choose(
         MissingExtra: it needs the package.
     """
     device, why_device = _device(devices, base, told)
+    told = preferred(told, device) if task == "train" else told
     chosen, why_precision = _precision(device, base, told)
     tight = device.total is not None and base.size(chosen) > device.total / TIGHT
     vae, why_vae = _vae_precision(chosen, base, told, tight=tight)
@@ -163,6 +164,21 @@ def choose(
     if task == "train":
         reasons.append(f"gradient checkpointing {'on' if again else 'off'}: {why_again}")
     return Choice(policy, tuple(reasons), tuple(_warnings(device, base, chosen, vae, fitted.held)))
+
+
+def preferred(told: MemorySettings, device: Device) -> MemorySettings:
+    """The settings with what `memory.prefer` leans to, where they are none."""
+    if told.prefer is None:
+        return told
+    lean = told.prefer == "lean"
+    halves = lean and not device.bf16 and told.precision in (None, "fp32")
+    leaning = {
+        "checkpointing": lean,
+        "in_turn": True,
+        "precision": "fp32" if halves and device.kind == "cpu" else None,
+        "quantised": "half" if halves and device.kind == "cpu" else "off",
+    }
+    return told.model_copy(update={name: to for name, to in leaning.items() if getattr(told, name) is None})
 
 
 def _device(devices: Sequence[Device], base: BaseFacts, told: MemorySettings) -> tuple[Device, str]:

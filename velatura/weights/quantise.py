@@ -1,4 +1,4 @@
-"""The frozen base's linear layers in 8 or 4 bits, multiplied out when they are used.
+"""The frozen base's linear layers in 8 or 4 bits, multiplied out when they are used; or all of its in 16.
 
 What is stored is one number per weight and a scale per block of weights: 8.25 bits a weight in evenly spaced
 levels ("int8"), 4.5 in the levels of NormalFloat ("int4"; Dettmers et al. 2023, arXiv:2305.14314). The products
@@ -6,7 +6,11 @@ themselves are computed in the network's own type, forward and backward, so adap
 beside the weights multiplied out. The arithmetic is bitsandbytes' (MIT; CUDA, ROCm, XPU, MPS and CPU), whose
 functions store no more than plain tensors.
 
-Convolutions stay as they are: of the transformers there are none, of a UNet's weights they are a third to a half.
+Convolutions stay as they are there: of the transformers there are none, of a UNet's weights they are a third to a half.
+
+In 16 bits ("half") a weight rests as most files hold it, and is widened when it is used: half the memory of fp32, and
+where the file holds 16 bits, the very same numbers; a processor then reads them where the file is mapped, so they take
+memory that the system can have back. It is for processors that do not compute in bf16 themselves.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from velatura.errors import MissingExtra
-from velatura.weights.remade import Stored, remakable, remake, stored
+from velatura.weights.remade import Layer, Stored, lent_space, remakable, remake, stored
 
-Kind = Literal["int8", "int4"]
+Kind = Literal["int8", "int4", "half"]
 
 BLOCK = {"int8": 128, "int4": 64}
 """Weights that share a scale."""
@@ -61,6 +65,9 @@ def planned(
     network: nn.Module, kind: Kind, *, passed_over: Collection[str] = PASSED_OVER, smallest: int = SMALLEST
 ) -> dict[str, Kind]:
     """The layers that `quantise` changes, and how many bits each gets; the network may be empty yet."""
+    if kind == "half":
+        large = ((name, layer) for name, layer in network.named_modules() if remakable(layer))
+        return {name: kind for name, layer in large if layer.weight.numel() >= smallest}
     left = re.compile("|".join(passed_over) if passed_over else r"(?!)")
     return {
         name: "int8" if MODULATION.search(name) else kind
@@ -71,8 +78,8 @@ def planned(
 
 
 @torch.no_grad()
-def quantise_layer(layer: nn.Linear, kind: Kind) -> None:
-    """Quantise one frozen layer in place, on the device where it is.
+def quantise_layer(layer: Layer, kind: Kind) -> None:
+    """Quantise one frozen layer in place, on the device where it is; convolutions to "half" alone.
 
     Raises:
         MissingExtra: bitsandbytes is not installed.
@@ -83,7 +90,7 @@ def quantise_layer(layer: nn.Linear, kind: Kind) -> None:
 def quantise(
     network: nn.Module, kind: Kind, *, passed_over: Collection[str] = PASSED_OVER, smallest: int = SMALLEST
 ) -> Quantised:
-    """Quantise a network's frozen linear layers in place, one after the other.
+    """Quantise a network's frozen layers in place, one after the other.
 
     Args:
         passed_over: patterns, searched for in the layers' names, of those that keep their weights.
@@ -92,12 +99,13 @@ def quantise(
     Raises:
         MissingExtra: bitsandbytes is not installed.
     """
-    _library()
+    if kind != "half":
+        _library()
     before = nbytes(network)
     chosen = planned(network, kind, passed_over=passed_over, smallest=smallest)
     for name, own in chosen.items():
         layer = network.get_submodule(name)
-        assert isinstance(layer, nn.Linear)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
         quantise_layer(layer, own)
     return Quantised(tuple(chosen), before, nbytes(network))
 
@@ -119,11 +127,13 @@ def nbytes(network: nn.Module) -> int:
 
 
 def packed(weight: Tensor, kind: Kind) -> Stored:
-    """A weight in 8 or 4 bits.
+    """A weight in 16, 8 or 4 bits.
 
     Raises:
-        MissingExtra: bitsandbytes is not installed.
+        MissingExtra: bitsandbytes is not installed, and 8 or 4 are asked for.
     """
+    if kind == "half":
+        return halved(_narrowed(weight), weight.dtype)
     library, shape, dtype = _library(), weight.shape, weight.dtype
     if kind == "int4":
         numbers, made = library.quantize_4bit(weight, blocksize=BLOCK[kind], quant_type="nf4")
@@ -135,6 +145,23 @@ def packed(weight: Tensor, kind: Kind) -> Stored:
         return _multiplied_out(tensors, kind, shape, dtype)
 
     return Stored((numbers, made.absmax), restore)
+
+
+def _narrowed(weight: Tensor) -> Tensor:
+    """In fp16 or bf16, whichever holds every number exactly; else in fp16, or bf16 where fp16 is too narrow."""
+    narrow = [weight.to(kind) for kind in (torch.float16, torch.bfloat16)]
+    exact = [one for one in narrow if torch.equal(one.to(weight.dtype), weight)]
+    return (exact or [one for one in narrow if bool(one.isfinite().all())] or narrow)[0]
+
+
+def halved(held: Tensor, dtype: torch.dtype) -> Stored:
+    """A weight that rests in 16 bits, or in a file that is mapped, and is computed with in another type."""
+    shape = held.shape
+
+    def lend(tensors: tuple[Tensor, ...]) -> Tensor:
+        return lent_space(shape, dtype, tensors[0].device).copy_(tensors[0])
+
+    return Stored((held,), lambda tensors: tensors[0].to(dtype), lend=lend)
 
 
 def _multiplied_out(tensors: tuple[Tensor, ...], kind: Kind, shape: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,9 @@ pass makes it once more. What it was made from may therefore be freed or overwri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +38,44 @@ class Stored:
     """The weight, from the tensors on the device where it is used."""
     fetch: Callable[[], tuple[Tensor, ...]] | None = None
     """The tensors on that device, where they rest elsewhere."""
+    lend: Callable[[tuple[Tensor, ...]], Tensor] | None = None
+    """The weight in space that is lent for it, where it can be made there."""
 
     def weight(self) -> Tensor:
         """The weight on the device where it is used; not to be written to."""
-        return self.restore(self.tensors if self.fetch is None else self.fetch())
+        return self.restore(self._brought())
+
+    def lent(self) -> Tensor:
+        """The weight for a single product: the next one that this thread is lent may lie where this one does."""
+        return (self.lend or self.restore)(self._brought())
+
+    def _brought(self) -> tuple[Tensor, ...]:
+        return self.tensors if self.fetch is None else self.fetch()
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tensors take where they rest."""
         return sum(tensor.nbytes for tensor in self.tensors)
+
+
+class _Lent(threading.local):
+    """A thread's space, as large as the largest weight that it was lent for: all of them lie there one after another,
+    and the memory is not torn up by making and dropping each."""
+
+    def __init__(self) -> None:
+        self.spaces: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
+_LENT = _Lent()
+
+
+def lent_space(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Space for a weight until this thread asks for the next; what is in it is anything."""
+    count, held = math.prod(shape), _LENT.spaces.get((dtype, device))
+    if held is None or held.numel() < count:
+        _LENT.spaces.pop((dtype, device), None)
+        held = _LENT.spaces[dtype, device] = torch.empty(count, dtype=dtype, device=device)
+    return held[:count].view(*shape)
 
 
 class RemadeLinear(nn.Linear):
@@ -101,6 +132,12 @@ def weight_of(layer: Layer) -> Tensor:
     return layer.weight.detach() if kept is None else kept.weight()
 
 
+def _lent(layer: Layer) -> Tensor:
+    """The same for a single product."""
+    kept = stored(layer)
+    return layer.weight.detach() if kept is None else kept.lent()
+
+
 @torch.no_grad()
 def placed(network: nn.Module, device: torch.device | str) -> None:
     """Move a network to a device, with what its weights are made from, unless they are fetched from where they rest."""
@@ -130,7 +167,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, layer: Layer) -> Tensor:
         context: Any = ctx
         context.layer, context.shape = layer, x.shape
-        weight = weight_of(layer)
+        weight = _lent(layer)
         made: Tensor
         if isinstance(layer, nn.Conv2d):
             made = layer._conv_forward(x, weight, layer.bias)
@@ -147,7 +184,7 @@ class _Product(torch.autograd.Function):
         layer, (gradient,) = context.layer, gradients
         if not context.needs_input_grad[0]:
             return None, None
-        weight = weight_of(layer)
+        weight = _lent(layer)
         if isinstance(layer, nn.Conv2d):
             options = layer.stride, layer.padding, layer.dilation, layer.groups
             made: Tensor = conv2d_input(context.shape, weight, gradient, *options)  # type: ignore[no-untyped-call]

@@ -3,7 +3,8 @@
 A network that is not there keeps its modules, so that adapters can stand beside its layers, and its norms and biases,
 which are small and may be changed; every other tensor of it is a stand-in of the right shape, type and device that
 takes no memory and reads as NaN. It is filled when it is called. So prompts are encoded first, by the text encoders
-alone; when the denoiser is called, they leave and it comes.
+alone; when the denoiser is called, they leave and it comes. The autoencoder comes when it is called, and leaves only
+when it is told to: pictures are decoded between the denoiser's steps, and it is small.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from velatura.weights.networks import check, copied, count_positions, slots
 from velatura.weights.policy import MemoryPolicy
-from velatura.weights.quantise import LARGE, planned, quantise_layer
+from velatura.weights.quantise import LARGE, halved, planned, quantise_layer
 from velatura.weights.remade import Stored, plain, remake, stored
 from velatura.weights.shelf import Shelf
 from velatura.weights.swap import Swapped, blocks_of, swap
@@ -74,14 +75,26 @@ class Resident:
 
     def _fill(self, shelf: Shelf | None) -> None:
         for name, slot in self._slots.items():
+            layer: Any = slot.holder
+            if self._packed.get(name) == "half" and not self._waiting and self._mapped(name):
+                remake(layer, halved(self._weights[name], self._dtype), dtype=self._dtype, device=self._device)
+                continue
             slot.put(copied(self._weights[name], dtype=self._dtype, device="cpu" if self._waiting else self._device))
             if slot.name != "weight":
                 continue
-            layer: Any = slot.holder
             if name in self._packed:
                 quantise_layer(layer, self._packed[name])
             if shelf is not None and layer in self._shelved:
                 _shelve(layer, shelf)
+
+    def _mapped(self, name: str) -> bool:
+        """Whether the file's own numbers can stand for a weight: in 16 bits, in the memory that computes."""
+        return self._device == "cpu" and self._weights[name].dtype in (torch.float16, torch.bfloat16)
+
+    def retype(self, dtype: torch.dtype) -> None:
+        """From now on the network's weights are of another type, those that stay among them."""
+        self._dtype = dtype
+        self._network.to(dtype)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -100,14 +113,15 @@ class Resident:
 
 
 class Turns:
-    """Which parts are in memory, where text encoders and denoiser take turns."""
+    """Which parts are in memory, where they take turns."""
 
     def __init__(self, residents: Mapping[str, Resident], networks: Mapping[str, nn.Module]) -> None:
         """From now on a part that is called is there."""
         self._residents = dict(residents)
         self._handles = [
-            networks[part].register_forward_pre_hook(functools.partial(_called, weakref.ref(self), part))
+            called.register_forward_pre_hook(functools.partial(_called, weakref.ref(self), part))
             for part in residents
+            for called in _entered(part, networks[part])
         ]
 
     @property
@@ -116,11 +130,19 @@ class Turns:
         return [part for part, resident in self._residents.items() if resident.here]
 
     def need(self, part: str) -> None:
-        """Have a part in memory; those of the other kind leave."""
+        """Have a part in memory; text encoders leave for the denoiser and the denoiser for them."""
         for other, resident in self._residents.items():
-            if _of_text(other) != _of_text(part):
+            if "vae" not in (part, other) and _of_text(other) != _of_text(part):
                 resident.leave()
         self._residents[part].arrive()
+
+    def leave(self, part: str) -> None:
+        """Have a part out of memory until it is called."""
+        self._residents[part].leave()
+
+    def retype(self, part: str, dtype: torch.dtype) -> None:
+        """From now on a part comes in another precision."""
+        self._residents[part].retype(dtype)
 
     def end(self) -> None:
         """All parts are there, and stay."""
@@ -136,6 +158,11 @@ def _called(turns: weakref.ref[Turns], part: str, *_: Any) -> None:
         here.need(part)
 
 
+def _entered(part: str, network: nn.Module) -> list[nn.Module]:
+    """The modules that are called: a network's own, but the parts of an autoencoder, which only encodes and decodes."""
+    return list(network.children()) if part == "vae" else [network]
+
+
 def _of_text(part: str) -> bool:
     return part.startswith("text_encoder")
 
@@ -146,7 +173,7 @@ def _packed(part: str, network: nn.Module, policy: MemoryPolicy) -> dict[str, An
         return {}
     if _of_text(part):
         count = sum(parameter.numel() for parameter in network.parameters())
-        chosen = planned(network, "int8") if count >= LARGE else {}
+        chosen = planned(network, "half" if policy.quantised == "half" else "int8") if count >= LARGE else {}
     else:
         chosen = planned(network, policy.quantised) if part == "denoiser" else {}
     return {f"{name}.weight": kind for name, kind in chosen.items()}
