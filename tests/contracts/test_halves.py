@@ -13,7 +13,8 @@ from tests.contracts.test_swapped import computed, injected
 from tests.contracts.test_swapped import loaded as loaded
 from tests.sources import as_parts_in_half_precision
 from velatura.family import MemoryPolicy, Model, load_base
-from velatura.weights.quantise import nbytes, packed, quantise
+from velatura.weights import residence
+from velatura.weights.quantise import nbytes, packed, planned, quantise
 from velatura.weights.remade import plain, stored, weight_of
 
 
@@ -82,9 +83,11 @@ def test_what_adapters_begin_from_is_no_lent_weight(model: Model) -> None:
     assert torch.equal(asked, lent) and asked.data_ptr() != lent.data_ptr()
 
 
-def test_a_file_of_16_bits_is_computed_from_where_it_is_mapped(tmp_path: Path) -> None:
+def test_a_file_of_16_bits_is_computed_from_where_it_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No copy of its weights is in memory, and what is predicted and learnt is that of the copies in fp32."""
     torch.set_num_threads(1)
+    monkeypatch.setattr(residence, "planned", lambda network, kind: planned(network, kind, smallest=0))
+    (tmp_path / "parts").mkdir()
     source = as_parts_in_half_precision("sd15", tiny.sd15(tmp_path / "base"), tmp_path / "parts")
     plainly = load_base(source)
     mapped = load_base(source, policy=MemoryPolicy(quantised="half"))
