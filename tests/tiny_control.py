@@ -11,12 +11,13 @@ HALF = ("sample_size", "in_channels", "out_channels", "up_block_types")
 """What a UNet has and its ControlNet has not."""
 
 
-def network(family: str, *, seed: int = 11, **changed: Any) -> Any:
+def network(family: str, *, seed: int = 11, union: int = 0, **changed: Any) -> Any:
     """diffusers' own, drawn anew.
 
     Args:
         family: of the base.
         seed: of the weights.
+        union: for SDXL, how many kinds of hints it knows and is told.
         changed: settings.
     """
     if family in ("sd15", "sdxl"):
@@ -25,7 +26,14 @@ def network(family: str, *, seed: int = 11, **changed: Any) -> Any:
         unet = {"sd15": tiny.UNET, "sdxl": tiny_sdxl.UNET}[family]
         told = {name: value for name, value in unet.items() if name not in HALF}
         told["conditioning_embedding_out_channels"] = (4, 6, 8, 10)
-        made: Any = ControlNetModel(**{**told, **changed})
+        made: Any = ControlNetModel
+        if union:
+            from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+            width = tiny_sdxl.UNET["block_out_channels"][0]
+            told |= {"num_control_type": union, "num_trans_channel": width, "num_proj_channel": width}
+            made = ControlNetUnionModel
+        made = made(**{**told, **changed})
     elif family == "flux1":
         from diffusers.models.controlnets.controlnet_flux import FluxControlNetModel
 

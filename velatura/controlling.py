@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from velatura.controlnets import ControlFiles, check_family
@@ -162,14 +163,13 @@ def unet_arguments(controls: Sequence[Control], noisy_BCHW: Tensor, *told: Tenso
 
 def _unet(control: Control, noisy_BCHW: Tensor, timestep_B: Tensor, tokens_BLD: Tensor, **more: Any) -> Added:
     network: Any = control.net.network
-    down, mid = network(
-        noisy_BCHW,
-        timestep_B,
-        encoder_hidden_states=tokens_BLD,
-        controlnet_cond=hint_for(control, noisy_BCHW),
-        return_dict=False,
-        **more,
-    )
+    hint_BCHW = hint_for(control, noisy_BCHW)
+    shown: dict[str, Any] = {"controlnet_cond": hint_BCHW}
+    if kinds := control.net.files.kinds:  # a union, which takes several hints at once, each of its kind
+        which = torch.zeros(len(noisy_BCHW), len(kinds), device=noisy_BCHW.device, dtype=noisy_BCHW.dtype)
+        which[:, control.kind] = 1
+        shown = {"controlnet_cond": [hint_BCHW], "control_type": which, "control_type_idx": [control.kind]}
+    down, mid = network(noisy_BCHW, timestep_B, encoder_hidden_states=tokens_BLD, return_dict=False, **shown, **more)
     every = weighed(control, [*down, mid])
     if not control.soft:
         return every

@@ -48,6 +48,9 @@ WEIGHT_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".gguf")
 
 LORA_ENDINGS = (".safetensors",)
 
+DETECTOR_ENDINGS = (".onnx", ".pt", ".pth")
+"""Pickled ones are found too, so that it can be said how they are made usable."""
+
 PEFT_SETTINGS = "adapter_config.json"
 """The file by which a folder is known as an adapter that PEFT wrote."""
 
@@ -329,6 +332,28 @@ def find_controlnet(name: str, *, project: Path | None = None) -> Path:
 def list_networks(places: Iterable[Path]) -> list[Path]:
     """Files of weights in these folders, and folders of one network in diffusers' form."""
     return [path for place in places for path in _walk(place, WEIGHT_ENDINGS, (NETWORK_SETTINGS,))]
+
+
+def find_detector(name: str) -> Path:
+    """The file that a detector's name or path means: a path, else one in the folders of detectors, ONNX before others.
+
+    Raises:
+        SettingsError: nothing, or more than one file, has that name.
+    """
+    direct = _expanded(name)
+    if direct.is_file():
+        return direct
+    found = detectors_named(name)
+    found = [path for path in found if path.suffix.lower() == ".onnx"] or found
+    if len(found) == 1:
+        return found[0]
+    known = sorted({path.stem for path in list_weights(load().folders("detectors"), DETECTOR_ENDINGS)})
+    raise _unresolved("detector", name, found, known)
+
+
+def detectors_named(name: str) -> list[Path]:
+    """The files of this name in the folders of detectors."""
+    return _nearest(_last(name), "detectors", lambda places: list_weights(places, DETECTOR_ENDINGS))
 
 
 def _trained_name(path: Path) -> str:

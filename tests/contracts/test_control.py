@@ -125,6 +125,8 @@ def pipeline_of(model: Model, folder: Path, *networks: Any) -> Any:
         "sdxl": {"add_watermarker": False},
     }.get(name, {})
     module, kind, _ = PIPELINES[name]
+    if "Union" in type(networks[0]).__name__:
+        module, kind = f"{module.replace('controlnet_sd', 'controlnet_union_sd')}", kind.replace("Net", "NetUnion", 1)
     made = getattr(importlib.import_module(f"diffusers.pipelines.{module}"), kind)(**parts, **more)
     made.set_progress_bar_config(disable=True)
     return made
@@ -145,7 +147,12 @@ def _several(family: str, networks: tuple[Any, ...]) -> Any:
 
 @torch.no_grad()
 def theirs(
-    model: Model, pipeline: Any, hints: list[Image.Image], weights: list[float], window: tuple[float, float] = (0, 1)
+    model: Model,
+    pipeline: Any,
+    hints: list[Image.Image],
+    weights: list[float],
+    window: tuple[float, float] = (0, 1),
+    **more: Any,
 ) -> Tensor:
     """Latents of diffusers' pipeline; where it draws around the hint's latents, it is given their mean."""
     name, scale = model.family.name, PIPELINES[model.family.name][2]
@@ -171,7 +178,9 @@ def theirs(
         if model.objective.kind == "flow":
             encode = pipeline.vae.encode
             patch.setattr(pipeline.vae, "encode", lambda x: SimpleNamespace(latents=encode(x).latent_dist.mode()))
-        latents: Tensor = pipeline(PROMPT, **given).images
+        if "control_image" in more:
+            del given["image"]
+        latents: Tensor = pipeline(PROMPT, **{**given, **more}).images
     if latents.dim() == 3:
         latents = pipeline._unpack_latents(latents, HEIGHT, WIDTH, pipeline.vae_scale_factor)
     return latents
@@ -185,8 +194,8 @@ def network_of(path: Path) -> Any:
     from diffusers.models.modeling_utils import ModelMixin
 
     kind = recognise(path).network
-    places = {"ControlNetModel": "", "FluxControlNetModel": "_flux", "ZImageControlNetModel": "_z_image"}
-    module = importlib.import_module(f"diffusers.models.controlnets.controlnet{places[kind]}")
+    places = {"FluxControlNetModel": "_flux", "ZImageControlNetModel": "_z_image", "ControlNetUnionModel": "_union"}
+    module = importlib.import_module(f"diffusers.models.controlnets.controlnet{places.get(kind, '')}")
     made: ModelMixin = getattr(module, kind).from_pretrained(path, low_cpu_mem_usage=False)
     return made.eval().requires_grad_(False)
 
@@ -211,6 +220,38 @@ def test_a_picture_is_the_one_that_diffusers_pipeline_paints(
     assert distance(ours(shown(model, nets[0], HINT, weight=0.5)), reference) > 100 * TOLERANCE
     assert distance(ours(shown(model, nets[0], clouds(4, HINT.size), weight=0.8)), reference) > 100 * TOLERANCE
     assert distance(ours(shown(model, nets[1], HINT, weight=0.8)), reference) > 100 * TOLERANCE
+
+
+FORMS: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {
+    "sdxl": [({"union": 6}, "canny", {"control_mode": 3, "control_image": HINT})],
+    "flux1": [
+        ({"num_mode": 3, "num_layers": 2}, "depth", {"control_mode": 2}),
+        ({"num_single_layers": 0, "conditioning_embedding_channels": 4, "patch_size": 2}, "", {}),
+    ],
+    "z_image": [
+        ({"control_in_dim": 33, "add_control_noise_refiner": refiner, "control_refiner_layers_places": [0, 1]}, "", {})
+        for refiner in ("control_noise_refiner", "control_layers")
+    ],
+}
+"""Family -> settings of further kinds of networks, the kind of the hint, and what the pipeline is told of it."""
+
+
+def test_other_kinds_of_networks_are_diffusers_too(
+    model: Model, folder: Path, ours: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    """Unions, XLabs', Z-Image's 2.0 and 2.1."""
+    for place, (settings, kind, told) in enumerate(FORMS.get(model.family.name, [])):
+        made = tiny_control.network(model.family.name, **settings)
+        path = tiny_control.written(tmp_path / f"{place}", made)
+        reference = theirs(model, pipeline_of(model, folder, network_of(path)), [HINT], [0.7], **told)
+        assert distance(ours(shown(model, path, HINT, weight=0.7, kind=kind)), reference) < TOLERANCE
+        assert distance(ours(), reference) > 100 * TOLERANCE
+        assert (
+            distance(ours(shown(model, path, clouds(4, HINT.size), weight=0.7, kind=kind)), reference) > 20 * TOLERANCE
+        )
+        if kind:
+            other = shown(model, path, HINT, weight=0.7, kind=recognise(path).kinds[0])
+            assert distance(ours(other), reference) > 20 * TOLERANCE
 
 
 def test_it_is_at_work_from_its_start_to_its_end(

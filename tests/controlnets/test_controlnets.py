@@ -116,6 +116,16 @@ def test_xlabs_files_are_under_the_names_of_flux_s_authors(models: dict[str, Mod
     assert same(models["flux1"], path, made)
 
 
+def test_a_union_for_sdxl_knows_its_kinds_from_a_folder_and_a_file(models: dict[str, Model], tmp_path: Path) -> None:
+    made = tiny_control.network("sdxl", union=8)
+    folder = tiny_control.written(tmp_path / "promax", made)
+    path = file(tmp_path / "promax.safetensors", made.state_dict())
+    for place in (folder, path):
+        found = recognise(place)
+        assert found.kinds == ("pose", "depth", "scribble", "canny", "normal", "segment", "tile", "inpaint")
+        assert same(models["sdxl"], place, made)
+
+
 def test_a_union_for_flux_knows_its_kinds(tmp_path: Path) -> None:
     path = file(tmp_path / "union.safetensors", tiny_control.network("flux1", num_mode=10).state_dict())
     assert recognise(path).kinds[:5] == ("canny", "tile", "depth", "blur", "pose")
@@ -181,13 +191,12 @@ def test_what_is_no_controlnet_is_called_what_it_is(key: str, says: str, tmp_pat
 
 
 def test_relatives_that_cannot_be_used_are_refused_by_what_they_are(tmp_path: Path) -> None:
-    union = {"controlnet_cond_embedding.conv_in.weight": np.zeros((4, 3, 3, 3)), "task_embedding": np.zeros((6, 4))}
     second = {
         "input_hint_block.0.weight": np.zeros((4, 3, 3, 3)),
         "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": np.zeros((8, 1024)),
     }
     filling = {"controlnet_x_embedder.weight": np.zeros((8, 68)), "x_embedder.weight": np.zeros((8, 64))}
-    for tensors, says in ((union, "union"), (second, r"Stable Diffusion 2"), (filling, "inpainting")):
+    for tensors, says in ((second, r"Stable Diffusion 2"), (filling, "inpainting")):
         held = {key: one.astype(np.float32) for key, one in tensors.items()}
         with pytest.raises(ModelError, match=says):
             recognise(file(tmp_path / "net.safetensors", held))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from velatura.api.comparing import CompareRequest, compare
     from velatura.api.hinting import write_hint
     from velatura.api.judging import evaluate, keep_lora, report
+    from velatura.api.looking import look
     from velatura.api.painting import free_name, generate, png
     from velatura.api.planning import Plan, plan
     from velatura.api.refining import RefineRequest, refine, refine_again
@@ -38,6 +39,7 @@ _PLACES = {
     "free_name": "painting",
     "generate": "painting",
     "keep_lora": "judging",
+    "look": "looking",
     "paint_list": "sheets",
     "plan": "planning",
     "png": "painting",
@@ -66,6 +68,7 @@ __all__ = [
     "free_name",
     "generate",
     "keep_lora",
+    "look",
     "paint_list",
     "plan",
     "png",

@@ -19,6 +19,7 @@ from velatura.cli import (
     compare,
     dataset,
     demo,
+    detect,
     doctor,
     evaluate,
     generate,
@@ -56,6 +57,7 @@ app.command()(evaluate.evaluate)
 app.command(cls=Grouped)(generate.generate)
 app.command()(compare.compare)
 app.command()(hint.hint)
+app.command()(detect.detect)
 app.add_typer(refine.app)
 app.command()(read.read)
 app.add_typer(lora.app)

@@ -19,6 +19,11 @@ from velatura.weights.parts import PartFiles
 NETWORK = "ControlNetModel"
 
 UNION = "ControlNetUnionModel"
+"""Of several ControlNets for SDXL in one, which is told the kind of its hint."""
+
+KINDS = ("pose", "depth", "scribble", "canny", "normal", "segment", "tile", "inpaint")
+"""Of hints, as unions number them: soft edges are scribbles, all kinds of lines canny; those with the last two are
+called ProMax. Source: https://github.com/xinsir6/ControlNetPlus."""
 
 WIDTH_OF_SD2 = 1024
 """Features of the texts that Stable Diffusion 2's networks read."""
@@ -38,7 +43,7 @@ def recognise(path: Path, family: str, *, sized: bool) -> ControlFiles | None:
         sized: whether its denoiser is told the picture's sizes.
 
     Raises:
-        ModelError: it is for Stable Diffusion 2.x, or a union of several.
+        ModelError: it is for Stable Diffusion 2.x.
         FileProblem: it is cut off or damaged.
     """
     if path.is_dir():
@@ -50,25 +55,36 @@ def recognise(path: Path, family: str, *, sized: bool) -> ControlFiles | None:
         prefix = prefix_of(header, sign)
         if prefix is None or f"{prefix}controlnet_blocks.0.weight" in header.entries:
             continue
-        if any(key.endswith("task_embedding") for key in header.entries):
-            raise _union(path)
         _check_width(_width(header), path)
         if sized == (prefix + TOLD_SIZES[layout] in header.entries):
             found = _told(header, prefix, layout)
             # as published: the only ControlNet of its kind that says where, and not what
             pooled = {"global_pool_conditions": True} if "shuffle" in path.stem.lower() else {}
-            return ControlFiles(family, NETWORK, path, PartFiles((path,), prefix, layout), {**found, **pooled})
+            lies = PartFiles((path,), prefix, layout)
+            if count := shape_of(header, f"{prefix}task_embedding"):
+                found |= {
+                    "num_control_type": count[0],
+                    "num_trans_channel": count[1],
+                    "num_proj_channel": shape_of(header, f"{prefix}spatial_ch_projs.weight")[0],
+                    "num_trans_layer": counted(header, f"{prefix}transformer_layes."),
+                }
+                return ControlFiles(family, UNION, path, lies, found, _kinds(count[0]))
+            return ControlFiles(family, NETWORK, path, lies, {**found, **pooled})
     return None
 
 
 def _folder(path: Path, family: str, *, sized: bool) -> ControlFiles | None:
-    if settings_in(path, UNION) is not None:
-        raise _union(path)
-    told = settings_in(path, NETWORK)
+    network = UNION if (told := settings_in(path, UNION)) is not None else NETWORK
+    told = told or settings_in(path, NETWORK)
     if told is None or sized != (told.get("addition_embed_type") == "text_time"):
         return None
     _check_width(told.get("cross_attention_dim"), path)
-    return ControlFiles(family, NETWORK, path, in_folder(path), told)
+    kinds = _kinds(int(told.get("num_control_type", 6))) if network == UNION else ()
+    return ControlFiles(family, network, path, in_folder(path), told, kinds)
+
+
+def _kinds(count: int) -> tuple[str, ...]:
+    return tuple(KINDS[place] if place < len(KINDS) else str(place) for place in range(count))
 
 
 def _told(header: Header, prefix: str, layout: str) -> dict[str, Any]:
@@ -104,11 +120,3 @@ def _check_width(width: object, path: Path) -> None:
         raise ModelError(
             "this ControlNet is for Stable Diffusion 2.x", where=path, fix="use one for Stable Diffusion 1.5 or SDXL"
         )
-
-
-def _union(path: Path) -> ModelError:
-    return ModelError(
-        "this is a union of ControlNets for SDXL, which is not known here",
-        where=path,
-        fix="use one for the kind of hint that you have",
-    )

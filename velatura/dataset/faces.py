@@ -79,7 +79,7 @@ def opencv() -> Any:
 
 def _cascades(image: Image.Image) -> list[Box]:
     small, scale = _small(image)
-    found = _haar().detectMultiScale(np.asarray(small.convert("L")), 1.1, 6, minSize=(24, 24))
+    found = cascade().detectMultiScale(np.asarray(small.convert("L")), 1.1, 6, minSize=(24, 24))
     return [_box(x, y, wide, high, scale) for x, y, wide, high in found]
 
 
@@ -105,11 +105,17 @@ def _box(x: float, y: float, wide: float, high: float, scale: float) -> Box:
 
 
 @functools.cache
-def _haar() -> Any:
+def cascade() -> Any:
+    """OpenCV's own detector of faces.
+
+    Raises:
+        MissingExtra: it is not installed, or of a version that has none.
+    """
     library = opencv()
     if not hasattr(library, "CascadeClassifier"):
         raise MissingExtra(
-            "this OpenCV has no cascades any more", fix="give YuNet's ONNX file with --face-model, or opencv-python<5"
+            "this OpenCV has no cascades any more",
+            fix="pip install 'opencv-python-headless<5'; or give YuNet's ONNX file with --face-model",
         )
     return library.CascadeClassifier(library.data.haarcascades + "haarcascade_frontalface_default.xml")
 

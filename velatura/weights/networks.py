@@ -26,6 +26,7 @@ DIFFUSERS = {
     "FluxTransformer2DModel": "diffusers.models.transformers.transformer_flux",
     "ZImageTransformer2DModel": "diffusers.models.transformers.transformer_z_image",
     "ControlNetModel": "diffusers.models.controlnets.controlnet",
+    "ControlNetUnionModel": "diffusers.models.controlnets.controlnet_union",
     "FluxControlNetModel": "diffusers.models.controlnets.controlnet_flux",
     "ZImageControlNetModel": "diffusers.models.controlnets.controlnet_z_image",
 }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from velatura.controlling import hint_for, loaded, of_the_base, weighed
+from velatura.controlling import hint_for, loaded, of_the_base
 from velatura.controlnets import ControlFiles
 from velatura.families.z_image.controlnet import places
 from velatura.family import Control, ControlNet, Model
@@ -87,7 +87,9 @@ def arguments(
         network: Any = control.net.network
         network.from_transformer(network, denoiser)
         hint_BCHW = hint_for(control, torch.stack(pictures).squeeze(2))
-        said = network(list(pictures), done_B, list(captions), list(hint_BCHW.unsqueeze(2)), conditioning_scale=1.0)
-        for layer, added in zip(said, weighed(control, list(said.values())), strict=True):
+        weight_B11 = control.weight_B.to(hint_BCHW)[:, None, None]  # also of what it tells itself on the way
+        hints = list(hint_BCHW.unsqueeze(2))
+        said = network(list(pictures), done_B, list(captions), hints, conditioning_scale=weight_B11)
+        for layer, added in said.items():
             total[layer] = total[layer] + added if layer in total else added
     return {"controlnet_block_samples": total}
