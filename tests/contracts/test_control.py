@@ -23,7 +23,7 @@ from velatura import controlling
 from velatura.bases import FAMILIES
 from velatura.controlnets import recognise
 from velatura.errors import SettingsError
-from velatura.family import Model, load_base
+from velatura.family import MemoryPolicy, Model, load_base
 from velatura.generation import hints
 from velatura.generation.control import ControlUse
 from velatura.generation.generate import generate
@@ -385,3 +385,21 @@ def test_modes_are_a1111_s_arithmetic_and_for_unets_alone(
     assert distance(ours(shown(model, nets[0], HINT)), control) < TOLERANCE
     assert distance(prompt, balanced) > 100 * TOLERANCE
     assert distance(control, prompt) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("policy", [{"in_turn": True}, {"swapped_blocks": 1}], ids=["in turn", "swapped"])
+def test_where_the_base_lies_changes_no_bit(
+    model: Model, folder: Path, nets: tuple[Path, Path], ours: Callable[..., Tensor], policy: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Z-Image's ControlNet shares what the denoiser has before its layers."""
+    expected = ours(shown(model, nets[0], HINT))
+    elsewhere = load_base(folder, policy=MemoryPolicy(**policy))
+    seen: list[Tensor] = []
+    monkeypatch.setattr(
+        "velatura.generation.generate.decode", lambda _, latents: [seen.append(latents), Image.new("RGB", (8, 8))][1:]
+    )
+    told = Sampling(WIDTH, HEIGHT, STEPS, PIPELINES[model.family.name][2], "Euler", "Uniform")
+    told = replace(told, controls=(shown(elsewhere, nets[0], HINT),))
+    list(generate(elsewhere, [Job(PROMPT, SEED, "" if model.guidance == "distilled" else NEGATIVE)], told))
+    assert torch.equal(seen[0], expected)

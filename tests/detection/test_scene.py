@@ -22,16 +22,16 @@ def test_it_is_small_and_says_how_it_was_made_and_how_good_it_is() -> None:
     assert scene.WEIGHTS.stat().st_size < 500_000
     told = json.loads(tensorfile.read_header(scene.WEIGHTS).metadata["velatura.detector"])
     assert {"seed", "pictures", "steps", "commit"} <= told.keys()
-    assert told["held_out"]["precision"] > 0.85
-    assert told["held_out"]["recall"] > 0.8
-    assert told["held_out"]["overlap"] > 0.75
+    assert told["held_out"]["precision"] > 0.8
+    assert told["held_out"]["recall"] > 0.9
+    assert told["held_out"]["overlap"] > 0.8
 
 
 def test_on_pictures_that_it_has_never_seen_it_finds_what_its_file_says() -> None:
-    figures = detector.measured([detector.drawn(UNSEEN + number) for number in range(24)])
-    assert figures["faces"] > 20
-    assert figures["precision"] > 0.75
-    assert figures["recall"] > 0.7
+    figures = detector.measured([detector.drawn(UNSEEN + number) for number in range(20)], 0.5)
+    assert figures["faces"] > 10
+    assert figures["precision"] > 0.7
+    assert figures["recall"] > 0.75
 
 
 def test_in_numpy_it_says_what_torch_says() -> None:

@@ -47,17 +47,21 @@ GREY = 128
 
 Array = NDArray[np.float32]
 
+Layers = tuple[tuple[Array, Array], ...]
+"""Weight and bias of each convolution."""
 
-def detect(image: Image.Image, confidence: float) -> list[Find]:
+
+def detect(image: Image.Image, confidence: float, layers: Layers | None = None) -> list[Find]:
     """The faces of a picture, the most likely first.
 
     Args:
         image: RGB.
         confidence: 0 to 1; less likely ones are left out.
+        layers: weights of another training; none: those that come with the program.
     """
     box = Letterbox.of(image.size, (SIDE, SIDE))
     pixels = np.asarray(box.placed(image, GREY), dtype=np.float32)
-    said_OHW = forward(prepared(pixels), weights())
+    said_OHW = forward(prepared(pixels), layers or weights())
     likely = 1 / (1 + np.exp(-said_OHW[0]))
     rows, columns = np.nonzero(likely >= confidence)
     corners = decoded(said_OHW)[rows, columns]
@@ -79,7 +83,7 @@ def decoded(said_OHW: Array) -> Array:
     return np.stack([x - reach[0], y - reach[1], x + reach[2], y + reach[3]], axis=-1)
 
 
-def forward(x_CHW: Array, layers: tuple[tuple[Array, Array], ...]) -> Array:
+def forward(x_CHW: Array, layers: Layers) -> Array:
     """What the network says of a picture, (5, H / 16, W / 16): a logit, and the logarithms of four distances."""
     for place, ((weight, bias), (_, _, stride)) in enumerate(zip(layers, LAYERS, strict=True)):
         if place:
@@ -98,9 +102,9 @@ def _convolved(x_CHW: Array, weight_OCHW: Array, bias_O: Array, stride: int) -> 
 
 
 @cache
-def weights() -> tuple[tuple[Array, Array], ...]:
-    """Weight and bias of each convolution, in fp32."""
-    held, _ = tensorfile.read(WEIGHTS)
+def weights(path: Path = WEIGHTS) -> Layers:
+    """Those of a file, in fp32."""
+    held, _ = tensorfile.read(path)
     return tuple(
         (tensorfile.as_float32(held[f"{place}.weight"]), tensorfile.as_float32(held[f"{place}.bias"]))
         for place in range(len(LAYERS))
