@@ -37,7 +37,7 @@ def fingerprints() -> Callable[[GenerateRequest], str | None]:
 
     Its None means that it cannot be told: a name means nothing, or a base is still to be fetched.
     """
-    lora, base, words = cache(_lora), cache(_base), cache(_words)
+    lora, base, words, control = cache(_lora), cache(_base), cache(_words), cache(_control)
 
     def of(request: GenerateRequest) -> str | None:
         try:
@@ -54,6 +54,7 @@ def fingerprints() -> Callable[[GenerateRequest], str | None]:
                 "texts": texts,
                 "files": base(request.base, request.vae, request.text_encoders, request.project),
                 "loras": [(request.loras, [lora(name, request.project) for name in names])],
+                "networks": [control(use.file, request.project) for use in request.controls],
                 "words": [words(text or "", request.project) for text in texts],
             }
         except VelaturaError:
@@ -79,6 +80,12 @@ def _lora(name: str, project: Path | None) -> str:
 def _base(name: str, vae: str, text_encoders: tuple[str, ...], project: Path | None) -> str:
     files = bases.find(name, vae=vae, text_encoders=text_encoders, beside=project, fetch=False)
     return bases.base_hash(bases.locate(files))
+
+
+def _control(name: str, project: Path | None) -> list[str]:
+    place = settings.find_controlnet(name, project=project)
+    files = [place] if place.is_file() else sorted(path for path in place.iterdir() if path.is_file())
+    return [settings.file_hash(path) for path in files]
 
 
 def _words(text: str, project: Path | None) -> list[tuple[str, str]]:
