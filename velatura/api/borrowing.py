@@ -13,8 +13,7 @@ from velatura.generation import infotext as texts
 from velatura.generation import prompt as grammar
 from velatura.generation import tuned
 from velatura.generation.carriers import read
-from velatura.generation.elsewhere import Foreign
-from velatura.generation.elsewhere import read as read_foreign
+from velatura.generation.elsewhere import Foreign, read_picture
 from velatura.generation.infotext import Infotext
 from velatura.recipe import TuningSettings, with_tuning
 from velatura.tensorfile import tensor_hash
@@ -77,7 +76,7 @@ def foreign(picture: Path) -> Foreign:
         SettingsError: nothing that is known.
         FileProblem: it is no picture.
     """
-    found = read_foreign(read(picture))
+    found = read_picture(picture)
     if found is None:
         raise SettingsError("this picture does not say how it was made", where=picture, fix="name another")
     return found

@@ -18,7 +18,7 @@ from velatura.api.request import GenerateRequest
 from velatura.errors import SettingsError
 from velatura.generation import prompt as grammar
 from velatura.generation.carriers import read
-from velatura.generation.elsewhere import read as read_foreign
+from velatura.generation.elsewhere import read_picture
 
 LEFT = frozenset((*NESTED, "width", "height", "threads", "variation_seed", "variation_strength"))
 """What of the record is left behind."""
@@ -37,7 +37,7 @@ def recalled(picture: Path, *, project: Path | None = None, changes: Changes | N
     if words.record is not None and isinstance(words.record.get("base"), dict):
         found = _own(words.record, project, told)
         tuning = found.pop("tuning")
-    elif (foreign := read_foreign(words)) is not None and foreign.infotext.prompt:
+    elif (foreign := read_picture(picture)) is not None and foreign.infotext.prompt:
         theirs = borrowed(foreign, project=project, base="base" not in told)
         found = {key: value for key, value in theirs.told.items() if key not in LEFT}
         tuning, remarks = theirs.told["tuning"], theirs.remarks
