@@ -75,7 +75,8 @@ class Sdxl(ModelFamily):
         added = {"text_embeds": conditioning.text.pooled_BD, "time_ids": sizes(model, noisy_BCHW, conditioning)}
         tokens_BLD = conditioning.text.tokens_BLD.to(dtype)
         told: dict[str, Any] = {"added_cond_kwargs": added}
-        told |= unet_arguments(conditioning.controls, scaled_BCHW, timestep_B, tokens_BLD, **told)
+        own_BCHW = scaled_BCHW[:, : model.latent_channels]
+        told |= unet_arguments(conditioning.controls, own_BCHW, timestep_B, tokens_BLD, **told)
         predicted = denoiser(scaled_BCHW, timestep_B, tokens_BLD, return_dict=False, **told)[0]
         prediction: Tensor = predicted.float()
         return prediction
