@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,36 @@ def test_copies_are_grouped_and_the_best_is_kept(folder: Path) -> None:
     }
     assert {one.fix.split()[-1] for one in findings} == {"same.png", "mirrored.jpg"}
     assert all(one.why for one in findings)
+
+
+def test_variety_is_the_mean_of_all_pairs_without_a_table_of_them(folder: Path) -> None:
+    measures = [one.measures for one in survey.survey(folder).pictures]
+    layout = np.array([one.layout for one in measures])
+    unlike = ~np.eye(len(measures), dtype=bool)
+    overlap = alike.palette_overlap(alike.palettes(measures))[unlike].mean()
+    agreement = (layout @ layout.T / layout.shape[1])[unlike].mean()
+
+    found = alike.diversity(measures)
+    assert (found.palette, found.composition) == (round(1 - overlap, 3), round(min(1, 1 - agreement), 3))
+    tracemalloc.start()
+    alike.diversity(measures * (3000 // len(measures)))
+    assert tracemalloc.get_traced_memory()[1] < 30e6  # one table of 3000 by 3000 would be 36 MB
+    tracemalloc.stop()
+
+
+def test_of_a_soft_picture_and_its_enlarged_copy_the_copy_is_to_go(folder: Path) -> None:
+    soft = scene(5).filter(ImageFilter.GaussianBlur(2))
+    soft.save(folder / "s05.png")
+    soft.resize((960, 720), Image.Resampling.BICUBIC).save(folder / "web.png")
+
+    [copies] = [one for one in found(folder) if one.kind == "duplicates"]
+    assert set(copies.names) == {"s05.png", "web.png"} and copies.fix.endswith("web.png")
+
+
+def test_that_crops_are_not_looked_for_among_very_many_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "CROP_MOST", 3)
+    [said] = [one for one in found(folder) if one.kind.startswith("crop")]
+    assert said.level == "note" and "3 pictures at most" in said.what and "pick" in said.fix
 
 
 def test_a_part_of_another_picture_is_found(folder: Path) -> None:

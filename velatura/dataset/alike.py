@@ -62,17 +62,18 @@ def palette_overlap(vectors: Vectors) -> Vectors:
 
 
 def crops(
-    pictures: Sequence[Picture], measures: Sequence[Measures], *, but: set[frozenset[int]]
+    pictures: Sequence[Picture], measures: Sequence[Measures], *, known: Sequence[Sequence[int]] = ()
 ) -> list[tuple[int, int]]:
     """Pairs (part, whole): a picture that was cut out of another one.
 
     Args:
         pictures: at most `CROP_MOST`; of more nothing is looked for.
         measures: of the same pictures.
-        but: pairs that are known to be alike already.
+        known: groups of pictures that are known to be alike already.
     """
     if not 1 < len(pictures) <= CROP_MOST:
         return []
+    group_of = {index: place for place, group in enumerate(known) for index in group}
     overlap = palette_overlap(palettes(measures))
     small = [_small(picture, one.borders) for picture, one in zip(pictures, measures, strict=True)]
     found = []
@@ -81,7 +82,7 @@ def crops(
         others = [
             part
             for part in near[:CROP_NEAREST]
-            if overlap[part, whole] > CROP_PALETTE and frozenset((part, whole)) not in but
+            if overlap[part, whole] > CROP_PALETTE and group_of.get(part, -1) != group_of.get(whole, -2)
         ]
         if others and small[whole].std() > 4:
             found += [(part, whole) for part in others if small[part].std() > 4 and _is_part(small[part], small[whole])]
@@ -126,10 +127,13 @@ def diversity(measures: Sequence[Measures]) -> Diversity:
     """Mean distance of pairs in palette, composition and texture, each against that of unlike pictures."""
     if len(measures) < 2:
         return Diversity(0.0, 0.0, 0.0)
-    layout = np.array([one.layout for one in measures], dtype=np.float32)
-    unlike = ~np.eye(len(measures), dtype=bool)
-    overlap = palette_overlap(palettes(measures))[unlike].mean()
-    agreement = (layout @ layout.T / layout.shape[1])[unlike].mean()
+    # Sums over all pairs, without a table of them: of ten thousand pictures it would have a hundred million places.
+    pairs = len(measures) * (len(measures) - 1)
+    layout = np.array([one.layout for one in measures], dtype=np.float64)
+    agreement = ((layout.sum(0) ** 2).sum() - (layout**2).sum()) / (layout.shape[1] * pairs)
+    # In a sorted column, each value is the lesser one against all behind it.
+    colours = np.sort(palettes(measures)[:, :36].astype(np.float64), axis=0)
+    overlap = 2 * (colours * np.arange(len(measures))[::-1, None]).sum() / pairs
     texture = style_vectors(measures)
     spread = np.linalg.norm(texture - texture.mean(0), axis=1).mean()
     return Diversity(

@@ -207,14 +207,11 @@ def _copies(found: Survey, wanted: Wanted) -> list[Finding]:
     measures = [one.measures for one in found.pictures]
     names = [one.picture.name for one in found.pictures]
     findings = []
-    pairs: set[frozenset[int]] = set()
     by_hash: dict[str, list[int]] = {}
     for index, one in enumerate(found.pictures):
         by_hash.setdefault(one.picture.sha256, []).append(index)
     same = [group for group in by_hash.values() if len(group) > 1]
     near = [list(group) for group in alike.near_duplicates(measures)]
-    for group in near:
-        pairs |= {frozenset((one, other)) for one in group for other in group if one != other}
     why = "what is shown twice is learnt twice as hard, and the rest less"
     for kind, groups in (("same file", same), ("duplicates", near)):
         for group in groups:
@@ -225,16 +222,21 @@ def _copies(found: Survey, wanted: Wanted) -> list[Finding]:
             what = "the same file" if kind == "same file" else "nearly the same picture"
             fix = f"velatura dataset reject {wanted.folder} {argument(others)}"
             findings.append(Finding(kind, "warning", tuple(names[index] for index in group), what, why, fix))
-    for part, whole in alike.crops([one.picture for one in found.pictures], measures, but=pairs):
+    if len(names) > alike.CROP_MOST:
+        what = f"crops of one another are looked for among {alike.CROP_MOST} pictures at most, and not here"
+        fix = f"velatura dataset pick {wanted.folder} --n {alike.CROP_MOST} --apply, and check again"
+        findings.append(Finding("crops unknown", "note", (), what, why, fix))
+    for part, whole in alike.crops([one.picture for one in found.pictures], measures, known=near):
         what = f"{names[part]} is cut out of {names[whole]}"
         fix = f"velatura dataset reject {wanted.folder} {argument([names[part]])}, unless it is meant"
         findings.append(Finding("crop", "warning", (names[part], names[whole]), what, why, fix))
     return findings
 
 
-def _worth(one: Surveyed) -> tuple[bool, int, bool]:
-    """By what the best of several copies is told: sound, large, captioned."""
-    return faults(one) == 0, one.picture.width * one.picture.height, one.picture.captions is not None
+def _worth(one: Surveyed) -> tuple[bool, float, int, bool]:
+    """By what the best of several copies is told: sound, sharp, large, captioned. An enlarged one is large and soft."""
+    sharp = min(one.measures.sharpness or 0.0, SOFT)
+    return faults(one) == 0, sharp, one.picture.width * one.picture.height, one.picture.captions is not None
 
 
 def faults(one: Surveyed) -> int:

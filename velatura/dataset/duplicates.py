@@ -12,7 +12,7 @@ from collections.abc import Iterable, MutableMapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from velatura.dataset import borders
 from velatura.dataset.images import open_image
@@ -29,15 +29,24 @@ _FREQUENCIES = np.cos(np.pi / _SIDE * np.outer(np.arange(8), np.arange(_SIDE) + 
 
 def phash(image: Image.Image) -> int:
     """The picture's 64 bits, row by row, lowest frequency first; a picture of one colour gives 0."""
-    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    spectrum = (_FREQUENCIES @ np.asarray(small, dtype=np.float64) @ _FREQUENCIES.T).ravel()
-    spectrum[0] = 0.0  # mean brightness says nothing of the layout
-    bits = spectrum > np.median(spectrum[1:]) + 1e-6
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return hashes(image)[0]
 
 
 Hashes = tuple[int, int]
 """Of a picture and of its mirror image."""
+
+
+def hashes(image: Image.Image) -> Hashes:
+    """The same, and the 64 bits of its mirror image."""
+    small = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), dtype=np.float64)
+    return _bits(small), _bits(small[:, ::-1])
+
+
+def _bits(small: NDArray[np.float64]) -> int:
+    spectrum = (_FREQUENCIES @ small @ _FREQUENCIES.T).ravel()
+    spectrum[0] = 0.0  # mean brightness says nothing of the layout
+    bits = spectrum > np.median(spectrum[1:]) + 1e-6
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def near_duplicates(
@@ -59,8 +68,7 @@ def near_duplicates(
 
 
 def _hashes(picture: Picture) -> Hashes:
-    image = without_bars(open_image(picture.path, at_least=_SEEN))
-    return phash(image), phash(ImageOps.mirror(image))
+    return hashes(without_bars(open_image(picture.path, at_least=_SEEN)))
 
 
 def without_bars(image: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from velatura.dataset import borders
-from velatura.dataset.duplicates import phash
+from velatura.dataset.duplicates import hashes
 
 SIDE = 1024
 TILE = 32
@@ -85,6 +85,7 @@ def measure(image: Image.Image, *, native: bool) -> Measures:
     height, width = grey.shape
     inside = grey[top : height - bottom, left : width - right]
     shown = Image.fromarray(inside.astype(np.uint8))
+    upright, mirrored = hashes(shown)
     fine, middle = detail_levels(Image.fromarray(inside))
     sharp, direction = sharpness(inside, fine, middle)
     hues = np.asarray(small.resize((64, 64), Image.Resampling.BOX).convert("HSV"), dtype=np.float32) / np.float32(255)
@@ -99,8 +100,8 @@ def measure(image: Image.Image, *, native: bool) -> Measures:
         saturation=float((hues[..., 1] * hues[..., 2]).mean()),
         detail=float((_tiled(np.abs(middle), _tile_of(middle.shape)) > _FEW_DETAIL).mean()),
         text=writing(small),
-        hash=phash(shown),
-        mirrored=phash(ImageOps.mirror(shown)),
+        hash=upright,
+        mirrored=mirrored,
         palette=_palette(hues),
         texture=_texture(inside, fine, middle),
         layout=_layout(small),

@@ -111,7 +111,7 @@ def reframe_each(
                 new = _put(entry, made, dataset, changes)
                 changed += 1
             if made.scale > 1.01:
-                enlarged.append(f"{new} {made.scale:.2g} times")
+                enlarged.append(f"{new} {made.scale:.3g} times")
             changes.settle(entry.name, new)
             yield Progress("pictures", place, begun + len(left))
         follow(dataset, {old: new for old, new in changes.settled.items() if old != new}, changes)
