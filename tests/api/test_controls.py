@@ -14,13 +14,14 @@ from tests import tiny_control
 from tests.paintings import clouds
 from tests.tiny import base as base
 from velatura import api
-from velatura.api import varying
+from velatura.api import refining, varying
 from velatura.api.repeating import pixels_hash
 from velatura.errors import ModelError, SettingsError
 from velatura.events import Done, Event, Note
 from velatura.files import sha256
 from velatura.generation import carriers, control, hints, infotext
 from velatura.generation.control import ControlUse
+from velatura.generation.enlarge import Enlarge
 from velatura.generation.parts import Inpaint
 from velatura.sheets import axes, plan
 
@@ -153,3 +154,28 @@ def test_for_a_part_of_a_picture_it_sees_that_part_of_the_hint(
     painted(request(base, ControlUse("edges", Path("hint.png")), begin=begin, width=64, height=64))
     expected = clouds(6, (256, 128)).resize((128, 64), Image.Resampling.LANCZOS).crop((80, 16, 112, 48))
     assert seen[0].tobytes() == expected.resize((64, 64), Image.Resampling.LANCZOS).tobytes()
+
+
+def test_refined_pictures_are_painted_with_what_the_hint_says_of_each_part_and_made_again(
+    net: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint is the picture itself where none is told; each tile sees its own place in it, and what is around."""
+    path, _ = painted(request(base, width=64, height=64))
+    seen: list[Image.Image] = []
+    monkeypatch.setattr(hints.preprocess, "hint", lambda image, *_: seen.append(image) or image)
+    use = control.read("edges, weight=0.7", hint=refining.ITSELF)
+    work = Enlarge(2.0, tile=(64, 64), padding=0, blur=0)
+    told = refining.RefineRequest((path,), work, changes=api.Changes({"controls": (use,)}), out=tmp_path / "larger")
+    *_, done = refining.refine(told)
+    assert isinstance(done, Done)
+    made = tmp_path / "larger" / str(done.summary["files"][0])  # type: ignore[index]
+    assert len(seen) == 4
+    assert len({one.tobytes() for one in seen}) == 4
+    with Image.open(path) as image:
+        whole = image.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+    assert seen[0].tobytes() == whole.crop((0, 0, 65, 65)).resize(seen[0].size, Image.Resampling.LANCZOS).tobytes()
+    (one,) = (carriers.read(made).record or {})["controls"]  # type: ignore[misc]
+    assert one["hint"] == {"name": path.name, "sha256": sha256(path)}
+    shutil.copy(path, tmp_path)
+    *events, _ = refining.refine_again(made, parent=path)
+    assert any(isinstance(event, Note) and "again, bit for bit" in event.text for event in events)

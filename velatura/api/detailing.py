@@ -99,6 +99,9 @@ def detailed(
             start=begin_with(model, one, denoising=told.denoising, exact_steps=told.exact_steps),
             patch=one,
             original=image,
+            sampling=replace(
+                ready.sampling, controls=tuple(net.of_part(image.size, one.part) for net in ready.sampling.controls)
+            ),
         )
         used |= {lora.asked: lora for _, loras in ready.groups for lora in loras if lora.asked is not None}
         for event in painted(ready):

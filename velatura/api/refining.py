@@ -65,6 +65,9 @@ class RefineRequest:
     project: Path | None = None
 
 
+ITSELF = Path("the picture itself")
+"""The hint of a ControlNet that sees the very picture that is refined."""
+
 INPAINT_DENOISING = 0.75
 """A1111's; the other kinds of work say their own."""
 
@@ -106,7 +109,8 @@ def _refined(request: RefineRequest) -> Iterator[Event]:
 def _told(request: RefineRequest, picture: Path) -> GenerateRequest:
     """What painting is told for a picture."""
     told = recalled(picture, project=request.project, changes=request.changes)
-    told = replace(told, seed=drawn_unless(told.seed))
+    shown = tuple(use if use.hint != ITSELF else replace(use, hint=picture) for use in told.controls)
+    told = replace(told, seed=drawn_unless(told.seed), controls=shown)
     if not isinstance(request.work, Inpaint):
         return told
     share = INPAINT_DENOISING if request.denoising is None else request.denoising

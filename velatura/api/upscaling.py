@@ -179,7 +179,9 @@ def _painted(
                     painted = opened.convert("RGB")
             else:
                 share = told.seam_denoising if piece.seam else told.denoising
-                painted = yield from _tile(ready, patch, share, told.exact_steps, adapters, number, len(pieces))
+                controls = tuple(net.of_part(whole.size, patch.part) for net in ready.sampling.controls)
+                here = replace(ready, sampling=replace(ready.sampling, controls=controls))
+                painted = yield from _tile(here, patch, share, told.exact_steps, adapters, number, len(pieces))
                 _keep(painted, path)
             patch.lay(whole, painted)
 

@@ -24,6 +24,14 @@ Pictures = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictur
 Prompt = Annotated[str | None, typer.Option(help="What to paint; none: as the picture was painted.")]
 Negative = Annotated[str | None, typer.Option(help="What to keep away from; none: as the picture was painted.")]
 Base = Annotated[str | None, typer.Option(help="Base model; none: the picture's.")]
+Controls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--control",
+        metavar="FILE,hint=IMAGE",
+        help='ControlNet to paint with, as in "tile, weight=0.8"; without a hint it sees the picture; repeatable.',
+    ),
+]
 Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", metavar="FILE:STRENGTH", help="LoRA beside those in the prompt; repeatable."),
@@ -82,6 +90,7 @@ def inpaint(
     negative: Negative = None,
     base: Base = None,
     loras: Loras = None,
+    controls: Controls = None,
     seed: Seed = None,
     steps: Steps = None,
     cfg: Cfg = None,
@@ -170,6 +179,7 @@ def detail(
     ] = False,
     base: Base = None,
     loras: Loras = None,
+    controls: Controls = None,
     seed: Seed = None,
     steps: Steps = None,
     cfg: Cfg = None,
@@ -251,6 +261,7 @@ def upscale(
     negative: Negative = None,
     base: Base = None,
     loras: Loras = None,
+    controls: Controls = None,
     seed: Seed = None,
     steps: Steps = None,
     cfg: Cfg = None,
@@ -336,10 +347,14 @@ def _size(text: str) -> tuple[int, int]:
 def _changes(context: typer.Context, *not_these: str) -> Changes:
     """What the user wrote of how it is painted."""
     from velatura.api import Changes
+    from velatura.api.refining import ITSELF
     from velatura.cli.generate import changeable, given
+    from velatura.generation import control
 
     written = given(context) & changeable() - {"out", *not_these}
     told = {name: _value(context.params[name]) for name in written}
+    if "controls" in told:
+        told["controls"] = tuple(control.read(one, hint=ITSELF) for one in told["controls"])
     return Changes(told, memory=context.params["memory"] or (), tuning=context.params["tuning"] or ())
 
 

@@ -75,8 +75,12 @@ class ControlUse:
         return self.weight != 0 and step / steps >= self.start and (step + 1) / steps <= self.end
 
 
-def read(text: str) -> ControlUse:
+def read(text: str, *, hint: Path | None = None) -> ControlUse:
     """What is asked of a ControlNet, as the command line has it.
+
+    Args:
+        text: its words.
+        hint: the picture that it sees where none is told.
 
     Raises:
         SettingsError: there is no hint, an unknown word, or a value that is none.
@@ -97,7 +101,8 @@ def read(text: str) -> ControlUse:
         if not equals or name in told:
             raise SettingsError(f"{name} of a ControlNet needs one value", where=text, fix=f"write {name}=VALUE once")
         told[name] = value
-    if not first.strip() or not told.get("hint"):
+    told.setdefault("hint", hint or "")
+    if not first.strip() or not told["hint"]:
         raise SettingsError(
             "a ControlNet needs a file and a hint", where=text, fix='write it as in "canny, hint=edges.png, weight=0.8"'
         )

@@ -61,7 +61,13 @@ class Shown:
             whole: width and height of the picture.
             part: of it.
         """
-        return replace(self, picture=fitted(self.picture, *whole, self.use.resize_mode).crop(part), _made={})
+        across, down = self.picture.width / whole[0], self.picture.height / whole[1]
+        if self.use.resize_mode == "stretch" or across == down:  # of a large picture no more than the part is made
+            box = (part.left * across, part.top * down, part.right * across, part.bottom * down)
+            piece = self.picture.resize(part.size, Image.Resampling.LANCZOS, box=box)
+        else:
+            piece = fitted(self.picture, *whole, self.use.resize_mode).crop(part)
+        return replace(self, picture=piece, _made={})
 
     def check(self, steps: int) -> None:
         """Refuse what would say nothing.
