@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -91,11 +92,12 @@ def kohyas(folder: Path) -> Recipe:
     return read(path).recipe
 
 
-def course(model: Model, recipe: Recipe, project: Path, *, limit: float | None = None) -> Course:
+def course(model: Model, recipe: Recipe, project: Path, *, limit: float = math.inf, goal: float = -math.inf) -> Course:
     """Train, and measure now and then.
 
     Args:
         limit: seconds after which it ends.
+        goal: loss at which it ends.
     """
     read_texts(model)
     read_objective(model, recipe)
@@ -116,7 +118,7 @@ def course(model: Model, recipe: Recipe, project: Path, *, limit: float | None =
             spent += time.process_time() - begun
             found.seconds.append(spent)
             found.losses.append(held_out.measure()["held_out"])
-            if limit is not None and spent > limit:
+            if spent > limit or found.losses[-1] <= goal:
                 break
             begun = time.process_time()
         events.close()  # type: ignore[attr-defined]
@@ -182,7 +184,7 @@ def compare(
     """Both on a style; the loss at which the baseline ends, and its seconds."""
     theirs = courses[f"kohya {project.name}"] = course(model, baseline, project)
     goal, whole = theirs.losses[-1], theirs.seconds[-1]
-    found = courses[f"ours {project.name}"] = course(model, own, project, limit=whole)
+    found = courses[f"ours {project.name}"] = course(model, own, project, limit=whole, goal=goal)
     print(
         f"{project.name}: kohya's ends at {goal:.4f} after {whole:.1f} s (its lowest, {min(theirs.losses):.4f}, after"
         f" {theirs.until(min(theirs.losses)):.1f} s); here that is reached after {share(found, goal, whole)}",
@@ -197,7 +199,7 @@ def without(model: Model, own: Recipe, project: Path, courses: dict[str, Course]
     if own.train.optimizer != "adamw" or own.train.lora_plus != 1:
         undone["with plain AdamW"] = ("train.optimizer=adamw", "train.lora_plus=1.0")
     for name, overrides in undone.items():
-        found = courses[name] = course(model, build(own.model_dump(), overrides), project, limit=whole)
+        found = courses[name] = course(model, build(own.model_dump(), overrides), project, limit=whole, goal=goal)
         print(f"{project.name}, {name}: {share(found, goal, whole)}", flush=True)
 
 

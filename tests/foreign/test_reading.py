@@ -268,6 +268,33 @@ def test_a_yaml_of_ai_toolkit(tmp_path: Path) -> None:
     assert {"train.do_prior_divergence", "model.quantize", "training_folder"} <= keys_left(found)
 
 
+def test_output_preservation_of_ai_toolkit_arrives_with_its_class_and_its_weight(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    told = yaml.safe_load(AI_TOOLKIT)
+    told["config"]["process"][0]["train"] |= {
+        "diff_output_preservation": True,
+        "diff_output_preservation_class": "woman",
+        "diff_output_preservation_multiplier": 0.5,
+    }
+    found = read(write(tmp_path, "kept.yaml", yaml.safe_dump(told)))
+    assert settings(found).items() >= {"objective.preserve": "woman", "objective.preserve_weight": 0.5}.items()
+    assert (found.recipe.objective.preserve, found.recipe.dataset.trigger) == ("woman", "p3r5on")
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ('log_with = "tensorboard"', {"tracking.tensorboard": True}),
+        ('log_with = "wandb"\nlog_tracker_name = "mine"', {"tracking.wandb": "mine"}),
+        ('log_with = "all"', {"tracking.tensorboard": True, "tracking.wandb": "network_train"}),
+    ],
+)
+def test_where_sd_scripts_sends_its_numbers_is_where_they_go_here(
+    tmp_path: Path, told: str, wanted: dict[str, object]
+) -> None:
+    assert settings(read(write(tmp_path, "config.toml", f"{KOHYA_TOML}\n{told}\n"))).items() >= wanted.items()
+
+
 def test_a_json_of_onetrainer(tmp_path: Path) -> None:
     found = read(write(tmp_path, "ink.json", json.dumps(ONETRAINER)))
 

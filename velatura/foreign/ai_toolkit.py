@@ -159,6 +159,7 @@ def translate(translation: Translation) -> None:
     _course(translation)
     _objective(translation, family)
     _pictures(translation)
+    _preserved(translation)
     _samples(translation)
     for key, values in USUAL.items():
         if key in translation.waiting and translation.waiting[key] in values:
@@ -328,6 +329,12 @@ def _objective(translation: Translation, family: str) -> None:
     how = translation.take("train.timestep_type", text, "sigmoid")
     if flows:
         _levels(translation, how)
+    translation.carry("train.reg_weight", "dataset.prior_weight", number)
+    translation.leave_told({"train.bypass_guidance_embedding": "a distilled base is told 1 while it is trained"})
+
+
+def _preserved(translation: Translation) -> None:
+    """What is to stay of the class; after the trigger, whose place it takes."""
     if translation.take("train.diff_output_preservation", flag, False):
         strength = translation.take("train.diff_output_preservation_multiplier", number, 1.0)
         kept = translation.take("train.diff_output_preservation_class", text, "")
@@ -335,8 +342,6 @@ def _objective(translation: Translation, family: str) -> None:
         translation.put("objective.preserve_weight", strength, "train.diff_output_preservation_multiplier", strength)
     for key in ("train.diff_output_preservation_multiplier", "train.diff_output_preservation_class"):
         translation.waiting.pop(key, None)
-    translation.carry("train.reg_weight", "dataset.prior_weight", number)
-    translation.leave_told({"train.bypass_guidance_embedding": "a distilled base is told 1 while it is trained"})
 
 
 def _levels(translation: Translation, how: str) -> None:
