@@ -12,6 +12,7 @@ from PIL import Image
 from tests.paintings import clouds
 from velatura.dataset import borders, journal, masking, masks, pool, reframing
 from velatura.dataset.framing import Target, frame
+from velatura.dataset.images import open_image
 from velatura.dataset.reframing import Options, reframe
 from velatura.dataset.renaming import recode, rename
 from velatura.dataset.saliency import focus_of
@@ -119,6 +120,22 @@ def test_resizing_again_changes_nothing(folder: Path) -> None:
     assert run(folder, Options(Target(long_side=80)))["changed"] == 0
     assert state(folder) == once
     assert sizes(folder) == {"p1.png": (80, 40), "p2.png": (45, 80), "p3.png": (80, 80)}
+
+
+def test_small_pictures_are_enlarged_by_a_model_first_and_large_ones_are_not(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def four_times(image: Image.Image) -> Image.Image:
+        seen.append(image.size)
+        return image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST)
+
+    before = open_image(folder / "p3.png")
+    run(folder, Options(Target(long_side=128), enlarger=four_times), workers=4)
+
+    assert seen == [(64, 64)]
+    expected = before.resize((256, 256), Image.Resampling.NEAREST).resize((128, 128), Image.Resampling.LANCZOS)
+    assert np.array_equal(np.asarray(open_image(folder / "p3.png")), np.asarray(expected))
+    assert open_image(folder / "p1.png").size == (128, 64)
 
 
 def test_enlarged_pictures_are_named(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from velatura import bases, brief, settings
 from velatura import recipe as recipes
@@ -13,8 +14,11 @@ from velatura.dataset.checks import Wanted, check
 from velatura.dataset.findings import Finding
 from velatura.dataset.survey import Survey, Surveying
 from velatura.dataset.wording import Told
-from velatura.errors import VelaturaError
+from velatura.errors import SettingsError, VelaturaError
 from velatura.events import Event
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 CLIP_FAMILIES = ("sd15", "sdxl")
 """Families that read captions through CLIP, 75 tokens at once."""
@@ -127,6 +131,24 @@ def training_side(folder: Path) -> int | None:
     """The side in pixels that a dataset's project is trained at, or None where there is no project or base."""
     project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
     return _told(project).side
+
+
+def enlarger(name: str) -> Callable[[Image], Image]:
+    """An upscale model that makes small pictures larger, by its file or its name.
+
+    Raises:
+        SettingsError: nothing has that name.
+        MissingExtra: spandrel is not installed.
+        ModelError: it is no such model.
+    """
+    from velatura.doctor.devices import devices
+    from velatura.generation import upscalers
+
+    if name in ("Lanczos", "Nearest", "None"):
+        raise SettingsError(f"{name} is no model", fix="leave it out: without a model it is Lanczos")
+    path = settings.find_upscaler(name)
+    kinds = {one.kind for one in devices()}
+    return upscalers.load(path, next(kind for kind in ("cuda", "mps", "cpu") if kind in kinds))
 
 
 def clip_tokens() -> Callable[[str], int]:

@@ -7,7 +7,7 @@ is asked for again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,8 @@ from velatura.files import disk_problems
 Format = Literal["keep", "png", "jpg", "webp"]
 
 SUFFIXES = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
+ENLARGED = 1.01
+"""Times from which a picture is said to be enlarged."""
 _KEPT = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 """Formats that stay; everything else becomes PNG."""
 
@@ -47,6 +49,8 @@ class Options:
     face_model: Path | None = None
     strip: bool = False
     """Also write pictures anew that say more than their pixels: camera, place, owner."""
+    enlarger: Callable[[Image.Image], Image.Image] | None = None
+    """What makes small pictures larger before they are brought to size, by whatever factor; None: Lanczos alone."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def reframe_each(
         left = [entry for entry in entries if entry.name not in changes.settled]
         begun = len(changes.settled)
         jobs = [_job(entry, options[entry.name], changes) for entry in left]
+        if any(job.options.enlarger is not None for job in jobs):
+            workers = 1  # a model takes all cores itself, or a graphics card
         results = pool.over(work, jobs, count=len(jobs), workers=workers)
         for place, (entry, made) in enumerate(zip(left, results, strict=True), start=begun + 1):
             new = entry.name
@@ -110,7 +116,7 @@ def reframe_each(
             elif made.suffix is not None:
                 new = _put(entry, made, dataset, changes)
                 changed += 1
-            if made.scale > 1.01:
+            if made.scale > ENLARGED:
                 enlarged.append(f"{new} {made.scale:.3g} times")
             changes.settle(entry.name, new)
             yield Progress("pictures", place, begun + len(left))
@@ -174,6 +180,9 @@ def _made(job: Job) -> Made:
     image = images.open_image(path, background=options.background, at_least=_needed(size, at))
     if options.target.cover is not None and options.target.focus != "centre":
         at = frame(size, options.target, focus=_focus(image, size, at, options))
+    scale = at.size[0] / (at.box[2] - at.box[0])
+    if options.enlarger is not None and scale > ENLARGED:
+        image = options.enlarger(image)
     result = cut(image, at, size)
     suffix = SUFFIXES[kept]
     _save(result, job.into.with_name(job.into.name + suffix), kept, options.quality)
@@ -181,7 +190,7 @@ def _made(job: Job) -> Made:
     if mask is not None:
         _save(cut(mask, at, size), job.mask_into, "png", 0)
     notes = (f"holds {header.frames} frames; the first is taken",) if header.frames > 1 else ()
-    return Made(suffix, mask is not None, at.size[0] / (at.box[2] - at.box[0]), notes)
+    return Made(suffix, mask is not None, scale, notes)
 
 
 def cut(image: Image.Image, at: Frame, size: Size) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,9 @@ def resize(
     square: Annotated[int | None, typer.Option(min=16, help="The same for a square of this side.")] = None,
     focus: Annotated[Focus, typer.Option(help="What a crop is laid around.")] = Focus.centre,
     enlarge: Annotated[bool, typer.Option(help="Also scale small pictures up.")] = True,
+    upscaler: Annotated[
+        str, typer.Option(metavar="MODEL", help="Enlarges small ones first: a file, or a name in your folders.")
+    ] = "",
     form: Out = Format.keep,
     quality: Quality = 95,
     background: Background = "#ffffff",
@@ -73,7 +77,14 @@ def resize(
         raise DatasetError("say what size is wanted", fix="give one of --long-side, --cover or --square")
     target = Target(long_side, size, focus=focus.value, enlarge=enlarge)
     options = _options(target, form, quality, background, alpha_as_mask, face_model)
-    _reframe(folder, options, f"resize to {target}", names, workers, as_json)
+    told = f"resize to {target}"
+    if upscaler:
+        from velatura.api.datasets import enlarger
+
+        if not enlarge:
+            raise DatasetError("--upscaler and --no-enlarge exclude each other", fix="leave one of them out")
+        options, told = replace(options, enlarger=enlarger(upscaler)), f"{told}, small ones by {Path(upscaler).stem}"
+    _reframe(folder, options, told, names, workers, as_json)
 
 
 def crop(
