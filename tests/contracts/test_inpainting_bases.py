@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests import tiny
+from tests import parity, tiny
 from tests.paintings import clouds
+from tests.parity.refining import ROWS
 from velatura.api import inputs
 from velatura.errors import RecipeError
 from velatura.family import Model, load_base
@@ -28,7 +29,7 @@ from velatura.recipe import Recipe
 # diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-TOLERANCE = 1e-4
+TOLERANCE = parity.within(ROWS, ROWS[2].name)
 WIDTH, HEIGHT, STEPS, SEED = 96, 64, 10, 9
 PROMPT, NEGATIVE = "a red boat on the sea, yellow sun", "a cat at night"
 
