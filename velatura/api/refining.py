@@ -6,7 +6,6 @@ and never over it. Its record holds the picture's name, hash and own record: a c
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -148,8 +147,9 @@ def detector_of(work: Inpaint | Detail | Enlarge) -> Detector | None:
     """
     if not isinstance(work, Detail) or not work.detector or work.finds is not None:
         return None
-    found: Detector = importlib.import_module("velatura.detection").detector(work.detector, work.picking.confidence)
-    return found
+    from velatura.detection import detector
+
+    return detector(work.detector, work.picking.confidence)
 
 
 def _worked(
