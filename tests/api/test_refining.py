@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests import tiny_control
 from tests.generation.test_record import write_lora as write_lora
 from tests.paintings import clouds
 from tests.tiny import base as base
@@ -22,8 +21,7 @@ from velatura.api.recalling import recalled
 from velatura.errors import SettingsError
 from velatura.events import Done, Note, Progress
 from velatura.files import sha256
-from velatura.generation import carriers, hints
-from velatura.generation.control import ControlUse
+from velatura.generation import carriers
 from velatura.generation.detail import Detail
 from velatura.generation.enlarge import Enlarge
 from velatura.generation.finds import Find, Picking
@@ -368,26 +366,3 @@ def test_an_upscaler_of_a_model_is_asked_as_often_as_needed(
     assert str(tmp_path) not in str(record)
     with pytest.raises(SettingsError, match="no upscaler is named 2x-sharp"):
         refined_again(result)
-
-
-def test_each_tile_and_each_find_sees_its_part_of_a_controlnet_s_hint(
-    paint: Paint, home: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tiny_control.written(tmp_path / "nets" / "edges", tiny_control.network("sd15"))
-    told = f"[folders]\nbases = ['{base.parent}']\ncontrolnets = ['{folder.parent}']\n"
-    (home / "config.toml").write_text(told, encoding="utf-8")
-    clouds(3, (64, 64)).save("hint.png")
-    picture = paint()
-    seen: list[Image.Image] = []
-    monkeypatch.setattr(hints.preprocess, "hint", lambda image, *_: seen.append(image) or image)
-    controls = {"controls": (ControlUse("edges", Path("hint.png")),)}
-    ((result,), _) = refined(picture, work=Enlarge(2, tile=(64, 64), padding=0, blur=0), changes=api.Changes(controls))
-    whole = clouds(3, (64, 64)).resize((128, 128), Image.Resampling.LANCZOS)
-    assert len(seen) == 4
-    assert seen[3].tobytes() == whole.crop((64, 64, 128, 128)).tobytes()
-    assert refined_again(result)[-1] == f"this is {result.name} again, bit for bit"
-    seen.clear()
-    work = Detail(boxes=((8, 8, 24, 24),), picking=Picking(grow=0), padding=0, blur=0)
-    ((finer,), _) = refined(result, work=work, changes=api.Changes(controls))
-    assert seen[0].tobytes() == whole.crop((8, 8, 24, 24)).resize((64, 64), Image.Resampling.LANCZOS).tobytes()
-    assert refined_again(finer)[-1] == f"this is {finer.name} again, bit for bit"

@@ -48,8 +48,9 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
 
 def test_every_step_of_the_loop_has_its_command() -> None:
     wanted = ["demo", "new", "plan", "train", "evaluate", "generate", "compare", "read", "bases", "doctor"]
+    wanted += ["hint", "detect"]
 
-    groups = ("dataset", "lora", "recipe", "runs")
+    groups = ("dataset", "lora", "recipe", "refine", "runs")
     assert sorted(" ".join(path) for path in COMMANDS if path[0] not in groups) == sorted(wanted)
 
 
@@ -70,7 +71,7 @@ def test_the_first_page_of_help_shows_every_command_with_a_whole_sentence(velatu
     answer = velatura("--help")
 
     listed = answer.out.split("Commands:")[1].strip().splitlines()
-    assert len(listed) == 14
+    assert len(listed) == 17
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 

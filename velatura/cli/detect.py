@@ -25,7 +25,10 @@ def detect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a detector finds in a picture, as `velatura refine detail` will see it."""
+    """Show what a detector finds in a picture.
+
+    `velatura refine detail` will see the same.
+    """
     from velatura import api
     from velatura.cli import output
 

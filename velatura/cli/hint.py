@@ -27,7 +27,7 @@ def hint(
     fit: Annotated[str, typer.Option(help="How the picture is made to fit: crop, stretch or fill.")] = "crop",
     as_json: Json = False,
 ) -> None:
-    """Make of a picture what a ControlNet sees: edges, scribbles, a coarse version.
+    """Make the hint of a picture that a ControlNet sees.
 
     `velatura generate --control "FILE, hint=IMAGE, preprocess=KIND"` makes the same by itself.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="refine",
-    help="Refine pictures: paint a part anew, finds in detail, the whole larger. A picture's own words are recalled.",
+    help="Paint parts of pictures anew, finds in detail, all larger.",
     no_args_is_help=True,
 )
 
@@ -108,7 +108,7 @@ def inpaint(
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """Paint a part of pictures anew, by a mask or in boxes; the rest stays as it is."""
+    """Paint a part of pictures anew, by a mask or in boxes."""
     from velatura import api
     from velatura.generation.parts import Inpaint
 
@@ -195,7 +195,7 @@ def detail(
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """Find faces and other things in pictures, and paint each anew at a size of its own."""
+    """Find things in pictures, and paint each anew in detail."""
     from velatura import api
     from velatura.generation.detail import Detail
     from velatura.generation.finds import Picking
@@ -275,7 +275,10 @@ def upscale(
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """Make pictures larger and paint them over tile by tile; interrupted, the same command goes on."""
+    """Make pictures larger, and paint them over in tiles.
+
+    Interrupted, the same command goes on with the next tile.
+    """
     from velatura import api
     from velatura.generation.enlarge import Enlarge
 
@@ -315,7 +318,7 @@ def again(
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """Make a refined picture again, and say whether it is the same bit for bit."""
+    """Make a refined picture again, and say if it is the same."""
     from velatura import api
     from velatura.cli import ending
     from velatura.cli.progress import follow
