@@ -176,6 +176,5 @@ def test_refined_pictures_are_painted_with_what_the_hint_says_of_each_part_and_m
     assert seen[0].tobytes() == whole.crop((0, 0, 65, 65)).resize(seen[0].size, Image.Resampling.LANCZOS).tobytes()
     (one,) = (carriers.read(made).record or {})["controls"]  # type: ignore[misc]
     assert one["hint"] == {"name": path.name, "sha256": sha256(path)}
-    shutil.copy(path, tmp_path)
     *events, _ = refining.refine_again(made, parent=path)
     assert any(isinstance(event, Note) and "again, bit for bit" in event.text for event in events)

@@ -202,7 +202,7 @@ def refine_again(
     found = found_picture(record["parent"], beside=picture, project=project, given=parent)
     if found is None:
         raise missing(record["parent"], "refined")
-    request = as_it_was(picture, record, project=project, changes=Changes())
+    request = as_it_was(picture, record, project=project, changes=Changes(), hints=(found,))
     work: Detail | Enlarge
     if told["work"] == "detail":
         loras = {one["name"]: found_lora(one["name"], one["sha256_tensors"], project) for one in told["loras"]}

@@ -79,8 +79,22 @@ def again(picture: Path, *, project: Path | None = None, changes: Changes | None
     return as_it_was(picture, record, project=project, changes=changes)
 
 
-def as_it_was(picture: Path, record: Mapping[str, Any], *, project: Path | None, changes: Changes) -> GenerateRequest:
+def as_it_was(
+    picture: Path,
+    record: Mapping[str, Any],
+    *,
+    project: Path | None,
+    changes: Changes,
+    hints: Sequence[Path] = (),
+) -> GenerateRequest:
     """The request that a record comes to, with the device, precision and batch that it tells.
+
+    Args:
+        picture: whose record it is.
+        record: see `picture`.
+        project: in which what it names may lie.
+        changes: what is to be otherwise.
+        hints: further pictures that a ControlNet may have seen.
 
     Raises:
         SettingsError: something that the picture was made with is not here.
@@ -89,7 +103,8 @@ def as_it_was(picture: Path, record: Mapping[str, Any], *, project: Path | None,
     prompt, beside = found_loras(record, project)
     begin, same_start = _begin(record.get("begun"), picture, project, changes.begin)
     memory, doubts = _memory(record, changes.memory)
-    controls = () if "controls" in changes.told else _controls(record.get("controls", ()), picture, project)
+    near = (*hints, *((begin.path,) if begin is not None else ()))
+    controls = () if "controls" in changes.told else _controls(record.get("controls", ()), picture, project, near)
     hires = {**(record.get("hires") or {}), **changes.hires}
     variation = record.get("variation") or {"seed": None, "strength": 0.0}
     request = GenerateRequest(
@@ -273,11 +288,14 @@ def missing(told: Mapping[str, Any], how: str) -> SettingsError:
     )
 
 
-def _controls(told: Sequence[Mapping[str, Any]], picture: Path, project: Path | None) -> tuple[ControlUse, ...]:
+def _controls(
+    told: Sequence[Mapping[str, Any]], picture: Path, project: Path | None, hints: Sequence[Path]
+) -> tuple[ControlUse, ...]:
     """ControlNets and hints of these hashes, as they are found here."""
     found = []
     for one in told:
-        if (hint := found_picture(one["hint"], beside=picture, project=project)) is None:
+        given = next((path for path in hints if path.is_file() and sha256(path) == one["hint"]["sha256"]), None)
+        if (hint := found_picture(one["hint"], beside=picture, project=project, given=given)) is None:
             digits = str(one["hint"]["sha256"])[:10]
             raise SettingsError(
                 f"the picture {one['hint']['name']} that a ControlNet saw is not here: its sha256 begins with {digits}",
