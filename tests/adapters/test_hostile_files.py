@@ -29,7 +29,7 @@ from velatura.adapters.algebra.spectrum import spectrum
 from velatura.errors import VelaturaError
 from velatura.families import names
 
-COUNT = int(os.environ.get("VELATURA_FUZZ", "800"))
+COUNT = int(os.environ.get("VELATURA_FUZZ", "2000"))
 
 MEMORY = 8_000_000
 """Bytes that reading any of these files may take; each is of a few kilobytes."""
@@ -126,6 +126,9 @@ def renamed(parts: Parts, draw: Draw) -> bytes:
     ends = (
         ".lora_mid.weight",
         ".oft_blocks",
+        ".oft_R.weight",
+        ".oft_R.scaled_oft",
+        ".boft_R",
         ".lora_A.weight",
         ".alpha",
         ".unheard_of",

@@ -99,11 +99,20 @@ def merge_loras(
     return merge.merge(used, [strength for _, strength in sources], out, how, stems=stems, precision=kept)
 
 
-def overlap_loras(first: Path, second: Path) -> Overlaps:
-    """How far two adapters change the same things in the same way; see `adapters.algebra.overlap`."""
-    from velatura.adapters.algebra import overlap
+def overlap_loras(first: Path, second: Path, *, base: str = "") -> Overlaps:
+    """How far two adapters change the same things in the same way; see `adapters.algebra.overlap`.
 
-    used, _ = _sides([first, second])
+    Args:
+        base: whose layers they are for, where it is not of a published size.
+    """
+    from velatura import bases
+    from velatura.adapters.algebra import overlap, sides
+
+    used: Sequence[Side]
+    if base:
+        used = sides.named([first, second], _names_of(bases.locate(bases.find(base))))
+    else:
+        used, _ = _sides([first, second])
     return overlap.overlap(used[0], used[1])
 
 

@@ -232,7 +232,8 @@ def bake(
         return
     output.say(f"written: {output.shown(out)}")
     for one in done:
-        output.say(f"layers: {one.layers}; lost to rounding to {one.precision}: {one.lost:.2%} of the change")
+        about = f"{one.name}: " if len(done) > 1 else ""
+        output.say(f"{about}{one.layers} layers; lost to rounding to {one.precision}: {one.lost:.2%} of the change")
 
 
 @app.command()
@@ -278,7 +279,7 @@ def overlap(
     """
     from velatura.api import interference, loras
 
-    found = loras.overlap_loras(first, second)
+    found = loras.overlap_loras(first, second, base=base)
     acting = interference.interference(first, second, base) if base else None
     if as_json:
         output.emit({**found.to_dict(), **({"on_base": vars(acting)} if acting else {})})

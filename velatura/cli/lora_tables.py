@@ -53,6 +53,9 @@ def spectrum(found: Spectrum) -> None:
         named.setdefault(layer.health, []).append(layer.stem)
     for health, stems in named.items():
         output.say(f"{health}: {len(stems)} layers, as {stems[0]}")
+    if unmeasured := [layer for layer in found.layers if layer.health == "not measured"]:
+        kinds = ", ".join(sorted({layer.kind for layer in unmeasured}))
+        output.say(f"not measured: {len(unmeasured)} layers, whose change depends on the base's weight ({kinds})")
 
 
 def overlap(found: Overlaps, first: Path, second: Path) -> None:

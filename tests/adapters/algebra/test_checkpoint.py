@@ -16,7 +16,8 @@ from velatura import bases, tensorfile
 from velatura.adapters import formats
 from velatura.adapters.algebra import store
 from velatura.adapters.algebra.checkpoint import Checkpoint
-from velatura.adapters.kinds import Full, Norm
+from velatura.adapters.kinds import Dora, Full, Norm
+from velatura.adapters.merge import Applied, merge
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.api import loras
 from velatura.bases import BaseFiles
@@ -136,6 +137,27 @@ def test_norms_and_biases_are_baked_in_the_authors_layout_too(folder: Path, tmp_
         delta = None if change is None else change.weight if kind == "weight" else change.bias
         expected = weight if delta is None else weight + 0.5 * torch.from_numpy(delta)
         torch.testing.assert_close(after[name], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_adapters_that_depend_on_the_weight_are_baked_as_they_are_merged(tmp_path: Path) -> None:
+    folder = tiny.sd15(tmp_path / "sd15")
+    loaded = load_base(folder)
+    keys, layers = loaded.family.keys, names.layers_of(bases.locate(BaseFiles(folder)))
+    plain = formats.read(adapter(folder, tmp_path / "a.safetensors"), keys=keys, layers=layers)
+    lengths = {name: np.linspace(0.5, 2, layers[name][0], dtype=np.float32) for name in plain.layers}
+    doras = {
+        name: Dora(lora, lengths[name].reshape(-1, *[1] * (len(layers[name]) - 1)))
+        for name, lora in plain.layers.items()
+    }
+    data = formats.to_bytes(AdapterFile(doras), keys=keys, precision="F32", form="kohya", layers=layers)
+    (tmp_path / "b.safetensors").write_bytes(data)
+
+    loras.bake_loras(str(folder), [(tmp_path / f"{one}.safetensors", 0.5) for one in "ab"], tmp_path / "baked")
+
+    merge(loaded.parts, loaded.pristine, [Applied(plain.layers, 0.5, 0.5), Applied(doras, 0.5, 0.5)])
+    baked = load_base(tmp_path / "baked").parts["denoiser"].state_dict()
+    for name, weight in loaded.parts["denoiser"].state_dict().items():
+        torch.testing.assert_close(baked[name], weight, rtol=1e-5, atol=1e-6)
 
 
 def test_bases_that_hold_no_plain_weights_are_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from velatura.adapters.algebra import store
 from velatura.adapters.algebra.blocks import block_of, strengths
 from velatura.adapters.algebra.inspect import inspect
 from velatura.adapters.algebra.resize import Rule, resize
+from velatura.adapters.algebra.scale import scale
+from velatura.adapters.algebra.spectrum import spectrum
 from velatura.errors import AdapterError, VelaturaError
 from velatura.families.names import keys, layers
 
@@ -153,3 +155,14 @@ def test_nothing_here_imports_torch() -> None:
     )
 
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_peft_folder_is_looked_into_and_elsewhere_says_what_to_do() -> None:
+    folder = Path(__file__).parents[2] / "golden" / "peft_lora"
+    found = inspect(folder)
+
+    assert found.kinds == {"LoRA": 4} and found.family == "SD 1.5"
+    assert found.scales == {f"{2 / 3**0.5:.4g}": 3, f"{5 / 3**0.5:.4g}": 1}  # rsLoRA and a pattern of alphas
+    assert {layer.health for layer in spectrum(folder).layers} == {"well"}
+    with pytest.raises(AdapterError, match="one file is needed"):
+        scale(folder, folder / "never.safetensors", ["ALL:0.5"])

@@ -141,9 +141,12 @@ def _known(keys: KeyMap, layers: Mapping[str, Shape]) -> dict[str, Owned]:
 
 @dataclass(frozen=True)
 class Baked:
-    """What a bake did."""
+    """What a bake did to one file."""
 
+    name: str
+    """The new one's."""
     layers: int
+    """That were changed in it."""
     lost: float
     """Norm of what rounding to the checkpoint's precision took from the changes, as a share of theirs."""
     precision: str
@@ -186,7 +189,8 @@ def bake(source: Path, base: Checkpoint, uses: Uses, out: Path, *, metadata: Map
 
     planned = {key: Planned(entry.dtype, entry.shape) for key, entry in header.entries.items()}
     store.write(out, planned, metadata, made)
-    return Baked(len(uses), math.sqrt(sums[0] / sums[1]) if sums[1] else 0.0, ", ".join(sorted(kinds)))
+    changed = sum(map(len, weights.values()))
+    return Baked(out.name, changed, math.sqrt(sums[0] / sums[1]) if sums[1] else 0.0, ", ".join(sorted(kinds)))
 
 
 def _touched(source: Path, base: Checkpoint, uses: Uses) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -209,9 +213,15 @@ def _weighted(before: Matrix, names: Sequence[str], base: Checkpoint, uses: Uses
     after = _axes(before.copy(), place)
     for name in names:
         rows = rows_at(base.weights[name].place, len(after))
-        whole = after[rows].reshape(base.layers[name])
+        start = after[rows].reshape(base.layers[name])
+        whole = start
         for change, strength in uses[name]:
-            whole = change.applied(whole, strength)
+            # each changes the base and not another's result, as in `merge`
+            whole = (
+                whole + (change.applied(start, strength) - start)
+                if change.needs_weight
+                else change.applied(whole, strength)
+            )
         after[rows] = whole.reshape(len(rows), *after.shape[1:])
     return _axes(after, place)
 

@@ -157,14 +157,28 @@ class Factors:
         return product
 
 
-def open_file(path: Path) -> FactorFile:
+def open_file(path: Path, *, folders: bool = False) -> FactorFile:
     """An adapter file, grouped by layers; only its header is read.
+
+    Args:
+        folders: a folder of PEFT's will do as well: its one file with the settings beside it.
 
     Raises:
         FileProblem: this is not a safetensors file, or it is damaged.
         AdapterError: it holds no adapter.
     """
+    told: dict[str, str] = {}
+    if peft.is_folder(path):
+        if not folders or len(peft.files(path)) > 1:
+            raise AdapterError(
+                "this is a PEFT folder, and one file is needed",
+                where=path,
+                fix=f"make one: velatura lora convert {path.name} --to kohya -o {path.name}.safetensors",
+            )
+        _, told = peft.read_folder(path, denoiser=peft.BEFORE.partition(".")[0])
+        (path,) = peft.files(path)
     header = tensorfile.read_header(path)
+    header = Header({**header.metadata, **told}, header.entries, header.data_start)
     if odd := sorted({entry.dtype for entry in header.entries.values()} - tensorfile.ITEM_BYTES.keys()):
         raise FileProblem(
             f"tensors of type {odd[0]} cannot be read", where=path, fix="convert the file to fp16 or fp32"

@@ -88,14 +88,14 @@ def inspect(path: Path, *, hashes: bool = False) -> Inspection:
         FileProblem: this is not a safetensors file, or it is damaged.
         AdapterError: it holds no adapter.
     """
-    file = open_file(path)
+    file = open_file(path, folders=True)
     metadata, layers = file.metadata, list(file.layers.values())
     weighty = [entry for entry in file.header.entries.values() if entry.shape and math.prod(entry.shape) > 1]
     stated = {key: metadata[key] for key in store.blank_hashes() if key in metadata}
-    truth = true_hashes(path) if hashes else {}
+    truth = true_hashes(file.path) if hashes else {}
     return Inspection(
         path.name,
-        path.stat().st_size,
+        file.path.stat().st_size,
         made_for(file.header.entries),
         dict(Counter(layer.kind for layer in layers).most_common()),
         dict(Counter(rank for layer in layers if (rank := file.rank(layer)) is not None).most_common()),

@@ -122,7 +122,7 @@ def spectrum(path: Path) -> Spectrum:
         FileProblem: this is not a safetensors file, or it is damaged.
         AdapterError: it holds no adapter.
     """
-    file = open_file(path)
+    file = open_file(path, folders=True)
     measured = [_measured(file, layer) for layer in file.layers.values()]
     norms = [layer.norm for layer in measured if layer.health == "well" and layer.norm > 0]
     limit = EXPLODING * float(np.median(norms)) if norms else math.inf
