@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -269,3 +273,13 @@ def test_a_hundred_loads_and_switches_end_at_the_memory_of_the_first(tmp_path: P
 
     first = switched(10 * len(POLICIES))
     assert switched(100) == first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux tells it")
+def test_loads_and_switches_leave_the_process_as_large_as_it_was(tmp_path: Path) -> None:
+    """Tensors are counted above; this also sees what is none, such as a tokenizer that a cache keeps."""
+    loads = int(os.environ.get("VELATURA_LOADS", "4"))
+    command = [sys.executable, "-m", "tests.leaking", str(tmp_path), str(loads)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    first, _, last = json.loads(said.stdout.splitlines()[-1])
+    assert last - first < 2 * loads * 100_000, f"{(last - first) / 2 / loads:.0f} bytes a load stay behind"

@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from velatura.text.clip_tokens import CHUNK, Chunk, ClipTokenizer, chunks
+from velatura.text.clip_tokens import CHUNK, Chunk, ClipTokenizer
 from velatura.text.weighted import WeightedText, plain
 
 Emphasis = Literal["a1111", "a1111-nonorm", "comfy"]
@@ -56,9 +55,9 @@ def encode(
         normalised: whether the final norm is applied to it.
         least_chunks: chunks at least, where another encoder of the base needs more.
     """
-    cut = [_chunks(prompt, tokenizer) for prompt in prompts]
+    cut = [tokenizer.chunked(prompt) for prompt in prompts]
     longest = max(least_chunks, *(len(pieces) for pieces in cut))
-    empty = _chunks(plain(""), tokenizer)[0]
+    empty = tokenizer.chunked(plain(""))[0]
     columns = [[pieces[at] if at < len(pieces) else empty for pieces in cut] for at in range(longest)]
     encoded = [_column(text_encoder, column, empty, skip, normalised, emphasis) for column in columns]
     return ClipText(torch.cat([tokens for tokens, _ in encoded], dim=1), encoded[0][1])
@@ -73,13 +72,7 @@ def encoders(parts: Mapping[str, Any], tokenizers: Sequence[Any]) -> list[Any]:
 
 def count_chunks(tokenizer: ClipTokenizer, prompts: Sequence[WeightedText]) -> int:
     """How many chunks the longest of the prompts takes."""
-    return max(len(_chunks(prompt, tokenizer)) for prompt in prompts)
-
-
-@lru_cache(maxsize=1024)
-def _chunks(prompt: WeightedText, tokenizer: ClipTokenizer) -> tuple[Chunk, ...]:
-    """Remembered, as the captions of a training return."""
-    return tuple(chunks(prompt, tokenizer))
+    return max(len(tokenizer.chunked(prompt)) for prompt in prompts)
 
 
 def _column(

@@ -57,6 +57,11 @@ class ClipTokenizer:
     def _count_of_word(self) -> Callable[[str], int]:
         return lru_cache(maxsize=1 << 16)(lambda word: len(self.encode(word)))
 
+    @cached_property
+    def chunked(self) -> Callable[[WeightedText], tuple[Chunk, ...]]:
+        """`chunks`, remembered, as the captions of a training return; with the tokenizer, so that it may go."""
+        return lru_cache(maxsize=1024)(lambda text: tuple(chunks(text, self)))
+
 
 class Vocabulary(NamedTuple):
     """What a tokenizer consists of."""
