@@ -81,7 +81,7 @@ def with_peft(
         torch.nn.utils.clip_grad_norm_(trained.values(), recipe.train.clip)
         optimizer.step()
         optimizer.zero_grad()
-        found.append(float(loss))
+        found.append(float(loss.detach()))
     return found
 
 
