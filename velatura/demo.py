@@ -45,13 +45,13 @@ SETTINGS: dict[str, Any] = {
     "train": {
         "steps": 240,
         "batch": 6,
-        "learning_rate": 2e-3,
+        "learning_rate": 4e-3,
         "warmup": 10,
         "threads": 1,
     },
     "dataset": {"caption_dropout": 0.1},
     "checkpoints": {"every": 60},
-    "samples": {"count": 4, "cfg_scale": 4.0},
+    "samples": {"count": 4, "cfg_scale": 3.0},
 }
 """What the demo trains with; `velatura/recipes/pocket-style.toml` is the same."""
 
