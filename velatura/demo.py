@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
     },
     "dataset": {"caption_dropout": 0.1},
     "checkpoints": {"every": 60},
-    "samples": {"count": 4, "cfg_scale": 3.0},
+    "samples": {"count": 4, "cfg_scale": 2.0},
 }
 """What the demo trains with; `velatura/recipes/pocket-style.toml` is the same."""
 
