@@ -50,7 +50,8 @@ SETTINGS: dict[str, Any] = {
         "threads": 1,
     },
     "dataset": {"caption_dropout": 0.1},
-    "checkpoints": {"every": 60},
+    "checkpoints": {"every": 80},
+    "validation": {"paintings": 20},
     "samples": {"count": 4, "cfg_scale": 2.0},
 }
 """What the demo trains with; `velatura/recipes/pocket-style.toml` is the same."""
@@ -142,7 +143,7 @@ def _recipe(folder: Path, images: Path | None, style: str, trigger: str, seed: i
         # the LoRA changes of every picture alike, guidance would take away again; so it acts less on the negative side.
         told |= {
             "dataset": {"trigger": trigger, "caption_dropout": 0.0},
-            "samples": {**SETTINGS["samples"], "negative_strength": 0.6},
+            "samples": {**SETTINGS["samples"], "cfg_scale": 4.0, "negative_strength": 0.6},
         }
     recipe = build(told)
     write_text(path, to_toml(recipe, comments=True))
