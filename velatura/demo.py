@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "train": {
         "steps": 240,
         "batch": 6,
-        "learning_rate": 4e-3,
+        "learning_rate": 2e-3,
         "warmup": 10,
         "threads": 1,
     },
