@@ -29,7 +29,7 @@ from velatura.adapters import formats
 from velatura.adapters.layers import shapes
 from velatura.adapters.targets import select
 from velatura.adapters.weights import AdapterFile, Lora
-from velatura.api import varying
+from velatura.api.comparing import varying
 from velatura.bases import described
 from velatura.events import Done
 from velatura.family import Model, load_base

@@ -15,7 +15,7 @@ from PIL import ImageOps
 from tests.paintings import clouds
 from velatura import api, bases, recipe, settings
 from velatura import run as runs
-from velatura.api.planning import BucketPlan, Estimate
+from velatura.api.training.planning import BucketPlan, Estimate
 from velatura.brief import load as load_brief
 from velatura.events import Checkpoint, Done, Event, Note, Progress
 

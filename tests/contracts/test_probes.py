@@ -8,13 +8,13 @@ import pytest
 
 from tests import tiny
 from velatura import recipe
-from velatura.api.calibrating import Trial, design, probe
+from velatura.api.training.calibrating import Trial, design, probe
 from velatura.family import load_base
 
 
 @pytest.mark.parametrize("family", sorted(tiny.BASES))
 def test_every_family_can_be_measured(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("velatura.api.calibrating.LONG_ENOUGH", 0.0)
+    monkeypatch.setattr("velatura.api.training.calibrating.LONG_ENOUGH", 0.0)
     model = load_base(tiny.BASES[family](tmp_path / "base"))
     told = recipe.build({"version": recipe.NEWEST, "train": {"threads": 1}})
 

@@ -20,7 +20,7 @@ from velatura.adapters import formats
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.api.inputs import read_pictures
-from velatura.api.training import lines, provenance, resolved
+from velatura.api.training.train import lines, provenance, resolved
 from velatura.errors import RunError
 from velatura.evaluation.protocol import COLOUR_SEEDS, COLOURS, Exam, evaluate, exam
 from velatura.evaluation.results import Results, from_json

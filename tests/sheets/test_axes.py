@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from velatura.api import FromPicture, GenerateRequest, varying
+from velatura.api import FromPicture, GenerateRequest
+from velatura.api.comparing import varying
 from velatura.errors import SettingsError, VelaturaError
 from velatura.generation.hires import Hires
 from velatura.sheets import axes, plan

@@ -20,7 +20,7 @@ from velatura.adapters.layers import shapes
 from velatura.adapters.lora import Injected, inject
 from velatura.adapters.merge import Applied
 from velatura.api.inputs import read_pictures
-from velatura.api.training import lines, provenance, resolved
+from velatura.api.training.train import lines, provenance, resolved
 from velatura.errors import RunError, TrainingError
 from velatura.events import Checkpoint, Event, Metric, Note, Progress, Resumed
 from velatura.family import Model

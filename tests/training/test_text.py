@@ -26,7 +26,7 @@ from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied
 from velatura.api import png
 from velatura.api.inputs import read_pictures, read_texts
-from velatura.api.training import resolved
+from velatura.api.training.train import resolved
 from velatura.errors import RecipeError, SettingsError, TrainingError
 from velatura.evaluation.protocol import evaluate
 from velatura.evaluation.results import Results

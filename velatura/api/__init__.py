@@ -10,46 +10,46 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from velatura.api.borrowing import foreign, record_of
-    from velatura.api.calibrating import calibrate
-    from velatura.api.comparing import CompareRequest, compare
-    from velatura.api.hinting import write_hint
-    from velatura.api.judging import evaluate, keep_lora, report
-    from velatura.api.looking import look
-    from velatura.api.painting import free_name, generate, png
-    from velatura.api.planning import Plan, plan
-    from velatura.api.refining import RefineRequest, refine, refine_again
-    from velatura.api.repeating import Changes, again
-    from velatura.api.request import FromPicture, GenerateRequest
-    from velatura.api.sheets import paint_list
-    from velatura.api.training import refit_steps, train
+    from velatura.api.comparing.compare import CompareRequest, compare
+    from velatura.api.painting.borrowing import foreign, record_of
+    from velatura.api.painting.hinting import write_hint
+    from velatura.api.painting.looking import look
+    from velatura.api.painting.paint import free_name, generate, png
+    from velatura.api.painting.repeating import Changes, again
+    from velatura.api.painting.request import FromPicture, GenerateRequest
+    from velatura.api.painting.sheets import paint_list
+    from velatura.api.refining.refine import RefineRequest, refine, refine_again
+    from velatura.api.training.calibrating import calibrate
+    from velatura.api.training.judging import evaluate, keep_lora, report
+    from velatura.api.training.planning import Plan, plan
+    from velatura.api.training.train import refit_steps, train
 
 _PLACES = {
-    "Changes": "repeating",
-    "CompareRequest": "comparing",
-    "FromPicture": "request",
-    "GenerateRequest": "request",
-    "Plan": "planning",
-    "RefineRequest": "refining",
-    "again": "repeating",
-    "calibrate": "calibrating",
-    "compare": "comparing",
-    "evaluate": "judging",
-    "foreign": "borrowing",
-    "free_name": "painting",
-    "generate": "painting",
-    "keep_lora": "judging",
-    "look": "looking",
-    "paint_list": "sheets",
-    "plan": "planning",
-    "png": "painting",
-    "record_of": "borrowing",
-    "refine": "refining",
-    "refine_again": "refining",
-    "refit_steps": "training",
-    "report": "judging",
-    "train": "training",
-    "write_hint": "hinting",
+    "Changes": "painting.repeating",
+    "CompareRequest": "comparing.compare",
+    "FromPicture": "painting.request",
+    "GenerateRequest": "painting.request",
+    "Plan": "training.planning",
+    "RefineRequest": "refining.refine",
+    "again": "painting.repeating",
+    "calibrate": "training.calibrating",
+    "compare": "comparing.compare",
+    "evaluate": "training.judging",
+    "foreign": "painting.borrowing",
+    "free_name": "painting.paint",
+    "generate": "painting.paint",
+    "keep_lora": "training.judging",
+    "look": "painting.looking",
+    "paint_list": "painting.sheets",
+    "plan": "training.planning",
+    "png": "painting.paint",
+    "record_of": "painting.borrowing",
+    "refine": "refining.refine",
+    "refine_again": "refining.refine",
+    "refit_steps": "training.train",
+    "report": "training.judging",
+    "train": "training.train",
+    "write_hint": "painting.hinting",
 }
 """Public name -> the module that holds it."""
 

@@ -18,8 +18,8 @@ from velatura import bases
 from velatura import recipe as recipes
 from velatura.api.inputs import base_of, read_objective, read_texts, set_threads
 from velatura.api.memory import chosen
-from velatura.api.painting import png
-from velatura.api.wanted import wildcards_of
+from velatura.api.painting.paint import png
+from velatura.api.painting.wanted import wildcards_of
 from velatura.dataset.captions import with_class
 from velatura.errors import DatasetError, RecipeError
 from velatura.events import Done, Event, Note, Preview, Progress

@@ -79,7 +79,7 @@ def compare(
     """
     from velatura import api, recipe
     from velatura import project as projects
-    from velatura.api import varying
+    from velatura.api.comparing import varying
     from velatura.cli import ending
     from velatura.cli.progress import follow
 

@@ -11,7 +11,7 @@ from velatura.cli import output
 from velatura.cli.options import Json, Overrides
 
 if TYPE_CHECKING:
-    from velatura.api.planning import Estimate, Plan
+    from velatura.api.training.planning import Estimate, Plan
 
 
 def plan(

@@ -350,7 +350,7 @@ def _size(text: str) -> tuple[int, int]:
 def _changes(context: typer.Context, *not_these: str) -> Changes:
     """What the user wrote of how it is painted."""
     from velatura.api import Changes
-    from velatura.api.refining import ITSELF
+    from velatura.api.refining.refine import ITSELF
     from velatura.cli.generate import changeable, given
     from velatura.generation import control
 

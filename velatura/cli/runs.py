@@ -69,7 +69,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two runs: settings, pictures, captions before and after, environment, and how each ended."""
-    from velatura.api.differences import diff as compared
+    from velatura.api.training.differences import diff as compared
     from velatura.run import open_run
 
     found = compared(open_run(first), open_run(second))

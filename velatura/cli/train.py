@@ -38,7 +38,7 @@ def train(
     run is finished, it says so. Ctrl-C saves and leaves; a second one leaves at once.
     """
     from velatura import api
-    from velatura.api import going_on
+    from velatura.api.training import going_on
     from velatura.cli import ending
     from velatura.cli.interrupting import Interruptible
     from velatura.cli.progress import follow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from velatura import run as runs
-from velatura.api.differences import diff
+from velatura.api.training.differences import diff
 from velatura.recipe import build
 from velatura.run import Run
 

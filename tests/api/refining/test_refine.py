@@ -16,8 +16,8 @@ from tests.paintings import clouds
 from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import api
-from velatura.api import refining
-from velatura.api.recalling import recalled
+from velatura.api.refining import refine as refining
+from velatura.api.refining.recalling import recalled
 from velatura.errors import SettingsError
 from velatura.events import Done, Note, Progress
 from velatura.files import sha256
@@ -214,7 +214,7 @@ def refined_again(picture: Path, **told: Any) -> list[str]:
 def test_finds_are_painted_one_after_another_each_with_its_prompt_its_seed_and_its_loras(
     paint: Paint, home: Path, write_lora: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from velatura.api import detailing
+    from velatura.api.refining import detailing
     from velatura.generation.record import UsedLora
 
     write_lora(home / "ink.safetensors", 1)
@@ -293,7 +293,7 @@ def test_an_upscale_that_was_cut_off_goes_on_and_ends_as_if_it_never_was(
     paint: Paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
     """Killed at any write, or stopped between two tiles."""
-    from velatura.api import upscaling
+    from velatura.api.refining import upscaling
 
     picture = paint(width=72, height=64)
     whole = tmp_path / "whole"

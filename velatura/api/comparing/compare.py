@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import run as runs
-from velatura.api.fingerprint import fingerprints
+from velatura.api.comparing.varying import changed, ordered, varied
 from velatura.api.inputs import read_texts
-from velatura.api.painting import Read, check, made_ready, opened
-from velatura.api.repeating import pixels_hash
-from velatura.api.request import GenerateRequest
-from velatura.api.varying import changed, ordered, varied
-from velatura.api.wanted import wanted
+from velatura.api.painting.fingerprint import fingerprints
+from velatura.api.painting.paint import Read, check, made_ready, opened
+from velatura.api.painting.repeating import pixels_hash
+from velatura.api.painting.request import GenerateRequest
+from velatura.api.painting.wanted import wanted
 from velatura.errors import RunError, SettingsError
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import make_folder, write_bytes, write_text
@@ -30,7 +30,7 @@ from velatura.sheets.plan import Cell, Sheet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from velatura.api.painting import Ready
+    from velatura.api.painting.paint import Ready
     from velatura.bases import BaseFiles
     from velatura.family import Model
     from velatura.generation.hires import Hires

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from velatura import bases, settings
 from velatura.api.inputs import read_texts, set_threads
 from velatura.api.memory import chosen
-from velatura.api.repeating import likeness, pixels_hash
-from velatura.api.request import GenerateRequest
-from velatura.api.wanted import Together, wanted
+from velatura.api.painting.repeating import likeness, pixels_hash
+from velatura.api.painting.request import GenerateRequest
+from velatura.api.painting.wanted import Together, wanted
 from velatura.bases import BaseFiles
 from velatura.errors import SettingsError
 from velatura.events import Done, Event, Glimpse, Note, Preview, Progress

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from velatura import schema
-from velatura.api.request import FromPicture, GenerateRequest
+from velatura.api.painting.request import FromPicture, GenerateRequest
 from velatura.errors import SettingsError, nearest
 from velatura.generation import control
 from velatura.generation import prompt as grammar

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from velatura import settings
-from velatura.api.painting import Finished, check, drawn_unless, free_name, made_ready, opened, painted
-from velatura.api.request import GenerateRequest
-from velatura.api.wanted import Together, wanted
+from velatura.api.painting.paint import Finished, check, drawn_unless, free_name, made_ready, opened, painted
+from velatura.api.painting.request import GenerateRequest
+from velatura.api.painting.wanted import Together, wanted
 from velatura.errors import PromptError, VelaturaError, nearest
 from velatura.events import Done, Event, Note, Preview, Progress
 from velatura.files import disk_problems, make_folder, write_bytes, write_text

@@ -15,7 +15,7 @@ from velatura import api
 from velatura.adapters import formats
 from velatura.adapters.layers import every_shape
 from velatura.adapters.weights import AdapterFile, Lora
-from velatura.api.wanted import wanted
+from velatura.api.painting.wanted import wanted
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Done, Note, Progress
 from velatura.family import Model

@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from velatura import settings
-from velatura.api.detailing import Detector, detailed
-from velatura.api.detailing import as_recorded as recorded_detail
-from velatura.api.painting import Finished, check, drawn_unless, free_name, generate, made_ready, opened, painted
-from velatura.api.recalling import recalled
-from velatura.api.repeating import (
+from velatura.api.painting.paint import Finished, check, drawn_unless, free_name, generate, made_ready, opened, painted
+from velatura.api.painting.repeating import (
     Changes,
     again,
     as_it_was,
@@ -28,10 +25,13 @@ from velatura.api.repeating import (
     likeness,
     missing,
 )
-from velatura.api.request import FromPicture, GenerateRequest, Original
-from velatura.api.upscaling import as_recorded as recorded_upscale
-from velatura.api.upscaling import upscaled
-from velatura.api.wanted import wanted
+from velatura.api.painting.request import FromPicture, GenerateRequest, Original
+from velatura.api.painting.wanted import wanted
+from velatura.api.refining.detailing import Detector, detailed
+from velatura.api.refining.detailing import as_recorded as recorded_detail
+from velatura.api.refining.recalling import recalled
+from velatura.api.refining.upscaling import as_recorded as recorded_upscale
+from velatura.api.refining.upscaling import upscaled
 from velatura.bases import BaseFiles
 from velatura.errors import SettingsError
 from velatura.events import Done, Event, Note, Preview

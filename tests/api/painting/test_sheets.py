@@ -16,7 +16,7 @@ from tests.generation.test_record import write_lora as write_lora
 from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import api
-from velatura.api.sheets import read_list
+from velatura.api.painting.sheets import read_list
 from velatura.errors import PromptError, SettingsError
 from velatura.events import Done, Note, Preview
 from velatura.generation import carriers

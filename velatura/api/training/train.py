@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from velatura import bases
 from velatura import run as runs
 from velatura import settings as user
-from velatura.api import going_on, tracking
 from velatura.api.inputs import (
     assisted,
     base_of,
@@ -21,9 +20,10 @@ from velatura.api.inputs import (
     set_threads,
     unread,
 )
-from velatura.api.judging import judge
 from velatura.api.memory import chosen
-from velatura.api.painting import png
+from velatura.api.painting.paint import png
+from velatura.api.training import going_on, tracking
+from velatura.api.training.judging import judge
 from velatura.errors import RecipeError, RunError
 from velatura.events import Checkpoint, Done, Event, Note, Preview, Progress, Started
 from velatura.files import make_folder, sha256, write_bytes

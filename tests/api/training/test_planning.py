@@ -12,10 +12,10 @@ import pytest
 
 from tests.paintings import clouds
 from velatura import api, settings
-from velatura.api import calibrating
-from velatura.api.calibrating import Trial
 from velatura.api.inputs import base_of
 from velatura.api.memory import chosen
+from velatura.api.training import calibrating
+from velatura.api.training.calibrating import Trial
 from velatura.events import Checkpoint, Event, Progress
 from velatura.recipe import load
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from velatura import run as runs
-from velatura.api.tracking import check, tracked
+from velatura.api.training.tracking import check, tracked
 from velatura.errors import RecipeError
 from velatura.events import Event, Metric, Note, Preview
 from velatura.recipe import Recipe, build

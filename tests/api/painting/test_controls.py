@@ -14,8 +14,9 @@ from tests import tiny_control
 from tests.paintings import clouds
 from tests.tiny import base as base
 from velatura import api
-from velatura.api import refining, varying
-from velatura.api.repeating import pixels_hash
+from velatura.api.comparing import varying
+from velatura.api.painting.repeating import pixels_hash
+from velatura.api.refining import refine as refining
 from velatura.errors import ModelError, SettingsError
 from velatura.events import Done, Event, Note
 from velatura.files import sha256

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velatura.api.painting import Finished, Read, Ready, made_ready, painted, picture_file
-from velatura.api.repeating import pixels_hash
-from velatura.api.request import GenerateRequest
-from velatura.api.wanted import wanted
+from velatura.api.painting.paint import Finished, Read, Ready, made_ready, painted, picture_file
+from velatura.api.painting.repeating import pixels_hash
+from velatura.api.painting.request import GenerateRequest
+from velatura.api.painting.wanted import wanted
 from velatura.bases import BaseFiles
 from velatura.events import Event, Note, Progress
 from velatura.generation import prompt as grammar

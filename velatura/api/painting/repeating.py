@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from velatura import bases, controlnets, settings
 from velatura import run as runs
 from velatura.adapters import formats
-from velatura.api.borrowing import borrowed, foreign
-from velatura.api.request import FromPicture, GenerateRequest, Original
+from velatura.api.painting.borrowing import borrowed, foreign
+from velatura.api.painting.request import FromPicture, GenerateRequest, Original
 from velatura.errors import SettingsError, VelaturaError
 from velatura.files import sha256
 from velatura.generation import prompt as grammar

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velatura import settings
-from velatura.api.painting import Ready, made_ready, picture_file
-from velatura.api.repeating import pixels_hash
-from velatura.api.request import GenerateRequest
-from velatura.api.wanted import wanted
+from velatura.api.painting.paint import Ready, made_ready, picture_file
+from velatura.api.painting.repeating import pixels_hash
+from velatura.api.painting.request import GenerateRequest
+from velatura.api.painting.wanted import wanted
 from velatura.bases import BaseFiles
 from velatura.errors import FileProblem, SettingsError
 from velatura.events import Event, Note, Progress

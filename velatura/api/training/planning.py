@@ -217,7 +217,7 @@ def _estimate(
     resolution: int,
 ) -> Estimate | None:
     """What was measured on this machine, as it applies to the recipe; None where nothing was."""
-    from velatura.api.calibrating import known
+    from velatura.api.training.calibrating import known
     from velatura.training.cost import Case
 
     found, differences = known(base, recipe, memory.policy)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from velatura.api.going_on import changes
+from velatura.api.training.going_on import changes
 from velatura.files import disk_problems
 from velatura.run import Run, read_json, summary
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from velatura import recipe
-from velatura.api.borrowing import borrowed
-from velatura.api.repeating import CALLED, NESTED, Changes, found_base, found_loras
-from velatura.api.request import GenerateRequest
+from velatura.api.painting.borrowing import borrowed
+from velatura.api.painting.repeating import CALLED, NESTED, Changes, found_base, found_loras
+from velatura.api.painting.request import GenerateRequest
 from velatura.errors import SettingsError
 from velatura.generation import prompt as grammar
 from velatura.generation.carriers import read

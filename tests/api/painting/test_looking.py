@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from velatura import api
-from velatura.api import looking
+from velatura.api.painting import looking
 from velatura.errors import SettingsError
 from velatura.generation.finds import Find
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from velatura import settings
-from velatura.api.request import GenerateRequest
+from velatura.api.painting.request import GenerateRequest
 from velatura.errors import PromptError
 from velatura.generation import prompt as grammar
 from velatura.generation.hires import Hires

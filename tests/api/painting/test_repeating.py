@@ -189,7 +189,7 @@ def test_where_bits_may_differ_it_is_said_why_and_how_much(paint: Paint, tmp_pat
         off = np.asarray(image).copy()
     off[0, 0, 0] ^= 1
     changed = Image.fromarray(off)
-    from velatura.api.repeating import pixels_hash
+    from velatura.api.painting.repeating import pixels_hash
 
     record = {**told.record, "torch": "1.0", "pixels": pixels_hash(changed)}
     picture.write_bytes(carriers.to_bytes(changed, told.text or "", record))

@@ -12,7 +12,7 @@ import pytest
 from tests.training.conftest import make_project as make_project
 from velatura import api, tensorfile
 from velatura import run as runs
-from velatura.api import going_on
+from velatura.api.training import going_on
 from velatura.errors import AdapterError, RecipeError, RunError
 from velatura.events import Event, Metric, Note, Progress, Resumed, Started
 from velatura.run import Run

@@ -18,7 +18,8 @@ from tests.generation.test_record import write_lora as write_lora
 from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import api, tensorfile
-from velatura.api import comparing, varying
+from velatura.api.comparing import compare as comparing
+from velatura.api.comparing import varying
 from velatura.errors import RunError, SettingsError, VelaturaError
 from velatura.events import Done, Note, Preview
 from velatura.generation import carriers

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from velatura import bases, settings
-from velatura.api.request import GenerateRequest
-from velatura.api.wanted import second_pass, template_of, wildcards_of
+from velatura.api.painting.request import GenerateRequest
+from velatura.api.painting.wanted import second_pass, template_of, wildcards_of
 from velatura.errors import VelaturaError
 from velatura.generation import prompt as grammar
 from velatura.text import embeddings

@@ -1,0 +1,1 @@
+"""Comparing: sheets of pictures that differ in what stands on their axes."""

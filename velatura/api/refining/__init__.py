@@ -1,0 +1,1 @@
+"""Painting on in a picture: a part of it anew, finds in detail, the whole larger."""
