@@ -8,6 +8,7 @@ import math
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from velatura.diffusion import schedules
 from velatura.diffusion.objective import Objective
 from velatura.errors import SettingsError
 from velatura.generation import philox
+from velatura.generation.brownian import node_seeds, root_of
 from velatura.generation.noise import Seed, SeededNoise, mixed
 
 torch.set_num_threads(1)
@@ -128,3 +130,14 @@ def test_noise_levels_are_counted_to_a_millionth() -> None:
     expected, found = path(1.5, 1.0), path(1.5, 1.0 + 2e-6)
     allowed = within(page.ROWS, "The same, where a schedule differs in the last digit of float32")
     assert 0 < float((expected - found).abs().max()) < allowed
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**33 + 5, 2**64 - 1])
+def test_the_seeds_of_a_tree_are_those_that_numpy_spawns(seed: int) -> None:
+    """Also where a node's number takes two words, as in the lowest levels under the sigma of 4519 of a v base."""
+    places = [(), (0, 1), (5, 3), (2**20 - 3, 21), (2**32, 33), (2**40 + 9, 41)]
+    spawned = [np.random.SeedSequence(seed, spawn_key=place, pool_size=24).generate_state(4)[0] for place in places]
+    other = root_of(seed + 1)
+    found = [node_seeds([root_of(seed), other], place) for place in places]
+    assert [mine for mine, _ in found] == spawned
+    assert len({number for both in found for number in both}) == 2 * len(places)

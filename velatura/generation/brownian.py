@@ -4,7 +4,9 @@ The path of a picture is a function of its seed alone. Wherever a sampler steps,
 between its noise levels, so more steps see the same path more finely. The path is a binary tree: the increment over an
 interval is split at its middle with a normal number of the node's own seed, down to the noise level asked for, rounded
 to a millionth. Tree, seeds and the order of computation are those of torchsde's `BrownianTree`, as k-diffusion uses it.
-Source: Levy's construction; Kidger et al. 2021, arXiv:2105.13493 (the seeds of a tree).
+Its nodes take their seeds from numpy's `SeedSequence`; of what that mixes, only the one word that counts is computed.
+Source: Levy's construction; Kidger et al. 2021, arXiv:2105.13493 (the seeds of a tree); O'Neill 2015, "Developing a
+seed_seq alternative" (the mixing).
 """
 
 from __future__ import annotations
@@ -14,18 +16,26 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 DIGITS = 6
 """Decimals that noise levels are rounded to."""
 POOL = 24
 """Words of entropy that a node's seed is made from."""
+WORD = 2**32
+INTO_POOL = 0x43B0D7E5, 0x931E8875
+"""What words are hashed with on their way into the pool: the first factor, and what the next one is times it."""
+OUT_OF_POOL = 0x8B51F9DD, 0x58F38DED
+MIXED = 0xCA01F9DD, 0x4973F715
+FACTOR = INTO_POOL[0] * pow(INTO_POOL[1], POOL * POOL, WORD) % WORD
+"""With which the first word of a place is mixed into the pool's first: the seed has used up the ones before."""
+FACTOR_STEP = pow(INTO_POOL[1], POOL, WORD)
+"""From there to that of the next word, which goes into every word of the pool."""
 KEPT = 96
 """Increments that are kept: a step's ends lie some 24 nodes deep each, and the next step begins at one of them."""
 
-Normals = Callable[[int], Tensor]
-"""Unit noise of a picture's shape from a seed."""
+Normals = Callable[[Sequence[int]], Tensor]
+"""Unit noise of pictures from a seed of each, (N, *), that holds until the next is drawn."""
 
 
 class Path:
@@ -37,9 +47,9 @@ class Path:
     def __init__(self, seeds: Sequence[int], low: float, high: float, normals: Normals) -> None:
         """Only the increments over all of it are drawn yet."""
         low, high = as_float32(low), as_float32(high)
-        self._seeds, self._normals = seeds, normals
+        self._roots, self._normals = [root_of(seed) for seed in seeds], normals
         self._ends = round(low, DIGITS), round(high, DIGITS)
-        self._whole = self._drawn((), 3).mul_(math.sqrt(high - low))
+        self._whole = self._drawn(()) * math.sqrt(high - low)
         self._left: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
 
     def increment(self, low: float, high: float) -> Tensor:
@@ -90,16 +100,49 @@ class Path:
             return self._left[place]
         share = 1 / (node[1] - node[0])
         below, above = middle - node[0], node[1] - middle
-        noise = self._drawn(place, 4).mul_(math.sqrt(below * above * share))
+        noise = self._drawn(place).mul_(math.sqrt(below * above * share))
         found = self._left[place] = (whole * below).mul_(share).add_(noise)  # in this order, as torchsde rounds it
         if len(self._left) > KEPT:
             self._left.popitem(last=False)
         return found
 
-    def _drawn(self, place: tuple[int, ...], words: int) -> Tensor:
-        """Unit noise of a node, (N, *), from as many words of its seed as torchsde asks for, of which it takes one."""
-        sequences = (np.random.SeedSequence(seed, spawn_key=place, pool_size=POOL) for seed in self._seeds)
-        return torch.stack([self._normals(int(one.generate_state(words)[0])) for one in sequences])
+    def _drawn(self, place: tuple[int, ...]) -> Tensor:
+        """Unit noise of a node, (N, *)."""
+        return self._normals(node_seeds(self._roots, place))
+
+
+def root_of(seed: int) -> int:
+    """What a picture's seed brings to the seeds of all its nodes: the first word of the pool, before any place."""
+    return int(np.random.SeedSequence(seed, pool_size=POOL).pool[0])
+
+
+def node_seeds(roots: Sequence[int], place: Sequence[int]) -> list[int]:
+    """The first word that numpy's `SeedSequence` gives for each picture's seed with a place in the tree as spawn key.
+
+    Args:
+        roots: of the pictures.
+        place: which node of its level it is, and the level; nothing for the whole path.
+    """
+    factor, mixed_in = FACTOR, []
+    for number in place:
+        while True:
+            mixed_in.append(MIXED[1] * _hashed(number % WORD, factor, INTO_POOL[1]))
+            factor = factor * FACTOR_STEP % WORD
+            number //= WORD
+            if not number:
+                break
+    found = []
+    for pool in roots:
+        for word in mixed_in:
+            pool = (MIXED[0] * pool - word) % WORD
+            pool ^= pool >> 16
+        found.append(_hashed(pool, *OUT_OF_POOL))
+    return found
+
+
+def _hashed(word: int, factor: int, step: int) -> int:
+    word = (word ^ factor) * (factor * step % WORD) % WORD
+    return word ^ word >> 16
 
 
 def unit_noise(path: Path, sigma: float, following: float) -> Tensor:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from velatura.errors import SettingsError
 from velatura.generation import philox
-from velatura.generation.brownian import Path, unit_noise
+from velatura.generation.brownian import Normals, Path, unit_noise
 
 Source = Literal["cpu", "gpu", "nv"]
 Shape = tuple[int, ...]
@@ -98,9 +98,10 @@ class SeededNoise:
         if together:
             generator = torch.Generator("cpu").manual_seed(self._seeds[-1].seed)
             seed = int(torch.randint(0, 2**63 - 1, [], generator=generator))
-            whole = Path([seed], low, high, partial(self._normals, (len(self._seeds), *self._shape)))
+            whole = Path([seed], low, high, normals(self._source, 1, (len(self._seeds), *self._shape), self._device))
             return lambda sigma, following: unit_noise(whole, sigma, following)[0].to(self._device)
-        paths = Path([one.seed for one in self._seeds], low, high, partial(self._normals, self._shape))
+        drawn = normals(self._source, len(self._seeds), self._shape, self._device)
+        paths = Path([one.seed for one in self._seeds], low, high, drawn)
         return lambda sigma, following: unit_noise(paths, sigma, following).to(self._device)
 
     def _first(self, seed: Seed, draw: Draw) -> Tensor:
@@ -109,14 +110,14 @@ class SeededNoise:
         small = (self._shape[0], *self._resized_from)
         if small == self._shape:
             return self._varied(seed, draw(self._shape))
-        return _inlaid(draw(self._shape), self._varied(seed, self._normals(small, seed.seed)))
+        return _inlaid(draw(self._shape), self._varied(seed, self._alone(small, seed.seed)))
 
     def _varied(self, seed: Seed, noise: Tensor) -> Tensor:
         if not seed.strength:
             return noise
-        return mixed(noise, self._normals(tuple(noise.shape), seed.variation), seed.strength)
+        return mixed(noise, self._alone(tuple(noise.shape), seed.variation), seed.strength)
 
-    def _normals(self, shape: Shape, seed: int) -> Tensor:
+    def _alone(self, shape: Shape, seed: int) -> Tensor:
         return stream(self._source, seed, self._device)(shape)
 
 
@@ -134,6 +135,22 @@ def stream(source: Source, seed: int, device: torch.device | str) -> Draw:
     place = "cpu" if source == "cpu" else device
     generator = torch.Generator(place).manual_seed(seed)
     return lambda shape: torch.randn(shape, generator=generator, device=place)
+
+
+def normals(source: Source, count: int, shape: Shape, device: torch.device | str) -> Normals:
+    """What as many streams as there are pictures begin with, (N, *); what is drawn holds until the next is."""
+    if source == "nv":
+        return lambda seeds: torch.from_numpy(np.stack([philox.normals(seed, 0, shape) for seed in seeds]))
+    place = "cpu" if source == "cpu" else device
+    generator, found = torch.Generator(place), torch.empty((count, *shape), device=place)
+    rows = found.unbind()
+
+    def drawn(seeds: Sequence[int]) -> Tensor:
+        for row, seed in zip(rows, seeds, strict=True):
+            row.normal_(generator=generator.manual_seed(seed))
+        return found
+
+    return drawn
 
 
 def check_source(source: Source, device: torch.device | str) -> None:
