@@ -195,6 +195,8 @@ def test_names_are_looked_up_in_the_folders_and_hands_are_explained(tmp_path: Pa
             detection.detector(name, 0.3)
     with pytest.raises(SettingsError, match="use scene for drawn faces"):
         detection.detector("face", 0.3)
+    with pytest.raises(SettingsError, match="no detector is named scne; did you mean scene"):
+        detection.detector("scne", 0.3)
     with pytest.raises(SettingsError, match=r"confidence of 1\.5"):
         detection.detector("scene", 1.5)
     network(folder / "hand.onnx", [v8()])

@@ -59,13 +59,63 @@ def test_settings_are_told_in_adetailers_words_and_order() -> None:
         ("mask only top k", 2),
         ("mask min ratio", "0.1"),
         ("mask max ratio", "0.9"),
-        ("dilate erode", 4),
         ("x offset", 3),
+        ("dilate erode", 4),
         ("mask merge invert", "Merge and Invert"),
         ("mask blur", "4"),
         ("denoising strength", "0.4"),
     ]
     assert Detail(boxes=((1, 2, 3, 4),)).words("a face", "") == {}
+    told = Detail("hand.onnx", width=512, height=768, steps=28, cfg=7, sampler="Euler a").words("", "", 1)
+    said = [(name, value) for name, value in told.items() if value is not None]
+    assert said[0] == ("ADetailer model 2nd", "hand.onnx")
+    assert said[-9:] == [
+        ("ADetailer use inpaint width height 2nd", True),
+        ("ADetailer inpaint width 2nd", 512),
+        ("ADetailer inpaint height 2nd", 768),
+        ("ADetailer use separate steps 2nd", True),
+        ("ADetailer steps 2nd", 28),
+        ("ADetailer use separate CFG scale 2nd", True),
+        ("ADetailer CFG scale 2nd", "7"),
+        ("ADetailer use separate sampler 2nd", True),
+        ("ADetailer sampler 2nd", "Euler a"),
+    ]
+
+
+def test_what_is_told_of_one_detector_stands_behind_it_and_the_rest_is_as_told_for_all() -> None:
+    usual = Detail(prompt="a face", denoising=0.5, picking=Picking(grow=8))
+    told = detail.read('hand.onnx, "prompt=a hand, five fingers", keep=2, least-area=0.01, whole=yes, cfg=3', usual)
+    assert told == Detail(
+        "hand.onnx",
+        picking=Picking(grow=8, count=2, least_area=0.01),
+        prompt="a hand, five fingers",
+        denoising=0.5,
+        only_masked=False,
+        cfg=3.0,
+    )
+    assert detail.read('face, "label=face, head", match=yes', usual).picking.labels == ("face", "head")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("face, promt=a", "a find has no setting 'promt' .*did you mean prompt"),
+        ("face, keep=1.5", "keep of a find is a whole number, got '1.5'"),
+        ("face, denoising=much", "denoising of a find is a number"),
+        ("face, whole=1", "whole of a find is yes or no, got '1'"),
+        ("face, keep=1, keep=2", "keep of a find needs one value"),
+        (", keep=1", "it is not said what is to be found"),
+    ],
+)
+def test_words_behind_a_detector_that_mean_nothing_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        detail.read(text, Detail())
+
+
+def test_larger_finds_are_painted_anew_by_less_as_with_adetailers_dynamic_denoising() -> None:
+    """Its own code for (power, denoising, share of the picture)."""
+    for falloff, denoising, area, wanted in ((0, 0.4, 0.25, 0.4), (1, 0.4, 0.25, 0.3), (3, 0.5, 0.1875, 0.26818848)):
+        assert Detail("a", denoising=denoising, falloff=falloff).share(area) == pytest.approx(wanted, abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +126,10 @@ def test_settings_are_told_in_adetailers_words_and_order() -> None:
         (Detail("a", picking=Picking(merge="merged")), "did you mean 'merge'"),  # type: ignore[arg-type]
         (Detail("a", denoising=1.5), "the denoising of finds is a share"),
         (Detail("a", padding=-1), "0 or more"),
+        (Detail("a", falloff=float("nan")), "0 or more"),
+        (Detail("a", cfg=0.5), "1 or more"),
+        (Detail("a", match=True, width=512), "own proportions in a size that is told"),
+        (Detail("a", then=(Detail("b", denoising=2),)), "the denoising of finds is a share"),
     ],
 )
 def test_what_cannot_be_is_refused(told: Detail, sentence: str) -> None:

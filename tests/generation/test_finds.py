@@ -44,6 +44,12 @@ def test_what_is_painted_and_in_which_order(told: Picking, lefts: list[float]) -
     assert boxes(told) == lefts
 
 
+def test_what_a_person_drew_counts_whatever_else_is_asked() -> None:
+    told = Picking(labels=("hand",), least_area=0.5, count=1, order="left to right")
+    drawn = [Find((50, 5, 52, 7)), Find((1, 5, 3, 7))]
+    assert [one.box[0] for one in picked(FOUND, SIZE, told, drawn=drawn)] == [1, 50]
+
+
 def test_masks_grow_by_a_square_that_leans_to_the_left_and_above_where_it_is_even() -> None:
     (mask,) = masks([Find((20, 20, 29, 29))], SIZE, Picking(grow=4))
     assert mask.getbbox() == (19, 19, 32, 32)

@@ -12,7 +12,7 @@ from tests.weights.test_policy import CARD, CPU, FLUX, GB, MAC, OLD_CARD, PLAIN_
 from velatura.doctor.devices import Device
 from velatura.errors import MissingExtra
 from velatura.recipe import MemorySettings
-from velatura.weights.fit import PRESENT, ROOM
+from velatura.weights.fit import CONTROLNETS, PRESENT, ROOM
 from velatura.weights.policy import BaseFacts, Choice, choose
 
 BIG = replace(FLUX, blocks=lambda: (340_000_000,) * 19 + (141_000_000,) * 38)
@@ -117,3 +117,16 @@ def test_convolutions_are_not_quantised_and_count_in_full() -> None:
 
     assert held(0.5) - held(1.0) == pytest.approx(0.5 * 2.57 * (2 - 8.25 / 8), abs=0.11)
     assert held(0.0) == 7.1
+
+
+def test_controlnets_are_always_there_and_count_in_full() -> None:
+    """XLabs' and InstantX' for FLUX.1 are 0.7 and 3.3 thousand million numbers; they are not quantised."""
+    beside = replace(BIG, parameters={**BIG.parameters, CONTROLNETS: 3_300_000_000})
+    assert facts(chosen(card(40), CPU)) == (True, None, False)
+    assert facts(chosen(card(40), CPU, base=beside)) == (False, "int8", False)
+    assert facts(chosen(card(20), CPU)) == (True, "int8", False)
+    assert facts(chosen(card(20), CPU, base=beside)) == (True, "int8", True)
+    for told in ({"in_turn": True}, {"in_turn": True, "swapped_blocks": 20}, {"in_turn": False}):
+        warned = [chosen(replace(card(100), free=1), CPU, base=base, **told).warnings[0] for base in (BIG, beside)]
+        without, with_it = (float(one.split("come to ")[1].split()[0]) for one in warned)
+        assert with_it - without == pytest.approx(6.6, abs=0.11), told

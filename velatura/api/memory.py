@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from velatura import bases
@@ -13,12 +14,21 @@ from velatura.recipe import MemorySettings
 if TYPE_CHECKING:
     from torch import nn
 
+    from velatura.controlnets import ControlFiles
     from velatura.weights.policy import Choice
     from velatura.weights.quantise import Kind
 
 
-def chosen(files: BaseFiles, told: MemorySettings, *, task: Literal["train", "paint"]) -> Choice:
+def chosen(
+    files: BaseFiles, told: MemorySettings, *, task: Literal["train", "paint"], controls: Sequence[ControlFiles] = ()
+) -> Choice:
     """The policy for a base, from its headers and from this machine; no weights are read.
+
+    Args:
+        files: of the base.
+        told: what the user asks for.
+        task: what is done with it.
+        controls: ControlNets that lie beside it.
 
     Raises:
         SettingsError: what the user asks for is not possible on this machine.
@@ -27,6 +37,7 @@ def chosen(files: BaseFiles, told: MemorySettings, *, task: Literal["train", "pa
     """
     from velatura.doctor.devices import devices
     from velatura.weights import policy
+    from velatura.weights.fit import CONTROLNETS
     from velatura.weights.networks import build
     from velatura.weights.quantise import available
 
@@ -39,8 +50,9 @@ def chosen(files: BaseFiles, told: MemorySettings, *, task: Literal["train", "pa
         """The denoiser, built without memory."""
         return build(configuration.CLASSES["denoiser"], settings["denoiser"], base.source)
 
+    beside = sum(policy.counted({str(one.path): one.lies for one in controls}).values())
     facts = policy.BaseFacts(
-        policy.counted(base.parts),
+        {**policy.counted(base.parts), **({CONTROLNETS: beside} if beside else {})},
         fp16_overflows=configuration.FP16_OVERFLOWS,
         vae_overflows=bool(settings["vae"].get("force_upcast", False)),
         blocks=lambda: _blocks(empty()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -139,8 +140,13 @@ def detail(
     context: typer.Context,
     pictures: Pictures,
     find: Annotated[
-        str, typer.Option(metavar="DETECTOR", help="What finds: a name, or a YOLO model as an ONNX file.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            metavar="DETECTOR,...",
+            help="What finds: a name, or a YOLO model as an ONNX file; behind it stands what is otherwise for its"
+            ' finds, as in "hand.onnx, denoising=0.3, prompt=a hand"; repeatable, one after the other.',
+        ),
+    ] = None,
     boxes: Annotated[
         list[str] | None,
         typer.Option("--box", metavar="L,T,R,B", help="A rectangle in pixels that counts as found; repeatable."),
@@ -177,6 +183,15 @@ def detail(
     whole: Annotated[
         bool, typer.Option("--whole", help="Paint all of the picture for each find, not the part around it.")
     ] = False,
+    match: Annotated[
+        bool, typer.Option("--match", help="Paint each find in its own proportions, not in the picture's.")
+    ] = False,
+    falloff: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Paint less of larger finds anew: --denoising times (1 - share of the picture) to this power."
+        ),
+    ] = 0,
     base: Base = None,
     loras: Loras = None,
     controls: Controls = None,
@@ -197,7 +212,7 @@ def detail(
 ) -> None:
     """Find things in pictures, and paint each anew in detail."""
     from velatura import api
-    from velatura.generation.detail import Detail
+    from velatura.generation import detail as details
     from velatura.generation.finds import Picking
 
     picking = Picking(
@@ -213,18 +228,20 @@ def detail(
         up=up,
         merge=cast(Any, merge),
     )
-    work = Detail(
-        find,
-        tuple(map(_box, boxes or ())),
-        picking,
+    usual = details.Detail(
+        picking=picking,
         prompt=prompt,
         negative=negative,
         exact_steps=exact_steps,
         blur=blur,
         only_masked=not whole,
         padding=padding,
+        falloff=falloff,
+        match=match,
         **_told(denoising=denoising),
     )
+    first, *others = [details.read(one, usual) for one in find or ()] or [usual]
+    work = replace(first, boxes=tuple(map(_box, boxes or ())), then=tuple(others))
     request = api.RefineRequest(
         _pictures(pictures), work, changes=_changes(context, "prompt", "negative"), out=out, project=_project(project)
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from velatura import settings
-from velatura.errors import SettingsError
+from velatura.errors import SettingsError, nearest
 from velatura.generation.finds import Find
 
 Detector = Callable[[Image.Image], list[Find]]
@@ -55,7 +55,11 @@ def detector(name_or_file: str, confidence: float) -> Detector:
 
 def _explain(name: str) -> None:
     """Say of what people ask for first how it is to be had, where no file has that name."""
-    if name.lower() not in HANDS + FACES or Path(name).is_file() or settings.detectors_named(name):
+    if Path(name).is_file() or settings.detectors_named(name):
+        return
+    if name.lower() not in HANDS + FACES:
+        if (close := nearest(name.lower(), list(BUILT_IN))) is not None:
+            raise SettingsError(f"no detector is named {name}", fix=f"did you mean {close}?")
         return
     if name.lower() in HANDS:
         raise SettingsError(

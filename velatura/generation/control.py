@@ -8,15 +8,14 @@ diffusers counts them: with end 0.6, 12 of 20, where the extension has one more.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from velatura.errors import SettingsError, nearest
-from velatura.generation import preprocess
+from velatura.errors import SettingsError
+from velatura.generation import clause, preprocess
 
 Mode = Literal["balanced", "prompt", "control"]
 
@@ -40,6 +39,9 @@ SHORT = {
     "module": "preprocessor",
 }
 """Other words for what is asked."""
+
+OWNER = "a ControlNet"
+"""In messages."""
 
 
 @dataclass(frozen=True)
@@ -85,39 +87,19 @@ def read(text: str, *, hint: Path | None = None) -> ControlUse:
     Raises:
         SettingsError: there is no hint, an unknown word, or a value that is none.
     """
-    first, *rest = next(iter(csv.reader([text], skipinitialspace=True)), [""]) or [""]
-    told: dict[str, Any] = {}
     known = [one.name for one in fields(ControlUse)][1:]
-    for one in rest:
-        name, equals, value = (part.strip() for part in one.partition("="))
-        name = SHORT.get(name.lower(), name.lower())
-        if name not in known:
-            close = nearest(name, [*known, *SHORT])
-            raise SettingsError(
-                f"a ControlNet has no setting {name!r}",
-                where=text,
-                fix=f"did you mean {close}?" if close else f"known are {', '.join(known)}",
-            )
-        if not equals or name in told:
-            raise SettingsError(f"{name} of a ControlNet needs one value", where=text, fix=f"write {name}=VALUE once")
-        told[name] = value
+    name, words = clause.split(text, known, short=SHORT, owner=OWNER)
+    told: dict[str, Any] = dict(words)
     told.setdefault("hint", hint or "")
-    if not first.strip() or not told["hint"]:
+    if not name or not told["hint"]:
         raise SettingsError(
             "a ControlNet needs a file and a hint", where=text, fix='write it as in "canny, hint=edges.png, weight=0.8"'
         )
     numbers = ("weight", "start", "end", "threshold_a", "threshold_b")
-    told |= {name: _number(name, told[name]) for name in numbers if name in told}
-    use = ControlUse(**{**told, "file": first.strip(), "hint": Path(told["hint"])})
+    told |= {one: clause.number(one, told[one], owner=OWNER) for one in numbers if one in told}
+    use = ControlUse(**{**told, "file": name, "hint": Path(told["hint"])})
     check(use)
     return use
-
-
-def _number(name: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError as error:
-        raise SettingsError(f"{name} of a ControlNet is a number, got {value!r}", fix=f"write {name}=0.8") from error
 
 
 def check(use: ControlUse) -> None:

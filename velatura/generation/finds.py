@@ -76,13 +76,14 @@ class Picking:
     """Paint all at once; or all but these."""
 
 
-def picked(finds: Sequence[Find], size: tuple[int, int], told: Picking) -> list[Find]:
+def picked(finds: Sequence[Find], size: tuple[int, int], told: Picking, *, drawn: Sequence[Find] = ()) -> list[Find]:
     """The finds that count, in the order in which they are painted.
 
     Args:
         finds: as the detector told them.
         size: the picture's width and height.
         told: what counts.
+        drawn: what a person drew, all of which counts.
     """
     area = size[0] * size[1]
     sure = [one for one in finds if one.confidence >= told.confidence and (not told.labels or one.label in told.labels)]
@@ -92,7 +93,7 @@ def picked(finds: Sequence[Find], size: tuple[int, int], told: Picking) -> list[
         # of equal ones the last come first, as ADetailer's do
         places = sorted(range(len(kept)), key=lambda place: (worth[place], place))[-told.count :]
         kept = [kept[place] for place in reversed(places)]
-    return _ordered(kept, size, told.order)
+    return _ordered([*drawn, *kept], size, told.order)
 
 
 def _ordered(finds: list[Find], size: tuple[int, int], order: Order) -> list[Find]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -124,3 +125,9 @@ def nearest_side(model: Model, side: int) -> int:
     """The nearest side, in pixels, that the model's latents can have."""
     step = model.latent_factor * model.side_step
     return min(max(step, round(side / step) * step), LONGEST)
+
+
+def covering_size(model: Model, width: float, height: float) -> tuple[int, int]:
+    """The least width and height, in pixels, that the model's latents can have and that hold these."""
+    step = model.latent_factor * model.side_step
+    return math.ceil(width / step) * step, math.ceil(height / step) * step

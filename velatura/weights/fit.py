@@ -25,6 +25,9 @@ PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8, "half": 2.0}
 PRESENT = 2
 """Swapped blocks that are on the device at a time."""
 
+CONTROLNETS = "controlnets"
+"""What ControlNets are called among a base's parts: they are always there, as they are."""
+
 HALF = 2
 """Bytes of a number in 16 bits."""
 
@@ -49,6 +52,8 @@ class Sizes:
         count = self.parameters[name]
         if name == "vae":
             return count * self.vae_item
+        if name == CONTROLNETS:
+            return count * self.item
         if self.quantised is None or (name != "denoiser" and count < LARGE):
             return count * self.item
         share = self.packable if name == "denoiser" else 1.0
@@ -60,10 +65,15 @@ class Sizes:
         """Of all text encoders."""
         return sum(self.part(name) for name in self.parameters if name.startswith("text_encoder"))
 
+    @property
+    def always(self) -> float:
+        """Of what does not take turns."""
+        return sum(self.part(name) for name in self.parameters if name in ("vae", CONTROLNETS))
+
     def held(self, *, in_turn: bool) -> float:
         """The most that is in memory at a time."""
         denoiser = self.part("denoiser")
-        return self.part("vae") + (max(denoiser, self.texts) if in_turn else denoiser + self.texts)
+        return self.always + (max(denoiser, self.texts) if in_turn else denoiser + self.texts)
 
 
 class Facts(Protocol):
@@ -143,8 +153,8 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
     if swapped:
         shares = [count / sum(base.blocks()) for count in base.blocks()]
         resting = sizes.part("denoiser") * (sum(shares[-swapped:]) - sum(shares[-PRESENT:]))
-        others = held - sizes.part("denoiser") if not in_turn else sizes.part("vae")
-        held = max(others + sizes.part("denoiser") - max(resting, 0), sizes.texts + sizes.part("vae") if in_turn else 0)
+        others = held - sizes.part("denoiser") if not in_turn else sizes.always
+        held = max(others + sizes.part("denoiser") - max(resting, 0), sizes.texts + sizes.always if in_turn else 0)
     return Fit(in_turn, kind, swapped, round(held), tuple(reasons))
 
 

@@ -69,7 +69,7 @@ class BaseFacts:
     """What the choice needs to know of a base."""
 
     parameters: Mapping[str, int]
-    """Part -> how many numbers its weights are."""
+    """Part -> how many numbers its weights are; with `fit.CONTROLNETS` those of all that are beside it."""
     fp16_overflows: bool = False
     """Its networks compute numbers that fp16 cannot hold."""
     vae_overflows: bool = False

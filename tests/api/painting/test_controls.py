@@ -22,7 +22,9 @@ from velatura.events import Done, Event, Note
 from velatura.files import sha256
 from velatura.generation import carriers, control, hints, infotext
 from velatura.generation.control import ControlUse
+from velatura.generation.detail import Detail
 from velatura.generation.enlarge import Enlarge
+from velatura.generation.finds import Picking
 from velatura.generation.parts import Inpaint
 from velatura.sheets import axes, plan
 
@@ -142,6 +144,33 @@ def test_a_controlnet_of_another_family_and_a_kind_that_is_not_asked_for_are_one
         painted(request(base, ControlUse("edges", Path("hint.png"), kind="canny")))
 
 
+def test_every_controlnet_counts_once_where_memory_is_shared_out(
+    net: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its hints and weights; it is read off their headers before the base is loaded."""
+    from velatura.weights import policy
+    from velatura.weights.fit import CONTROLNETS
+
+    other = tiny_control.written(net.parent / "pose", tiny_control.network("sd15", seed=5))
+    weights = sum(one.numel() for one in tiny_control.network("sd15").parameters())
+    seen: list[int] = []
+    choose = policy.choose
+
+    def watched(devices: Any, facts: Any, *told: Any, **more: Any) -> Any:
+        seen.append(facts.parameters.get(CONTROLNETS, 0))
+        return choose(devices, facts, *told, **more)
+
+    monkeypatch.setattr(policy, "choose", watched)
+    one = ControlUse("edges", Path("hint.png"))
+    for uses in (
+        (),
+        (one,),
+        (one, ControlUse("edges", Path("hint.png"), 0.5), ControlUse(other.name, Path("hint.png"))),
+    ):
+        painted(request(base, *uses, steps=1))
+    assert seen == [0, weights, 2 * weights]
+
+
 def test_for_a_part_of_a_picture_it_sees_that_part_of_the_hint(
     net: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +204,34 @@ def test_refined_pictures_are_painted_with_what_the_hint_says_of_each_part_and_m
     with Image.open(path) as image:
         whole = image.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
     assert seen[0].tobytes() == whole.crop((0, 0, 65, 65)).resize(seen[0].size, Image.Resampling.LANCZOS).tobytes()
+    (one,) = (carriers.read(made).record or {})["controls"]  # type: ignore[misc]
+    assert one["hint"] == {"name": path.name, "sha256": sha256(path)}
+    *events, _ = refining.refine_again(made, parent=path)
+    assert any(isinstance(event, Note) and "again, bit for bit" in event.text for event in events)
+
+
+def test_finds_are_painted_with_what_the_hint_says_of_each_and_made_again(
+    net: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint is the picture as it was, also for a find that lies in one painted before."""
+    path, _ = painted(request(base, width=64, height=64))
+    seen: list[Image.Image] = []
+    monkeypatch.setattr(hints.preprocess, "hint", lambda image, *_: seen.append(image) or image)
+    use = control.read("edges, weight=0.9", hint=refining.ITSELF)
+    work = Detail(boxes=((4, 4, 28, 28), (32, 32, 60, 60)), padding=0, blur=0, picking=Picking(grow=0))
+
+    def refined(out: str, *controls: ControlUse) -> Path:
+        told = refining.RefineRequest((path,), work, changes=api.Changes({"controls": controls}), out=tmp_path / out)
+        *_, done = refining.refine(told)
+        assert isinstance(done, Done)
+        return tmp_path / out / str(done.summary["files"][0])  # type: ignore[index]
+
+    made = refined("with", use)
+    with Image.open(path) as image:
+        whole = image.convert("RGB")
+    parts = [whole.crop(box).resize((64, 64), Image.Resampling.LANCZOS) for box in ((4, 4, 28, 28), (32, 32, 60, 60))]
+    assert [one.tobytes() for one in seen] == [one.tobytes() for one in parts]
+    assert pixels(made) != pixels(refined("without"))
     (one,) = (carriers.read(made).record or {})["controls"]  # type: ignore[misc]
     assert one["hint"] == {"name": path.name, "sha256": sha256(path)}
     *events, _ = refining.refine_again(made, parent=path)

@@ -230,7 +230,7 @@ def test_finds_are_painted_one_after_another_each_with_its_prompt_its_seed_and_i
         return painted(ready)
 
     monkeypatch.setattr(detailing, "painted", watched)
-    monkeypatch.setattr(refining, "detector_of", lambda _: lambda image: finds)
+    monkeypatch.setattr(refining, "detectors_of", lambda _: [lambda image: finds])
     work = Detail(
         "scene", picking=Picking(order="left to right", grow=0), prompt="a face <lora:ink:0.5>[SEP][SKIP][SEP]", blur=0
     )
@@ -243,8 +243,9 @@ def test_finds_are_painted_one_after_another_each_with_its_prompt_its_seed_and_i
     assert changed[2:21, 2:21].mean() > 0.9
     assert changed[10:31, 60:81].mean() > 0.9
     record: Any = carriers.read(result).record
-    assert [one["box"][0] for one in record["refined"]["finds"]] == [2, 10, 60]
-    assert record["refined"]["prompt"] == "a face <lora:ink:0.5>[SEP][SKIP][SEP]a crowd"
+    (told_of,) = record["refined"]["passes"]
+    assert [one["box"][0] for one in told_of["finds"]] == [2, 10, 60]
+    assert told_of["prompt"] == "a face <lora:ink:0.5>[SEP][SKIP][SEP]a crowd"
     assert record["loras"] == []
     text = carriers.read(result).infotext
     assert text is not None
@@ -258,11 +259,99 @@ def test_finds_are_painted_one_after_another_each_with_its_prompt_its_seed_and_i
 
 def test_a_picture_in_which_nothing_is_found_stays_as_it_is(paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = paint()
-    monkeypatch.setattr(refining, "detector_of", lambda _: lambda image: [Find((1, 1, 9, 9), 0.2)])
+    monkeypatch.setattr(refining, "detectors_of", lambda _: [lambda image: [Find((1, 1, 9, 9), 0.2)]])
     results, notes = refined(picture, work=Detail("scene"))
     assert results == []
     assert notes == ["nothing was found in 1.png, and it stays as it is"]
     assert list(picture.parent.iterdir()) == [picture]
+
+
+def test_several_things_are_looked_for_one_after_the_other_each_with_settings_of_its_own(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds begin anew for each; the second sees what the first left; where one finds nothing the others go on."""
+    from velatura.api.refining import detailing
+
+    picture = paint("a crowd", width=96, height=64)
+    told: list[tuple[str, int, int, float, str, tuple[int, int]]] = []
+    painted, seen = detailing.painted, list[np.ndarray]()
+
+    def watched(ready: Any) -> Any:
+        how, job = ready.sampling, ready.groups[0][0].jobs[0]
+        told.append((job.prompt, job.seed, how.steps, how.cfg_scale, how.sampler, (how.width, how.height)))
+        return painted(ready)
+
+    def detector(*finds: Find) -> Any:
+        return lambda image: (seen.append(np.asarray(image, int)), finds)[1]
+
+    finds = Find((60, 10, 80, 30)), Find((10, 30, 30, 50)), Find((40, 5, 80, 20))
+    monkeypatch.setattr(detailing, "painted", watched)
+    monkeypatch.setattr(
+        refining, "detectors_of", lambda _: [detector(*finds[:2]), detector(), detector(finds[2], finds[0])]
+    )
+    last = Detail("hand.onnx", steps=2, cfg=1.5, sampler="Euler a", match=True, picking=Picking(grow=0), falloff=2)
+    work = Detail("face.onnx", prompt="a {red|green|blue|black|white} face", then=(Detail("nose.onnx"), last))
+    ((result,), notes) = refined(picture, work=work)
+    faces = [one[0] for one in told[:2]]
+    assert all("{" not in one and one.endswith(" face") for one in faces)
+    assert [one[1:] for one in told[:2]] == [(seed, 3, 3.0, "DPM++ 2M", (80, 56)) for seed in (1, 2)]
+    assert told[2:] == [
+        ("a crowd", 1, 2, 1.5, "Euler a", (80, 32)),
+        ("a crowd", 2, 2, 1.5, "Euler a", (80, 80)),
+    ]
+    assert notes == [f"nose.onnx found nothing in {picture.name}"]
+    assert (seen[0] == pixels(picture)).all()
+    assert (seen[1] == seen[2]).all()
+    assert (seen[1] != seen[0]).any()
+    record: Any = carriers.read(result).record
+    passes = record["refined"]["passes"]
+    assert [(one["detector"], len(one["finds"])) for one in passes] == [
+        ("face.onnx", 2), ("nose.onnx", 0), ("hand.onnx", 2),
+    ]  # fmt: skip
+    assert passes[0]["prompt"] == "[SEP]".join(faces)
+    text = carriers.read(result).infotext
+    assert text is not None
+    assert text.settings["ADetailer model 3rd"] == "hand.onnx"
+    assert text.settings["ADetailer steps 3rd"] == "2"
+    monkeypatch.setattr(refining, "detectors_of", lambda _: [None] * 3)
+    assert refined_again(result)[-1] == f"this is {result.name} again, bit for bit"
+
+
+def test_a_prompt_of_any_detector_that_cannot_be_painted_ends_it_before_anything_is(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = paint()
+    monkeypatch.setattr(refining, "detectors_of", lambda _: [lambda image: [Find((1, 1, 9, 9))]] * 2)
+    work = Detail("face.onnx", then=(Detail("hand.onnx", prompt="a hand <lora:nowhere:1>"),))
+    with pytest.raises(SettingsError, match="no LoRA is named nowhere"):
+        refined(picture, work=work)
+    with pytest.raises(SettingsError, match="own proportions in a size that is told"):
+        refined(picture, work=Detail("face.onnx", match=True), changes=api.Changes({"width": 64}))
+    assert list(picture.parent.iterdir()) == [picture]
+
+
+def test_finds_are_painted_in_adetailers_sizes_where_they_keep_their_proportions() -> None:
+    """Its own code (36189cb) for a size and a box, in multiples of 8; within a tenth the size stays as it was."""
+    from types import SimpleNamespace
+
+    from velatura.api.refining import detailing
+
+    model: Any = SimpleNamespace(resolution=512, latent_factor=8, side_step=1)
+    for size, box, wanted in (
+        ((512, 512), (100, 50), (512, 256)),
+        ((512, 512), (50, 100), (256, 512)),
+        ((512, 768), (70, 100), (512, 768)),
+        ((512, 768), (50, 100), (384, 768)),
+        ((128, 128), (30, 31), (128, 128)),
+        ((640, 512), (99, 33), (640, 216)),
+    ):
+        request = api.GenerateRequest("a face", width=size[0], height=size[1])
+        desk: Any = SimpleNamespace(model=model, request=request)
+        shape = Image.new("L", (200, 200))
+        shape.paste(255, (0, 0, *box))
+        image = Image.new("RGB", (200, 200))
+        assert detailing._size(desk, image, Detail("a", match=True), shape) == wanted
+        assert detailing._size(desk, image, Detail("a"), shape) == size
 
 
 LARGE = Enlarge(2.25, tile=(64, 64), padding=8, seams="half tiles", denoising=0.5)

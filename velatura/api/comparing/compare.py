@@ -244,7 +244,7 @@ def _painted(
     """The cells of one base, those that are there first."""
     from velatura.sheets import together
 
-    model, files = yield from opened(requests[0])
+    model, files = yield from opened(*requests)
     every = yield from _once(_made_ready(model, files, cells, requests))
     waiting = []
     for one in every:

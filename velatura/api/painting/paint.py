@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from velatura.adapters.weights import AdapterFile
+    from velatura.controlnets import ControlFiles
     from velatura.family import ControlNet, Model
     from velatura.generation.conditioning import Prompts
     from velatura.generation.control import ControlUse
@@ -135,8 +136,12 @@ def check(request: GenerateRequest) -> None:
         )
 
 
-def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, BaseFiles]]:
+def opened(request: GenerateRequest, *others: GenerateRequest) -> Generator[Event, None, tuple[Model, BaseFiles]]:
     """The base, loaded, and its files.
+
+    Args:
+        request: which base.
+        others: what else is painted with it; its ControlNets too need memory.
 
     Raises:
         SettingsError, ModelError: it is not there, or cannot be loaded.
@@ -152,9 +157,9 @@ def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, Base
         sha256=request.base_sha256,
     )
     set_threads(request.threads)
-    _check_controls(request, base)
+    controls = _controlnets((request, *others), base)
     yield Progress("loading the base", 0, 1)
-    memory = chosen(base, request.memory, task="paint")
+    memory = chosen(base, request.memory, task="paint", controls=controls)
     model = load_base(base, policy=memory.policy, strict=request.strict)
     yield Progress("loading the base", 1, 1)
     for note in (*memory.warnings, *model.notes):
@@ -162,8 +167,8 @@ def opened(request: GenerateRequest) -> Generator[Event, None, tuple[Model, Base
     return model, base
 
 
-def _check_controls(request: GenerateRequest, base: BaseFiles) -> None:
-    """Refuse ControlNets of another family, and hints that are not there, before a base is loaded.
+def _controlnets(requests: Sequence[GenerateRequest], base: BaseFiles) -> list[ControlFiles]:
+    """The ControlNets of requests; refuses those of another family, and hints that are not there.
 
     Raises:
         SettingsError, ModelError, DatasetError: one is.
@@ -171,12 +176,16 @@ def _check_controls(request: GenerateRequest, base: BaseFiles) -> None:
     from velatura import controlnets
     from velatura.dataset.images import open_image
 
-    if request.controls:
-        family = bases.recognise(base).family
-        for use in request.controls:
-            files = controlnets.recognise(settings.find_controlnet(use.file, project=request.project))
-            controlnets.check_family(files, family, settings.base_name(base.model))
-            open_image(use.hint)
+    uses = dict.fromkeys((use.file, use.hint, request.project) for request in requests for use in request.controls)
+    found: dict[Path, ControlFiles] = {}
+    for file, hint, project in uses:
+        path = settings.find_controlnet(file, project=project)
+        if path not in found:
+            found[path] = controlnets.recognise(path)
+            family = bases.recognise(base).family
+            controlnets.check_family(found[path], family, settings.base_name(base.model))
+        open_image(hint)
+    return list(found.values())
 
 
 @dataclass(frozen=True)

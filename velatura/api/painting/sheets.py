@@ -194,7 +194,7 @@ def _is_of(path: Path, entry: Entry) -> bool:
 
 def _paint(entries: Sequence[Entry], folder: Path, *, done: int, total: int) -> Iterator[Event]:
     """Jobs that differ in prompts and seeds alone are painted together."""
-    model, files = yield from opened(entries[0].request)
+    model, files = yield from opened(*(entry.request for entry in entries))
     noted = set[str]()
     for _, alike in groupby(entries, key=_alike):
         together = list(alike)

@@ -27,8 +27,8 @@ from velatura.api.painting.repeating import (
 )
 from velatura.api.painting.request import FromPicture, GenerateRequest, Original
 from velatura.api.painting.wanted import wanted
+from velatura.api.refining.detail_record import as_recorded as recorded_detail
 from velatura.api.refining.detailing import Detector, detailed
-from velatura.api.refining.detailing import as_recorded as recorded_detail
 from velatura.api.refining.recalling import recalled
 from velatura.api.refining.upscaling import as_recorded as recorded_upscale
 from velatura.api.refining.upscaling import upscaled
@@ -91,14 +91,14 @@ def _refined(request: RefineRequest) -> Iterator[Event]:
     told = [_told(request, picture) for picture in request.pictures]
     for picture, one in zip(request.pictures, told, strict=True):
         _check(picture, one, request.work)
-    detector = detector_of(request.work)
+    detectors = detectors_of(request.work)
     files: list[str] = []
     shelf = Shelf()
     for picture, one in zip(request.pictures, told, strict=True):
         for remark in one.remarks:
             yield Note(remark)
         folder = make_folder(request.out or picture.parent)
-        names = yield from _worked(picture, one, request.work, shelf, folder, detector)
+        names = yield from _worked(picture, one, request.work, shelf, folder, detectors)
         for name in names:
             yield Preview(len(files) + 1, str(folder / name))
             files.append(name)
@@ -130,8 +130,8 @@ def _check(picture: Path, told: GenerateRequest, work: Inpaint | Detail | Enlarg
     if isinstance(work, Inpaint):
         mask_of(work, size)
     elif isinstance(work, Detail):
-        detail.check(work)
-        mask_of(Inpaint(boxes=work.boxes), size)
+        detail.check(work, sized=bool(told.width or told.height))
+        mask_of(Inpaint(boxes=tuple(box for one in work.passes for box in one.boxes)), size)
     else:
         enlarge.check(work)
         enlarge.target(size, work)
@@ -139,17 +139,20 @@ def _check(picture: Path, told: GenerateRequest, work: Inpaint | Detail | Enlarg
             settings.find_upscaler(work.upscaler)
 
 
-def detector_of(work: Inpaint | Detail | Enlarge) -> Detector | None:
-    """What finds things for a work; none where there is nothing to look for.
+def detectors_of(work: Inpaint | Detail | Enlarge) -> Sequence[Detector | None]:
+    """What finds things for each pass of a work; none where there is nothing to look for.
 
     Raises:
         SettingsError: there is no such detector.
     """
-    if not isinstance(work, Detail) or not work.detector or work.finds is not None:
-        return None
+    if not isinstance(work, Detail):
+        return ()
     from velatura.detection import detector
 
-    return detector(work.detector, work.picking.confidence)
+    return [
+        detector(one.detector, one.picking.confidence) if one.detector and one.finds is None else None
+        for one in work.passes
+    ]
 
 
 def _worked(
@@ -158,7 +161,7 @@ def _worked(
     work: Inpaint | Detail | Enlarge,
     shelf: Shelf,
     folder: Path,
-    detector: Detector | None,
+    detectors: Sequence[Detector | None],
 ) -> Generator[Event, None, Sequence[str]]:
     """Refine one picture; the names of the results."""
     if isinstance(work, Inpaint):
@@ -170,7 +173,7 @@ def _worked(
             return written(folder, f"{picture.stem}-upscale", data, request.form)
 
         return [(yield from upscaled(picture, model, files, request, work, folder, write))]
-    made = yield from detailed(picture, model, files, request, work, detector)
+    made = yield from detailed(picture, model, files, request, work, detectors)
     return [] if made is None else [written(folder, f"{picture.stem}-detail", made[1], request.form)]
 
 
@@ -213,7 +216,7 @@ def refine_again(
     original = Original(picture, record["pixels"], 0, (), tuple(dict.fromkeys(doubts)))
     request = replace(request, original=None)
     folder = make_folder(out)
-    names = yield from _worked(found, request, work, Shelf(), folder, None)
+    names = yield from _worked(found, request, work, Shelf(), folder, detectors_of(work))
     for name in names:
         with Image.open(folder / name) as image:
             yield Note(likeness(image, original))

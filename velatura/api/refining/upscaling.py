@@ -67,6 +67,7 @@ def upscaled(
     """
     from velatura.dataset.images import open_image
     from velatura.generation.record import infotext_of, parent_of
+    from velatura.generation.sampling import covering_size
     from velatura.generation.tiles import pieces
 
     image = open_image(picture)
@@ -74,7 +75,7 @@ def upscaled(
     tiling = told.tiling(model.resolution)
     request = replace(request, width=None, height=None, count=1, batch=1)
     (group,) = wanted(request, request.seed or 0, request.variation_seed or 0)
-    painted = _sides(model, *pieces(size, tiling)[0].painted)
+    painted = covering_size(model, *pieces(size, tiling)[0].painted)
     ready = yield from made_ready(model, files, replace(request, width=painted[0], height=painted[1]), [group])
     model_file = None if told.upscaler in USUAL else settings.find_upscaler(told.upscaler)
     name = told.upscaler if model_file is None else model_file.stem
@@ -159,6 +160,7 @@ def _painted(
     from PIL import Image as Images
 
     from velatura.generation.inpaint import cut_out
+    from velatura.generation.sampling import covering_size
     from velatura.generation.tiles import mask_of
     from velatura.training.samples import merged
 
@@ -171,9 +173,8 @@ def _painted(
             window, mask = mask_of(piece, whole.size)
             if mask.getbbox() is None:
                 continue
-            patch = cut_out(
-                whole, mask, padding=piece.padding, painted=_sides(model, *piece.painted), at=(window.left, window.top)
-            )
+            painted_in = covering_size(model, *piece.painted)
+            patch = cut_out(whole, mask, padding=piece.padding, painted=painted_in, at=(window.left, window.top))
             if path.is_file():
                 with disk_problems(path), Images.open(path) as opened:
                     painted = opened.convert("RGB")
@@ -213,12 +214,6 @@ def _keep(image: Image, path: Path) -> None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     write_bytes(path, buffer.getvalue())
-
-
-def _sides(model: Model, width: int, height: int) -> tuple[int, int]:
-    """The sides that the base can paint, these or a little larger."""
-    step = model.latent_factor * model.side_step
-    return -(-width // step) * step, -(-height // step) * step
 
 
 def as_recorded(told: Mapping[str, Any]) -> Enlarge:
