@@ -1,7 +1,8 @@
 """Make the pictures of the README and the guides from finished demo folders.
 
-    velatura demo /tmp/demo-watercolour --style watercolour
-    python docs/pictures.py /tmp/demo-watercolour
+    velatura demo /tmp/watercolour
+    velatura demo /tmp/contour --style contour --portraits
+    python docs/pictures.py /tmp/watercolour /tmp/contour
 
 Each demo folder gives `docs/images/STYLE-dataset.png`, `-portfolio.png`, `-strength.png` and
 `-checkpoints.png`, made by the program's own contact sheets from the pictures in it.
@@ -34,7 +35,7 @@ def main() -> None:
         run = [one for one in runs.runs_of(project) if one.finished][-1]
         name = run.recipe.name
         drawn = sorted((project / "dataset").glob("*.png"))[:12]
-        contact_sheet(pictures(drawn), columns=6).save(FOLDER / f"{name}-dataset.png")
+        contact_sheet(pictures(drawn), columns=9 if len(drawn) == 9 else 6).save(FOLDER / f"{name}-dataset.png")
         painted = sorted((project / "images").glob("portfolio-*.png"))
         contact_sheet(pictures(painted), columns=6).save(FOLDER / f"{name}-portfolio.png")
         strip = [project / "images" / f"strength-{strength:g}.png" for strength in STRENGTHS]

@@ -374,6 +374,14 @@ def test_demo_hands_on_what_it_is_told(velatura: Velatura, monkeypatch: pytest.M
     assert answer.out == "report: demo/report.html\n"
 
 
+@pytest.mark.parametrize("told", [["--style", "neon"], ["--portraits"]], ids=["style", "portraits"])
+def test_the_demo_does_not_draw_where_pictures_are_brought(velatura: Velatura, told: list[str]) -> None:
+    answer = velatura("demo", "here", "--images", "mine", *told)
+
+    assert answer.code == 2
+    assert f"{told[0]} says how pictures are drawn, and --images brings them" in answer.err
+
+
 # velatura bases
 
 

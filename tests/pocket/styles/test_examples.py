@@ -9,7 +9,7 @@ from PIL import Image
 
 from velatura.errors import SettingsError
 from velatura.pocket.styles import STYLES
-from velatura.pocket.styles.examples import draw_dataset, example
+from velatura.pocket.styles.examples import draw_dataset, draw_portraits, example
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -55,6 +55,17 @@ def test_nine_portraits_show_women_men_and_children(tmp_path: Path) -> None:
 
     for person in ("woman", "man", "child"):
         assert sum(person in caption.replace(",", " ").split() for caption in captions) >= 2
+
+
+def test_portraits_are_told_apart_by_nothing_but_who_is_shown(tmp_path: Path) -> None:
+    told = draw_dataset(tmp_path / "told", "contour", count=9, seed=1, kind="portrait", size=64)
+    plain = draw_portraits(tmp_path / "plain", "contour", seed=1, size=64)
+
+    captions = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in plain]
+    people = {caption.split()[3].rstrip(",") for caption in captions}
+    assert people == {"woman", "man", "child"}
+    assert {caption.partition(", ")[2] for caption in captions} == {STYLES["contour"].trigger}
+    assert [path.read_bytes() for path in plain] == [path.read_bytes() for path in told]
 
 
 def test_an_unknown_style_is_an_error_that_names_the_styles() -> None:

@@ -65,11 +65,27 @@ def draw_dataset(
         FileProblem: the folder cannot be written.
     """
     hand = _style(style)
+    scenes = _varied_scenes(count, seed=seed, kind=kind)
+    return _written(folder, [_painted(hand, scene, size) for scene in scenes])
+
+
+def draw_portraits(folder: Path, style: str, *, count: int = 9, seed: int, size: int = 256) -> list[Path]:
+    """Write portraits whose captions say woman, man or child and the style, and nothing else, as for `draw_dataset`.
+
+    This is what an artist brings who has a few drawings of one kind and writes the same below each.
+    """
+    hand = _style(style)
+    scenes = _varied_scenes(count, seed=seed, kind="portrait")
+    told = [(scene, f"portrait of a {scene.facts.things[0].kind}, {hand.trigger}") for scene in scenes]
+    return _written(folder, [(hand.paint(scene, size=size), caption) for scene, caption in told])
+
+
+def _written(folder: Path, examples: list[tuple[Image.Image, str]]) -> list[Path]:
+    """Numbered pictures with their captions beside them."""
     files.make_folder(folder)
-    digits = max(2, len(str(count)))
+    digits = max(2, len(str(len(examples))))
     paths = []
-    for number, scene in enumerate(_varied_scenes(count, seed=seed, kind=kind), start=1):
-        picture, caption = _painted(hand, scene, size)
+    for number, (picture, caption) in enumerate(examples, start=1):
         path = folder / f"{number:0{digits}d}.png"
         encoded = io.BytesIO()
         picture.save(encoded, "PNG")
