@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,23 @@ def test_a_model_that_enlarges_more_or_less_is_set_right_by_lanczos() -> None:
     assert asked == [(50, 30), (50, 30), (100, 60)]
 
 
+@pytest.fixture
+def spandrel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """spandrel itself; of torchvision, which two of its architectures import that enlarge nothing, what they name.
+
+    A torchvision for graphics cards cannot be imported beside a torch for processors, and the tests have that one.
+    """
+    if importlib.util.find_spec("spandrel") is None:
+        pytest.skip("spandrel is not installed")
+    if importlib.util.find_spec("torchvision") is None:
+        names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+        for name in names:
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        functional: Any = sys.modules[names[-1]]
+        functional.InterpolationMode = functional.rotate = functional.normalize = None
+    importlib.import_module("spandrel")
+
+
 def esrgan() -> dict[str, Tensor]:
     """ESRGAN's keys, as in RRDB_ESRGAN_x4.pth, at a size of its own: 8 filters, 1 block, twice as large."""
     drawn = torch.Generator().manual_seed(3)
@@ -130,9 +148,9 @@ def esrgan() -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.usefixtures("spandrel")
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_an_esrgan_is_read_through_spandrel_and_enlarges(tmp_path: Path, ending: str) -> None:
-    pytest.importorskip("spandrel")
     path = tmp_path / f"2x-tiny.{ending}"
     if ending == "pth":
         torch.save(esrgan(), path)
@@ -146,8 +164,8 @@ def test_an_esrgan_is_read_through_spandrel_and_enlarges(tmp_path: Path, ending:
     assert np.abs(np.asarray(model(image), int) - np.asarray(small(image), int)).max() <= 2
 
 
+@pytest.mark.usefixtures("spandrel")
 def test_what_is_no_upscale_model_is_refused_and_a_pickle_is_not_run(tmp_path: Path) -> None:
-    pytest.importorskip("spandrel")
     for content in (tensorfile.to_bytes({"a": tensorfile.raw(np.ones(3, np.float32))}), b"no file of weights"):
         path = tmp_path / "a.safetensors"
         path.write_bytes(content)
@@ -161,6 +179,15 @@ def test_what_is_no_upscale_model_is_refused_and_a_pickle_is_not_run(tmp_path: P
 def test_without_spandrel_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(MissingExtra, match=r"read with spandrel; pip install 'velatura\[upscale\]'"):
+        upscalers.load(tmp_path / "a.pth")
+
+
+def test_a_torchvision_for_another_torch_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(upscalers.importlib, "import_module", broken)
+    with pytest.raises(MissingExtra, match="torchvision::nms does not exist; install the torchvision that belongs"):
         upscalers.load(tmp_path / "a.pth")
 
 

@@ -254,7 +254,10 @@ def upscale(
     pictures: Pictures,
     scale: Annotated[float, typer.Option(help="How many times as large.")] = 2.0,
     to: Annotated[
-        str | None, typer.Option(metavar="WxH", help="The size instead, as in 2048x3072; 2048x0: the height follows.")
+        str | None,
+        typer.Option(
+            metavar="WxH", help="The size instead, as in 2048x3072; of 2048 or 0x3072 the other side follows."
+        ),
     ] = None,
     upscaler: Annotated[
         str, typer.Option(help="What makes it larger: Lanczos, Nearest, None, or an ESRGAN model's name or file.")
@@ -299,7 +302,7 @@ def upscale(
     from velatura import api
     from velatura.generation.enlarge import Enlarge
 
-    width, height = _size(to) if to else (0, 0)
+    width, height = _size(to, alone=0) if to else (0, 0)
     work = Enlarge(
         scale=scale,
         width=width,
@@ -351,15 +354,20 @@ def _told(**shares: float | None) -> dict[str, Any]:
     return {name: value for name, value in shares.items() if value is not None}
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Width and height; one number stands for both.
+def _size(text: str, *, alone: int | None = None) -> tuple[int, int]:
+    """Width and height.
+
+    Args:
+        text: "WxH", or the width alone.
+        alone: the height then; none: the same as the width.
 
     Raises:
         SettingsError: these are no numbers.
     """
-    across, _, down = text.lower().partition("x")
+    across, sign, down = text.lower().partition("x")
     try:
-        return int(across), int(down or across)
+        width = int(across)
+        return width, int(down) if sign else width if alone is None else alone
     except ValueError:
         raise SettingsError(f"{text!r} is no size", fix="write WIDTHxHEIGHT, as in 2048x3072") from None
 

@@ -58,6 +58,20 @@ def mask_of(told: Inpaint, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
+def check_mask(mask: Image.Image, told: Inpaint) -> None:
+    """Refuse a mask with nothing in it.
+
+    Raises:
+        SettingsError: it is black all over, or white and inverted.
+    """
+    if mask.getextrema() == ((255, 255) if told.invert else (0, 0)):
+        raise SettingsError(
+            f"the mask is {'white' if told.invert else 'black'} all over, so there is nothing to paint",
+            where=told.mask if isinstance(told.mask, Path) else None,
+            fix="leave --invert out" if told.invert else "draw in white what is to be painted anew",
+        )
+
+
 def _opened(path: Path, size: tuple[int, int]) -> Image.Image:
     """A mask's transparency where it has some, else its brightness, at the picture's size."""
     alpha = open_alpha(path)

@@ -82,13 +82,18 @@ def load(path: Path, device: str = "cpu") -> UpscaleModel:
     """A model from a file of weights; nothing but weights is read from a pickled one.
 
     Raises:
-        MissingExtra: spandrel is not installed.
+        MissingExtra: spandrel is not installed, or not as it should be.
         ModelError: no architecture that it knows, or one that does not enlarge pictures.
     """
     try:
         spandrel: Any = importlib.import_module("spandrel")
     except ImportError:
         raise MissingExtra("upscale models are read with spandrel", fix="pip install 'velatura[upscale]'") from None
+    except RuntimeError as error:  # a torchvision for another torch: it fails as it is imported
+        raise MissingExtra(
+            f"spandrel cannot be used: {str(error).splitlines()[0]}",
+            fix="install the torchvision that belongs to your torch, from where torch came",
+        ) from error
     try:
         if path.suffix.lower() == ".safetensors":
             weights = importlib.import_module("safetensors.torch").load_file(path)

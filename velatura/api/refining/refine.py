@@ -123,12 +123,12 @@ def _check(picture: Path, told: GenerateRequest, work: Inpaint | Detail | Enlarg
         SettingsError: settings that there are not, a mask or a size that does not fit the picture.
     """
     from velatura.dataset.images import picture_size
-    from velatura.generation.inpaint import mask_of
+    from velatura.generation.inpaint import check_mask, mask_of
 
     check(told)
     size = picture_size(picture)
     if isinstance(work, Inpaint):
-        mask_of(work, size)
+        check_mask(mask_of(work, size), work)
     elif isinstance(work, Detail):
         detail.check(work, sized=bool(told.width or told.height))
         mask_of(Inpaint(boxes=tuple(box for one in work.passes for box in one.boxes)), size)
