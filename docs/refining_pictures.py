@@ -17,12 +17,13 @@ from velatura.events import Done
 from velatura.generation.contact import contact_sheet
 from velatura.generation.detail import Detail
 from velatura.generation.enlarge import Enlarge
-from velatura.generation.finds import Find
+from velatura.generation.finds import Find, Picking
 from velatura.generation.parts import Inpaint
 
 FOLDER = Path(__file__).parent / "images"
 SHIRT = ((8.0, 92.0, 120.0, 128.0),)
 LARGE = 384
+PEOPLE = (("a woman with red hair", 3), ("a woman with black hair", 6), ("a man with brown hair", 7))
 
 
 def painted(folder: Path, prompt: str, seed: int) -> Path:
@@ -40,17 +41,18 @@ def refined(picture: Path, work: Any, denoising: float | None = None, **told: An
     return picture.parent / done.summary["files"][0]
 
 
-def shown(path: Path, side: int = 256) -> Image.Image:
+def shown(path: Path, width: int = 256) -> Image.Image:
     """A picture at a size for the page."""
     with Image.open(path) as image:
-        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        size = width, image.height * width // image.width
+        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def framed(path: Path, boxes: tuple[tuple[float, float, float, float], ...], side: int = 256) -> Image.Image:
+def framed(path: Path, boxes: tuple[tuple[float, float, float, float], ...], width: int = 256) -> Image.Image:
     """A picture with boxes drawn on it."""
     with Image.open(path) as opened:
-        scale = side / opened.width
-    image = shown(path, side)
+        scale = width / opened.width
+    image = shown(path, width)
     for box in boxes:
         ImageDraw.Draw(image).rectangle([edge * scale for edge in box], outline=(20, 200, 60), width=3)
     return image
@@ -67,16 +69,25 @@ def parts(folder: Path) -> None:
 
 
 def details(folder: Path) -> None:
-    """A face of a picture twice as large, found and painted in detail."""
+    """Small faces in a picture that was enlarged, found and painted in detail, each with its own prompt."""
     from velatura.detection import detector
 
-    portrait = painted(folder, "a woman with black hair", 6)
-    large = refined(portrait, Enlarge(2, denoising=0.12))
-    found: list[Find] = detector("scene", 0.3)(Image.open(large).convert("RGB"))
-    finer = refined(large, Detail("scene", denoising=0.4, padding=16))
-    labels = ["enlarged, and the find", "the find in detail"]
-    sheet = contact_sheet([framed(large, (found[0].box,), LARGE), shown(finer, LARGE)], columns=2, column_labels=labels)
-    sheet.save(FOLDER / "refining-detail.png")
+    side, small = 128, 32
+    row = Image.new("RGB", (len(PEOPLE) * side, side))
+    for place, (prompt, seed) in enumerate(PEOPLE):
+        row.paste(shown(painted(folder, prompt, seed), side), (place * side, 0))
+    far = folder / "far.png"
+    row.resize((len(PEOPLE) * small, small), Image.Resampling.LANCZOS).resize(row.size, Image.Resampling.LANCZOS).save(
+        far
+    )
+    found: list[Find] = detector("scene", 0.3)(Image.open(far))
+    prompts = "[SEP]".join(prompt for prompt, _ in PEOPLE)
+    picking = Picking(order="left to right", grow=8)
+    work = Detail("scene", picking=picking, prompt=prompts, denoising=0.5, padding=24, width=side, height=side)
+    finer = refined(far, work, base="pocket", prompt="people", seed=1)
+    labels = ["enlarged, and the finds", "the finds in detail"]
+    pictures = [framed(far, tuple(one.box for one in found), LARGE * 3 // 2), shown(finer, LARGE * 3 // 2)]
+    contact_sheet(pictures, columns=2, column_labels=labels).save(FOLDER / "refining-detail.png")
 
 
 def larger(folder: Path) -> None:

@@ -46,6 +46,20 @@ ROWS = (
         "generation/test_finds.py::test_what_is_painted_and_in_which_order",
     ),
     Row(
+        "sizes of finds in their own proportions (free)",
+        "ADetailer 36189cb",
+        0,
+        "api/refining/test_refine.py::test_finds_are_painted_in_adetailers_sizes_where_they_keep_their_proportions",
+        "of the box around the mask, where ADetailer takes the find's",
+    ),
+    Row(
+        "dynamic denoising of finds",
+        "ADetailer 36189cb",
+        1e-7,
+        "generation/test_detail.py::test_larger_finds_are_painted_anew_by_less_as_with_adetailers_dynamic_denoising",
+        "of the box around the mask, where ADetailer takes the find's",
+    ),
+    Row(
         "tiles and seams, their masks and order",
         "Ultimate SD upscale 2322caa",
         0,
