@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from velatura import api, randomness
-from velatura.adapters import formats
+from velatura.adapters import writing
 from velatura.adapters.layers import shapes
 from velatura.adapters.targets import select
 from velatura.adapters.weights import AdapterFile, Lora
@@ -86,7 +86,7 @@ def checkpoints(model: Model, project: Path, count: int, rank: int) -> list[Path
         folder = run / "checkpoints" / f"step-{step:06d}"
         folder.mkdir(parents=True)
         found.append(folder / "adapter.safetensors")
-        found[-1].write_bytes(formats.to_bytes(AdapterFile(layers), keys=model.family.keys))
+        found[-1].write_bytes(writing.to_bytes(AdapterFile(layers), keys=model.family.keys))
         (folder / "manifest.json").write_text(json.dumps({"step": step, "sha256": {}}), encoding="utf-8")
     (run / "provenance.json").write_text("{}", encoding="utf-8")
     return found

@@ -8,7 +8,8 @@ fuses them and takes them out again (what diffusers' fuse_lora and unfuse_lora d
 weights a little off; with `reload` it then copies them from the file, which brings them back as they were. Here the
 weights are made anew from the base's file, in fp32 or, as most files of SD 1.5 are, in fp16. The base is random, since
 only its size counts; it is written to a temporary file and mapped. What nobody can do without stands beside it: the
-same weights copied from the file once, and the LoRAs' products alone.
+same weights copied from the file once, zeros written into them, and the LoRAs' products alone. Reloading alone brings
+the exact base back too, so fusing and reloading is the least that an exact change costs with peft.
 
 CPU seconds on one thread, median of the rounds; the last line is JSON.
 """
@@ -60,13 +61,16 @@ def main() -> None:
         merge({"denoiser": unet}, pristine, [Applied(loras[0], 0.5, 0.5)])
         merge({"denoiser": unet}, pristine, [])
         exact = all(torch.equal(one, pristine[f"denoiser.{name}"]) for name, one in unet.state_dict().items())
+        zeros = middle(told.rounds, lambda: seconds(lambda: zero(unet)))
         copied = middle(told.rounds, lambda: seconds(lambda: copy(unet, pristine)))
         add_to_peft(unet, loras)
         drift = 0.0
         for count, one in found.items():
-            one["peft"] = middle(told.rounds, lambda count=count: peft_round(unet, int(count)))
+            rounds = [peft_round(unet, int(count)) for _ in range(told.rounds)]
+            one["peft"] = statistics.median(map(sum, rounds))
+            one["peft, fused and reloaded"] = statistics.median(fused for fused, _ in rounds) + copied
             drift = max(drift, peft_drift(unet, pristine))
-            one["copy"] = copied
+            one |= {"copy": copied, "zeros": zeros}
             one["peft, then reload"] = one["peft"] + copied
     for count, one in found.items():
         print(f"{count} LoRAs: " + ", ".join(f"{name} {spent:.2f} s" for name, spent in one.items()))
@@ -76,8 +80,9 @@ def main() -> None:
             one[f"times as exact, {name}"] = one["peft, then reload"] / own
             print(
                 f"  from {name}: {one['peft'] / own:.1f} times as fast as fuse and unfuse, "
-                f"{one['peft, then reload'] / own:.1f} as the same with an exact base; "
-                f"{one['peft'] / copied:.1f} would be a copy alone"
+                f"{one['peft, then reload'] / own:.1f} as the same with an exact base, "
+                f"{one['peft, fused and reloaded'] / own:.1f} as fuse and reload; "
+                f"{one['peft'] / copied:.1f} would be a copy alone, {one['peft'] / zeros:.1f} zeros"
             )
     print(f"afterwards the base is exact here: {exact}; with peft its weights are off by up to {drift:.1e}")
     print(json.dumps({"loras": found, "exact": exact, "peft_drift": drift, "rank": told.rank}))
@@ -142,6 +147,12 @@ def copy(unet: torch.nn.Module, pristine: dict[str, torch.Tensor]) -> None:
         own.copy_(pristine[f"denoiser.{name}"])
 
 
+def zero(unet: torch.nn.Module) -> None:
+    """Nothing but written to."""
+    for own in unet.state_dict().values():
+        own.zero_()
+
+
 def products(unet: torch.nn.Module, loras: list[dict[str, Lora]]) -> Callable[[], None]:
     """What the LoRAs add, worked out into the layers' own memory: nothing is read but the factors."""
     work = []
@@ -175,8 +186,8 @@ def add_to_peft(unet: torch.nn.Module, loras: list[dict[str, Lora]]) -> None:
                 module.lora_B[f"lora{place}"].weight.copy_(torch.from_numpy(one.up))
 
 
-def peft_round(unet: torch.nn.Module, count: int) -> float:
-    """What diffusers' fuse_lora and unfuse_lora do with each layer, for so many adapters."""
+def peft_round(unet: torch.nn.Module, count: int) -> tuple[float, float]:
+    """What diffusers' fuse_lora and unfuse_lora do with each layer, for so many adapters: seconds of either."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     names = [f"lora{place}" for place in range(count)]
@@ -191,7 +202,7 @@ def peft_round(unet: torch.nn.Module, count: int) -> float:
         for module in tuned:
             module.unmerge()
 
-    return seconds(fuse) + seconds(unfuse)
+    return seconds(fuse), seconds(unfuse)
 
 
 def peft_drift(unet: torch.nn.Module, pristine: dict[str, torch.Tensor]) -> float:

@@ -14,7 +14,7 @@ import json
 import math
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velatura.errors import FileProblem
-from velatura.files import disk_problems
+from velatura.files import BLOCK, disk_problems
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
@@ -241,6 +241,30 @@ def read_tensor(path: Path, header: Header, name: str) -> RawTensor:
     return RawTensor(entry.dtype, entry.shape, data)
 
 
+class Unread(Mapping[str, RawTensor]):
+    """A file's tensors, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header.
+
+        Raises:
+            FileProblem: this is not a safetensors file, or it is cut off.
+        """
+        self.path, self.header = path, read_header(path)
+
+    def __getitem__(self, name: str) -> RawTensor:
+        """One tensor, as `read_tensor` has it."""
+        return read_tensor(self.path, self.header, name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names, in the header's order."""
+        return iter(self.header.entries)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.header.entries)
+
+
 def as_float32(tensor: RawTensor) -> NDArray[np.float32]:
     """The values as fp32, exact for every type of 16 bits or fewer."""
     if tensor.dtype == "BF16":
@@ -281,6 +305,21 @@ def tensor_hash(data: bytes) -> str:
     """sha256 of everything behind the header of a safetensors file, as kohya's `sshs_model_hash`."""
     (length,) = struct.unpack("<Q", data[:8])
     return hashlib.sha256(data[8 + length :]).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """The same of a file that is read piece by piece, hex.
+
+    Raises:
+        FileProblem: as `read_header`.
+    """
+    header = read_header(path)
+    digest = hashlib.sha256()
+    with disk_problems(path), path.open("rb") as file:
+        file.seek(header.data_start)
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def legacy_hash(data: bytes) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from velatura import tensorfile
-from velatura.adapters import formats, layers, lora
+from velatura.adapters import formats, layers, lora, writing
 from velatura.adapters.lora import LayerSpec
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.errors import AdapterError
@@ -73,7 +73,7 @@ def test_names_are_kohyas() -> None:
 def test_what_is_written_is_read_back(precision: formats.Precision, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     adapter = AdapterFile(_adapter(), {"ss_seed": "3", "modelspec.title": "Bütten"})
-    path.write_bytes(formats.to_bytes(adapter, keys=SD15, precision=precision))
+    path.write_bytes(writing.to_bytes(adapter, keys=SD15, precision=precision))
 
     back = formats.read(path, keys=SD15, layers=SHAPES)
 
@@ -90,13 +90,13 @@ def test_what_is_written_is_read_back(precision: formats.Precision, tmp_path: Pa
 def test_two_processes_write_the_same_bytes() -> None:
     program = (
         "import sys, numpy as np\n"
-        "from velatura.adapters import formats, metadata\nfrom velatura.families.sd15.keys import KEYS\n"
+        "from velatura.adapters import formats, metadata, writing\nfrom velatura.families.sd15.keys import KEYS\n"
         "from velatura.adapters.weights import AdapterFile, Lora\n"
         "names = {'denoiser.b.to_q', 'denoiser.a.to_q', 'text_encoder.text_model.encoder.layers.0.mlp.fc1'}\n"
         "draw = np.random.default_rng(1).standard_normal((2, 9), dtype=np.float32)\n"
         "facts = {key: key.upper() for key in {'ss_b', 'ss_a', 'modelspec.title', 'ss_ü'}}\n"
         "adapter = AdapterFile({name: Lora(draw, draw.T, 1.0) for name in names}, facts)\n"
-        "sys.stdout.buffer.write(formats.to_bytes(adapter, keys=KEYS))\n"
+        "sys.stdout.buffer.write(writing.to_bytes(adapter, keys=KEYS))\n"
         "assert 'torch' not in sys.modules\n"
     )
     written = {
@@ -119,7 +119,7 @@ def test_a_saved_file_gives_diffusers_the_same_prediction(
         injected.load(weights)
         ours = run(parts)
     path = tmp_path / "style.safetensors"
-    path.write_bytes(formats.to_bytes(AdapterFile(weights, {"ss_seed": "1"}), keys=SD15, precision="F32"))
+    path.write_bytes(writing.to_bytes(AdapterFile(weights, {"ss_seed": "1"}), keys=SD15, precision="F32"))
 
     pipeline = StableDiffusionPipeline(
         vae=None,
@@ -310,8 +310,8 @@ def test_damaged_settings_are_refused() -> None:
 def test_what_fp16_cannot_hold_is_not_written(value: float) -> None:
     adapter = _adapter()
     adapter[Q].up[0, 0] = value
-    with pytest.raises(AdapterError, match="cannot hold"):
-        formats.to_bytes(AdapterFile(adapter), keys=SD15)
+    with pytest.raises(AdapterError, match=r"too large|not numbers"):
+        writing.to_bytes(AdapterFile(adapter), keys=SD15)
 
 
 def _remove_peft(module: nn.Module) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from tests import tiny, tiny_flux1, tiny_sdxl, tiny_z_image
 from velatura import tensorfile
-from velatura.adapters import formats, fused
+from velatura.adapters import formats, fused, writing
 from velatura.adapters.formats import Form, KeyMap
-from velatura.adapters.weights import AdapterFile, Array, Change, Lora, Shape
+from velatura.adapters.weights import AdapterFile, Array, Change, Shape
 from velatura.families.names import keys, layers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -117,7 +117,7 @@ def test_there_and_back_through_every_form_is_exact_to_the_stored_precision(
     own, known = family(name)
     before = read(name)
     path = tmp_path / "there.safetensors"
-    path.write_bytes(formats.to_bytes(before, keys=own, precision="F32", form=form, layers=known))
+    path.write_bytes(writing.to_bytes(before, keys=own, precision="F32", form=form, layers=known))
     there = formats.read(path, keys=own, layers=known)
     back = formats.from_tensors(
         *tensorfile.read(_written(tmp_path / "back.safetensors", there, own, known)), keys=own, layers=known
@@ -131,13 +131,13 @@ def test_there_and_back_through_every_form_is_exact_to_the_stored_precision(
 
 
 def _written(path: Path, adapter: AdapterFile, own: KeyMap, known: dict[str, Shape]) -> Path:
-    path.write_bytes(formats.to_bytes(adapter, keys=own, precision="F32", form="kohya", layers=known))
+    path.write_bytes(writing.to_bytes(adapter, keys=own, precision="F32", form="kohya", layers=known))
     return path
 
 
 def test_a_fused_layer_that_is_taken_apart_and_put_together_is_the_same_file(tmp_path: Path) -> None:
     own, known = family("kohya_flux1")
-    data = formats.to_bytes(read("kohya_flux1"), keys=own, precision="F32", form="kohya", layers=known)
+    data = writing.to_bytes(read("kohya_flux1"), keys=own, precision="F32", form="kohya", layers=known)
     path = tmp_path / "again.safetensors"
     path.write_bytes(data)
     first, _ = tensorfile.read(GOLDEN / "kohya_flux1.safetensors")
@@ -153,14 +153,13 @@ def test_putting_together_makes_block_diagonal_factors_with_alpha_scaled() -> No
     own, known = family("musubi_z_image")
     ours = read("musubi_z_image")
     named, _ = tensorfile.read(GOLDEN / "musubi_z_image_comfy.safetensors")
-    groups = formats._groups(ours.layers, own, "comfy", known)
-    joined = fused.joined(groups["diffusion_model.layers.0.attention.qkv"], stem="qkv")
+    made = writing.draft(ours, keys=own, precision="F32", form="comfy", layers=known)
 
-    stem = "lora_unet_layers_0_attention_qkv"
-    assert isinstance(joined, Lora)
-    assert np.array_equal(joined.down, tensorfile.as_float32(named[f"{stem}.lora_down.weight"]))
-    assert np.array_equal(joined.up, tensorfile.as_float32(named[f"{stem}.lora_up.weight"]))
-    assert joined.alpha == float(tensorfile.as_float32(named[f"{stem}.alpha"]))
+    ends = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight", "alpha": "alpha"}
+    for end, their_end in ends.items():
+        tensor = made.tensor(f"diffusion_model.layers.0.attention.qkv.{end}")
+        expected = tensorfile.as_float32(named[f"lora_unet_layers_0_attention_qkv.{their_end}"])
+        assert np.array_equal(tensorfile.as_float32(tensor), expected), end
 
 
 def test_every_golden_file_is_told_of_in_the_readme() -> None:

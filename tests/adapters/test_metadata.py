@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from velatura import tensorfile
-from velatura.adapters import formats, metadata
+from velatura.adapters import metadata, writing
 from velatura.adapters.metadata import TrainingFacts
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.families.sd15.keys import KEYS as SD15
@@ -131,7 +131,7 @@ def test_hashes_are_those_that_kohya_computes(size: int, tmp_path: Path) -> None
     shapes = {f"denoiser.mid_block.attentions.{index}.proj_in": (size, size) for index in range(60)}
     adapter = AdapterFile({name: Lora(down, up, 2.0) for name in shapes}, metadata.build(FACTS))
     path = tmp_path / "a.safetensors"
-    path.write_bytes(formats.to_bytes(adapter, keys=SD15, precision="F16"))
+    path.write_bytes(writing.to_bytes(adapter, keys=SD15, precision="F16"))
 
     tensors = safetensors.torch.load_file(path)
     header = tensorfile.read_header(path).metadata

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.turned import InputOft, skew_of
 from velatura.adapters.weights import AdapterFile, Array
 from velatura.errors import AdapterError
@@ -76,7 +76,7 @@ def test_onetrainers_is_written_and_read_again(
     own, known = keys("sd15"), layers("sd15")
     change = InputOft(skew_of(vectors, scaled=True), 5, None, True)
     path = tmp_path / "a.safetensors"
-    path.write_bytes(formats.to_bytes(AdapterFile({LAYER: change}), keys=own, precision="F32", form=form, layers=known))
+    path.write_bytes(writing.to_bytes(AdapterFile({LAYER: change}), keys=own, precision="F32", form=form, layers=known))
     again = formats.read(path, keys=own, layers=known).layers[LAYER]
 
     assert np.array_equal(again.applied(weight), change.applied(weight))
@@ -85,7 +85,7 @@ def test_onetrainers_is_written_and_read_again(
 def test_pefts_is_not_written_where_its_settings_have_no_place(vectors: Array) -> None:
     own, known = keys("sd15"), layers("sd15")
     with pytest.raises(AdapterError, match="only a PEFT folder can hold"):
-        formats.to_bytes(AdapterFile({LAYER: InputOft(skew_of(vectors))}), keys=own, form="kohya", layers=known)
+        writing.to_bytes(AdapterFile({LAYER: InputOft(skew_of(vectors))}), keys=own, form="kohya", layers=known)
 
 
 @pytest.mark.parametrize("numbers", [0, 2, 4, 7])

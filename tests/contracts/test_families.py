@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests import tiny
 from velatura import randomness, tensorfile
-from velatura.adapters import formats, targets
+from velatura.adapters import formats, targets, writing
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
@@ -340,7 +340,7 @@ def test_injected_and_merged_adapters_say_the_same(loaded: Model, latents_BCHW: 
 def test_every_layer_has_its_own_key_in_a_file_and_is_found_again(loaded: Model, tmp_path: Path) -> None:
     layers = adapter(loaded, ["all", "text"])
     path = tmp_path / "adapter.safetensors"
-    path.write_bytes(formats.to_bytes(AdapterFile(layers), keys=loaded.family.keys, precision="F32"))
+    path.write_bytes(writing.to_bytes(AdapterFile(layers), keys=loaded.family.keys, precision="F32"))
     read = formats.read(path, keys=loaded.family.keys, layers=shapes(loaded.trainable_parts)).layers
     assert set(read) == set(layers)
     assert all(np.array_equal(read[name].delta(), layers[name].delta()) for name in layers)

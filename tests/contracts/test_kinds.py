@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.contracts.test_families import distance, folder, latents_BCHW, loaded, predict, told  # noqa: F401
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.beside import SamplesTogether, beside
 from velatura.adapters.layers import every_shape, find
 from velatura.adapters.lora import LayerSpec, inject
@@ -50,7 +50,7 @@ def test_injected_saved_merged_and_beside_say_the_same(
         if kind == "lokr" and form is not None and loaded.variant.family in ("flux1", "z_image"):
             continue  # fused there, where it becomes a full difference: see test_golden
         adapter = AdapterFile(changes)
-        data = formats.to_bytes(adapter, keys=keys, precision="F32", form=form, layers=every_shape(parts))
+        data = writing.to_bytes(adapter, keys=keys, precision="F32", form=form, layers=every_shape(parts))
         path.write_bytes(data)
         read = formats.read(path, keys=keys, layers=every_shape(parts))
         uses = [Applied(read.layers, 1.0, 1.0)]

@@ -16,7 +16,7 @@ from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import randomness
 from velatura import run as runs
-from velatura.adapters import formats
+from velatura.adapters import writing
 from velatura.adapters.merge import Applied
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.api.inputs import read_pictures
@@ -50,7 +50,7 @@ class Judged:
         made = provenance(self.recipe, self.pictures, model)
         self.run: Run = runs.create(project, self.recipe, provenance=made, dataset_lines=lines(self.pictures))
         for step, strength in strengths.items():
-            data = formats.to_bytes(AdapterFile(self.layers(step, strength)), keys=model.family.keys)
+            data = writing.to_bytes(AdapterFile(self.layers(step, strength)), keys=model.family.keys)
             self.run.publish(step, {"adapter.safetensors": data})
 
     def layers(self, step: int, strength: float) -> dict[str, Lora]:

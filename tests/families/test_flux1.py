@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests import tiny, tiny_flux1
 from velatura import api, randomness, tensorfile
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
@@ -347,7 +347,7 @@ def trained(model: Model, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
             loss(model, Batch(batch.clean_BCHW, batch.noise_BCHW, batch.sigma_B, told)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        data = formats.to_bytes(AdapterFile(injected.weights()), keys=FAMILY.keys)
+        data = writing.to_bytes(AdapterFile(injected.weights()), keys=FAMILY.keys)
     path = tmp_path / "trained.safetensors"
     path.write_bytes(data)
     yield path
@@ -411,7 +411,7 @@ def test_layers_are_written_as_diffusers_calls_them_and_read_under_every_name(mo
     layers = shapes(model.trainable_parts)
     name, text = "denoiser.transformer_blocks.1.attn.to_out.0", "text_encoder.text_model.encoder.layers.1.mlp.fc1"
     weights = {one: Lora(*drawn(*layers[one], one), alpha=1.0) for one in (name, text)}
-    written = formats.to_bytes(AdapterFile(weights), keys=FAMILY.keys, precision="F32")
+    written = writing.to_bytes(AdapterFile(weights), keys=FAMILY.keys, precision="F32")
     path = "transformer_blocks.1.attn.to_out.0"
     assert FAMILY.keys.written(name) == f"transformer.{path}"
     assert FAMILY.keys.written(text) == text
@@ -447,7 +447,7 @@ def test_alpha_is_left_out_where_it_says_nothing(model: Model) -> None:
         weights = {
             name: Lora(*drawn(*layers[name], name), alpha=alpha) for name, alpha in zip(names, alphas, strict=True)
         }
-        assert (b".alpha" in formats.to_bytes(AdapterFile(weights), keys=FAMILY.keys)) == kept
+        assert (b".alpha" in writing.to_bytes(AdapterFile(weights), keys=FAMILY.keys)) == kept
 
 
 def test_kohya_s_fused_layers_are_taken_apart_as_diffusers_does() -> None:
@@ -531,7 +531,7 @@ def test_an_assistant_is_there_while_training_and_neither_in_samples_nor_in_the_
         "base.assistant=assistant.safetensors",
         "adapter.targets=['denoiser.transformer_blocks.1.*']",
     )
-    data = formats.to_bytes(AdapterFile({name: assistant}), keys=FAMILY.keys, precision="F32")
+    data = writing.to_bytes(AdapterFile({name: assistant}), keys=FAMILY.keys, precision="F32")
     (project / "assistant.safetensors").write_bytes(data)
 
     events = list(api.train(project))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tests import tiny
 from velatura import randomness, tensorfile
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
@@ -228,7 +228,7 @@ def trained(model: Model, tmp_path: Path) -> Iterator[Path]:
             loss(model, batch, ObjectiveSettings(min_snr=5.0)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        data = formats.to_bytes(AdapterFile(injected.weights()), keys=model.family.keys)
+        data = writing.to_bytes(AdapterFile(injected.weights()), keys=model.family.keys)
     path = tmp_path / "trained.safetensors"
     path.write_bytes(data)
     yield path

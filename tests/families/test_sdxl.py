@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests import tiny, tiny_sdxl
 from velatura import api, randomness, tensorfile
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.layers import find, places, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
@@ -445,7 +445,7 @@ def test_a_file_for_sd_15_is_refused_by_name(model: Model) -> None:
 @pytest.fixture
 def written(model: Model, tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "trained.safetensors"
-    path.write_bytes(formats.to_bytes(AdapterFile(drawn(model)), keys=KEYS))
+    path.write_bytes(writing.to_bytes(AdapterFile(drawn(model)), keys=KEYS))
     yield path
     merge(model.trainable_parts, model.pristine, [])
 

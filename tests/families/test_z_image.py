@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests import tiny_z_image
 from velatura import randomness, recipe, tensorfile
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied, merge
@@ -414,7 +414,7 @@ def trained(model: Model, tmp_path: Path) -> Iterator[Path]:
             loss(model, batch_of(model, step)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        data = formats.to_bytes(AdapterFile(injected.weights()), keys=KEYS)
+        data = writing.to_bytes(AdapterFile(injected.weights()), keys=KEYS)
     path = tmp_path / "trained.safetensors"
     path.write_bytes(data)
     yield path
@@ -456,7 +456,7 @@ def _one_of_three(tensors: dict[str, tensorfile.RawTensor], stem: str) -> dict[s
 def test_adapter_files_of_other_programs_are_read(model: Model, tmp_path: Path) -> None:
     known = shapes(model.trainable_parts)
     weights = drawn(model, chosen(model, "all"))
-    written = formats.to_bytes(AdapterFile(weights), keys=KEYS, precision="F32")
+    written = writing.to_bytes(AdapterFile(weights), keys=KEYS, precision="F32")
     (tmp_path / "ours.safetensors").write_bytes(written)
     tensors, _ = tensorfile.read(tmp_path / "ours.safetensors")
     assert "diffusion_model.layers.0.attention.to_q.lora_A.weight" in tensors

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.tiny import base as base
 from tests.tiny import model as model
 from velatura import tensorfile
-from velatura.adapters import formats
+from velatura.adapters import writing
 from velatura.adapters.kinds import Full
 from velatura.adapters.layers import every_shape, shapes
 from velatura.adapters.merge import Applied
@@ -42,7 +42,7 @@ def project(model: Model, tmp_path: Path) -> Path:
     width = model.parts["text_encoder"].config.hidden_size
     words = {"kelp": {"clip_l": np.full((2, width), 0.3, np.float32)}}
     (tmp_path / "loras").mkdir()
-    data = formats.to_bytes(AdapterFile(changes, {}, words), keys=model.family.keys, precision="F32")
+    data = writing.to_bytes(AdapterFile(changes, {}, words), keys=model.family.keys, precision="F32")
     (tmp_path / "loras" / "ink.safetensors").write_bytes(data)
     return tmp_path
 

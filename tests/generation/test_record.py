@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests import tiny
 from velatura import api, randomness, tensorfile
-from velatura.adapters import formats
+from velatura.adapters import writing
 from velatura.adapters.layers import find, shapes
 from velatura.adapters.metadata import hashes
 from velatura.adapters.targets import select
@@ -52,7 +52,7 @@ def write_lora(model: Model) -> WriteLora:
             )
             layers[name] = Lora(down, up, 3.0)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(formats.to_bytes(AdapterFile(layers), keys=model.family.keys))
+        path.write_bytes(writing.to_bytes(AdapterFile(layers), keys=model.family.keys))
         return path
 
     return write

@@ -1,4 +1,4 @@
-"""Adapter files of other programs and our own: key names in and out, every key accounted for.
+"""Adapter files of other programs and our own: what layers are called in them, and reading, every key accounted for.
 
 Names of layers:
     kohya             lora_unet_mid_block_attentions_0_proj_in.lora_down.weight, .lora_up.weight, .alpha
@@ -6,7 +6,8 @@ Names of layers:
     diffusers (old)   unet.mid_block...attn1.processor.to_q_lora.down.weight, ...q_proj.lora_linear_layer.up.weight
     ComfyUI           diffusion_model.middle_block.1.proj_in, text_encoders.clip_l.transformer.text_model...
     LyCORIS           lycoris_mid_block_attentions_0_proj_in, and its kinds' tensors under kohya's names
-and what a family has of its own. What follows a layer's name is in `endings`, folders of PEFT's are in `peft`.
+and what a family has of its own. What follows a layer's name is in `endings`, folders of PEFT's are in `peft`, files
+are written in `writing`.
 
 A name with underscores cannot be taken apart again ("to_q", "down_blocks"), so reading asks which
 layers the base has, and looks every key up. A family's `layers` module knows those of the published sizes.
@@ -15,31 +16,23 @@ layers the base has, and looks every key up. A family's `layers` module knows th
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from velatura import tensorfile
 from velatura.adapters import peft
 from velatura.adapters.assemble import assembled, settings, shaped
 from velatura.adapters.endings import split
-from velatura.adapters.fused import Member, joined, taken
-from velatura.adapters.kinds import Dora
-from velatura.adapters.metadata import hashes
+from velatura.adapters.fused import taken
 from velatura.adapters.signatures import made_for, unread_kind
-from velatura.adapters.turned import InputOft
-from velatura.adapters.weights import AdapterFile, Array, Change, Lora, Shape, part_of
+from velatura.adapters.weights import AdapterFile, Array, Change, Shape, part_of
 from velatura.errors import AdapterError
-from velatura.files import disk_problems
 from velatura.tensorfile import RawTensor
 from velatura.weights.layouts import Place
-
-Precision = Literal["F16", "BF16", "F32"]
 
 Form = Literal["kohya", "diffusers", "comfy"]
 """Whose names, and whose way of saying alpha: kohya's trainers, diffusers with PEFT, or ComfyUI."""
@@ -166,11 +159,14 @@ class KeyMap:
         return PEFT_ENDS if form == "diffusers" else KOHYA_ENDS
 
 
-def read(path: Path, *, keys: KeyMap, layers: Mapping[str, Shape], partial: bool = False) -> AdapterFile:
+def read(
+    path: Path, *, keys: KeyMap, layers: Mapping[str, Shape], partial: bool = False, lazily: bool = False
+) -> AdapterFile:
     """An adapter file, or a folder of PEFT's, for a base with these layers.
 
     Args:
         partial: what attaches to no layer is passed over and listed, not an error.
+        lazily: every change is checked now, and read again whenever it is asked for, so that none is held.
 
     Raises:
         AdapterError: the file is for another family or another size of base, of a kind that is
@@ -178,18 +174,19 @@ def read(path: Path, *, keys: KeyMap, layers: Mapping[str, Shape], partial: bool
         FileProblem: this is not a safetensors file, or it is cut off.
     """
     tensors, metadata = stored(path, keys)
-    return from_tensors(tensors, metadata, keys=keys, layers=layers, where=path, partial=partial)
+    return from_tensors(tensors, metadata, keys=keys, layers=layers, where=path, partial=partial, lazily=lazily)
 
 
-def stored(path: Path, keys: KeyMap) -> tuple[dict[str, RawTensor], dict[str, str]]:
-    """The tensors of an adapter file or of a PEFT folder, mapped rather than read, and its metadata.
+def stored(path: Path, keys: KeyMap) -> tuple[Mapping[str, RawTensor], dict[str, str]]:
+    """The tensors of an adapter file or of a PEFT folder, each read when it is asked for, and its metadata.
 
     Raises:
         AdapterError, FileProblem: as `read`.
     """
     if peft.is_folder(path):
         return peft.read_folder(path, denoiser=keys.parts["denoiser"].diffusers)
-    return tensorfile.read(path)
+    unread = tensorfile.Unread(path)
+    return unread, unread.header.metadata
 
 
 def tensors_hash(path: Path) -> str:
@@ -198,10 +195,7 @@ def tensors_hash(path: Path) -> str:
     Raises:
         FileProblem: a file cannot be read.
     """
-    digests = []
-    for file in peft.files(path):
-        with disk_problems(file):
-            digests.append(tensorfile.tensor_hash(file.read_bytes()))
+    digests = [tensorfile.content_hash(file) for file in peft.files(path)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -213,6 +207,7 @@ def from_tensors(
     layers: Mapping[str, Shape],
     where: object = None,
     partial: bool = False,
+    lazily: bool = False,
 ) -> AdapterFile:
     """As `read`, from a file's contents; `where` is named in errors."""
     attached = attach(tensors, keys=keys, layers=layers, where=where)
@@ -220,18 +215,24 @@ def from_tensors(
         raise _misfit(list(tensors), attached.strange, keys.family, where)
     passed_over = list(attached.strange)
     found: dict[str, Change] = {}
+    stems: dict[str, str] = {}
     for stem in attached.stems:
         try:
-            found |= changes_of(attached, stem, tensors, metadata)
+            changes = changes_of(attached, stem, tensors, metadata)
         except _OtherSize as problem:
             if not partial:
                 raise problem.told from None
             passed_over += attached.stems[stem].values()
-    if not found:
+            continue
+        stems |= dict.fromkeys(changes, stem)
+        if not lazily:
+            found |= changes
+    if not stems:
         raise _misfit(list(tensors), passed_over, keys.family, where)
-    ordered = {name: found[name] for name in layers if name in found}
+    ordered = {name: stems[name] for name in layers if name in stems}
+    held = Changes(ordered, attached, tensors, metadata) if lazily else {name: found[name] for name in ordered}
     bundled = _bundled(tensors, attached.embeddings)
-    return AdapterFile(ordered, dict(metadata), bundled, tuple(passed_over))
+    return AdapterFile(held, dict(metadata), bundled, tuple(passed_over))
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,36 @@ def changes_of(
     return {owner: taken(whole, place, rows) for owner, place in owners}
 
 
+class Changes(Mapping[str, Change]):
+    """The changes that a file holds, by the base's layers, each read when it is asked for."""
+
+    def __init__(
+        self,
+        stems: Mapping[str, str],
+        attached: Attached,
+        tensors: Mapping[str, RawTensor],
+        metadata: Mapping[str, str],
+    ) -> None:
+        """For layers and the names in the file that stand for them."""
+        self._stems, self._attached, self._tensors, self._metadata = stems, attached, tensors, metadata
+        self._last: tuple[str, dict[str, Change]] = ("", {})
+
+    def __getitem__(self, name: str) -> Change:
+        """A layer's change; those that are fused with the last one are at hand."""
+        stem = self._stems[name]
+        if self._last[0] != stem:
+            self._last = stem, changes_of(self._attached, stem, self._tensors, self._metadata)
+        return self._last[1][name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The layers, in the base's order."""
+        return iter(self._stems)
+
+    def __len__(self) -> int:
+        """How many layers are changed."""
+        return len(self._stems)
+
+
 class _OtherSize(AdapterError):
     """A change for a base of another size, with what to say about it."""
 
@@ -327,125 +358,6 @@ def _bundled(tensors: Mapping[str, RawTensor], names: Sequence[str]) -> dict[str
         if word and part and vectors.ndim in (1, 2) and vectors.size and np.isfinite(vectors).all():
             found.setdefault(word, {})[part] = vectors.reshape(-1, vectors.shape[-1])
     return found
-
-
-def to_bytes(
-    adapter: AdapterFile,
-    *,
-    keys: KeyMap,
-    precision: Precision = "F16",
-    form: Form | None = None,
-    layers: Mapping[str, Shape] | None = None,
-) -> bytes:
-    """An adapter as a file with true hashes; equal adapters give equal bytes.
-
-    Args:
-        form: whose names are written; None: those in which this family's adapters are written here. Diffusers' form
-            holds no alpha: the factors take it over.
-        layers: of the base, where the form fuses layers of which the adapter changes some only.
-
-    Raises:
-        AdapterError: a value is not a number, or too large for fp16, or the form has no place for a change.
-    """
-    changes, plain = _named(adapter, keys, form, layers or {})
-    tensors: dict[str, RawTensor] = {}
-    for stem, change in changes.items():
-        ends = keys.written_ends if form is None else keys.ends(form)
-        for end, values in _tensors(change, form, ends, stem).items():
-            if end == "alpha" and plain:
-                continue
-            exact: Precision = "F32" if end == "alpha" else precision
-            limit = float(np.finfo(np.float16).max) if exact == "F16" else math.inf
-            if (values.size and not np.abs(values).max() <= limit) or not np.isfinite(values).all():
-                raise AdapterError(f"layer {stem} holds values that {precision} cannot hold, or that are not numbers")
-            tensors[f"{stem}.{end}"] = _stored(values, exact)
-    for word, parts in adapter.embeddings.items():
-        tensors |= {f"{BUNDLED}{word}.{part}": _stored(vectors, precision) for part, vectors in parts.items()}
-    metadata = {name: value for name, value in adapter.metadata.items() if name != peft.SETTINGS}
-    return tensorfile.to_bytes(tensors, {**metadata, **hashes(tensors, metadata)})
-
-
-def _named(
-    adapter: AdapterFile, keys: KeyMap, form: Form | None, layers: Mapping[str, Shape]
-) -> tuple[dict[str, Change], bool]:
-    """The changes by their names in the file, and whether no alpha is needed."""
-    changes = adapter.layers
-    if form is None:
-        named = {keys.written(name): change for name, change in changes.items()}
-    else:
-        groups = _groups(changes, keys, form, layers)
-        named = {stem: joined(members, stem=stem) for stem, members in groups.items()}
-    loras = [change for change in named.values() if isinstance(change, Lora)]
-    unscaled = len(loras) == len(named) and all(change.alpha == change.rank for change in loras)
-    return named, form != "kohya" and unscaled and (form is not None or keys.written_ends == PEFT_ENDS)
-
-
-def _groups(
-    changes: Mapping[str, Change], keys: KeyMap, form: Form, layers: Mapping[str, Shape]
-) -> dict[str, list[Member]]:
-    """The changes by the names that they share in a file, with the layers beside them there."""
-    shapes = {**{name: _shape(change) for name, change in changes.items()}, **layers}
-    groups: dict[str, list[Member]] = {}
-    for name, (stem, place) in keys.places(form, shapes).items():
-        groups.setdefault(stem, []).append(Member(name, shapes[name], place, changes.get(name)))
-    kept = {stem: members for stem, members in groups.items() if any(one.change is not None for one in members)}
-    for stem, members in kept.items():
-        ends = sorted(member.place.rows for member in members if member.place.rows)
-        if ends and [first for first, _ in ends] != [0, *(last for _, last in ends[:-1])]:
-            raise AdapterError(f"{stem} cannot be written without knowing all layers in it", fix="give the base")
-    return kept
-
-
-def _shape(change: Change) -> Shape:
-    """The shape of the weight that a change is of, as far as the change tells."""
-    direction = change.direction if isinstance(change, Dora) else change
-    shape = getattr(direction, "shape", None)
-    if shape is None:
-        held = getattr(direction, "weight", None)
-        shape = () if held is None else held.shape
-    return tuple(shape)
-
-
-def _tensors(change: Change, form: Form | None, ends: tuple[str, str], stem: str) -> dict[str, Array]:
-    """A change's tensors by what follows the layer in their keys."""
-    if form == "diffusers":
-        return _peft_tensors(change, stem)
-    if isinstance(change, InputOft) and not change.of_onetrainer:
-        raise AdapterError(
-            f"only a PEFT folder can hold an OFT or BOFT of PEFT's, which is what {stem} has",
-            fix="use the folder as it is",
-        )
-    names = {"lora_down.weight": ends[0][1:], "lora_up.weight": ends[1][1:]}
-    return {names.get(end, end): values for end, values in change.tensors.items()}
-
-
-def _peft_tensors(change: Change, stem: str) -> dict[str, Array]:
-    """As PEFT has them: no alpha, and only LoRA and DoRA by output."""
-    direction = change.direction if isinstance(change, Dora) else change
-    by_input = isinstance(change, Dora) and not change.by_output
-    if not isinstance(direction, Lora) or by_input:
-        about = "a magnitude for each input" if by_input else f"a change of kind {direction.kind}"
-        raise AdapterError(
-            f"diffusers cannot read {about}, which is what {stem} has", fix="convert to kohya's or ComfyUI's form"
-        )
-    lora = direction.without_core()
-    up = lora.up if lora.alpha == lora.rank else np.float32(lora.scale) * lora.up
-    held = {"lora_A.weight": lora.down, "lora_B.weight": up}
-    if lora.bias_change is not None:
-        held["lora_B.bias"] = lora.bias_change
-    if isinstance(change, Dora):
-        flat = change.magnitude.reshape(-1)
-        held["lora_magnitude_vector"] = flat.reshape(1, -1, 1, 1) if lora.down.ndim > 2 else flat
-    return held
-
-
-def _stored(values: NDArray[np.float32], precision: Precision) -> RawTensor:
-    if precision == "BF16":
-        bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to nearest, ties to even
-        return RawTensor("BF16", values.shape, rounded.astype("<u2").tobytes())
-    with np.errstate(over="ignore"):
-        return tensorfile.raw(values.astype(np.float16 if precision == "F16" else np.float32))
 
 
 def _misfit(keys: list[str], strange: Sequence[str], family: str, where: object) -> AdapterError:

@@ -18,12 +18,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from velatura.adapters.kinds import plain
 from velatura.adapters.layers import BaseLayer, changeable, weight
 from velatura.adapters.weights import Array, Change, Lora, part_of
 from velatura.errors import AdapterError, ModelError
 
 MERGED = "merged_adapters"
 """The attribute in which a layer remembers what is merged into it."""
+
+CACHED = 1 << 20
+"""Bytes of a weight that are worked on at a time by each thread: half of a core's second cache, or less."""
 
 Told = tuple[Change, float]
 """One adapter's change of a layer, and its strength there."""
@@ -136,27 +140,42 @@ def _bias(layer: nn.Module, name: str) -> Tensor:
 
 @torch.no_grad()
 def _write(weight: Tensor, source: Tensor, told: Sequence[Told]) -> None:
-    if not told:
-        weight.copy_(source.reshape(weight.shape))
-        return
-    loras = [(plain, strength) for change, strength in told if (plain := _factors(change)) is not None]
-    others = [(change, strength) for change, strength in told if not isinstance(change, Lora)]
-    in_place = weight.dtype == torch.float32 and weight.is_contiguous()
     start = source.reshape(weight.shape)
-    if others or not in_place:
-        start = start.to(weight.device, torch.float32)
-    if weight.dim() == 1 or not loras:
-        total = start
-    else:
-        # A convolution is the same product: its up is 1x1, so (out, rank) @ (rank, in * kernel) is its delta.
-        up, down = _together(loras, weight.device)
-        total = weight if in_place else torch.empty_like(start, memory_format=torch.contiguous_format)
-        total.copy_(start)  # to fp32 on its way, without a whole layer beside it
-        total.flatten(1).addmm_(up, down)
+    if not told:
+        weight.copy_(start)
+        return
+    loras = [(lora, strength) for change, strength in told if (lora := plain(change)) is not None]
+    others = [(change, strength) for change, strength in told if not isinstance(change, Lora)]
+    if not others:
+        _write_sum(weight, start, *_together(loras, weight.device))
+        return
+    start = start.to(weight.device, torch.float32)
+    total = start
+    if loras:
+        total = torch.addmm(start.flatten(1), *_together(loras, weight.device)).view(start.shape)
     for change, strength in others:
         total = total + _difference(change, start, strength)
-    if total.data_ptr() != weight.data_ptr():
-        weight.copy_(total)
+    weight.copy_(total)
+
+
+def _write_sum(weight: Tensor, start: Tensor, up: Tensor, down: Tensor) -> None:
+    """weight = start + up @ down, in fp32 and rounded once.
+
+    On a processor so few rows at a time that they stay in its cache between the copy and the product. A convolution
+    is the same product: its up is 1x1, so (out, rank) @ (rank, in * kernel) is its delta.
+    """
+    in_place = weight.dtype == torch.float32 and weight.is_contiguous()
+    rows = len(weight)
+    if weight.device.type == "cpu":
+        rows = max(1, CACHED * torch.get_num_threads() // (4 * down.shape[1]))
+    for first in range(0, len(weight), rows):
+        part = slice(first, first + rows)
+        into = weight[part]
+        total = into if in_place else torch.empty(into.shape, dtype=torch.float32, device=weight.device)
+        total.copy_(start[part])
+        total.flatten(1).addmm_(up[part], down)
+        if not in_place:
+            into.copy_(total)
 
 
 def _together(loras: Sequence[tuple[Lora, float]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -164,10 +183,6 @@ def _together(loras: Sequence[tuple[Lora, float]], device: torch.device) -> tupl
     ups = [torch.from_numpy(lora.up).to(device).flatten(1) * (strength * lora.scale) for lora, strength in loras]
     downs = [torch.from_numpy(lora.down).to(device).flatten(1) for lora, _ in loras]
     return (ups[0], downs[0]) if len(loras) == 1 else (torch.cat(ups, dim=1), torch.cat(downs))
-
-
-def _factors(change: Change) -> Lora | None:
-    return change.without_core() if isinstance(change, Lora) else None
 
 
 def _difference(change: Change, start: Tensor, strength: float) -> Tensor:

@@ -6,6 +6,7 @@ keys, and a base is read only where one is named.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from velatura import tensorfile
 from velatura.errors import AdapterError, FileProblem
-from velatura.files import disk_problems, make_folder, write_bytes
+from velatura.files import disk_problems, make_folder
 
 if TYPE_CHECKING:
     from velatura.adapters.algebra.checkpoint import Baked, Checkpoint, Extracted
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from velatura.adapters.algebra.store import Precision
     from velatura.adapters.deploy import Deployed
     from velatura.adapters.formats import Form
-    from velatura.adapters.weights import AdapterFile, Change
+    from velatura.adapters.weights import AdapterFile, Change, Shape
+    from velatura.adapters.writing import Draft
     from velatura.bases import Base
 
 ROUND_TRIP = 1e-5
@@ -137,17 +139,17 @@ def convert_lora(
     Raises:
         AdapterError: its family is not known, a key attaches to nothing, or the form has no place for a change.
     """
-    from velatura.adapters import formats
+    from velatura.adapters import formats, writing
     from velatura.adapters.algebra import store
 
+    _free(out)
     names = _names_for(source, base)
-    adapter = formats.read(source, keys=names.keys, layers=names.layers, partial=partial)
+    adapter = formats.read(source, keys=names.keys, layers=names.layers, partial=partial, lazily=True)
     told = {"to": form, "partial": partial or None}
     files = [source] if source.is_file() else []
     adapter = replace(adapter, metadata=store.descent(adapter.metadata, "convert", files, told))
     kept = precision or (_common_precision([source]) if source.is_file() else "F32")
-    data = formats.to_bytes(adapter, keys=names.keys, precision=kept, form=form, layers=names.layers)
-    write_bytes(_free(out), data)
+    writing.write(out, adapter, keys=names.keys, precision=kept, form=form, layers=names.layers)
     return tuple(adapter.passed_over)
 
 
@@ -176,21 +178,23 @@ def verify_lora(path: Path, base: str) -> Verification:
         ModelError, SettingsError: the base is not found, or not known.
         AdapterError: nothing of the adapter attaches, or it is damaged.
     """
-    from velatura.adapters import formats
+    from velatura.adapters import formats, writing
 
     names = _names_for(path, base)
     tensors, metadata = formats.stored(path, names.keys)
-    adapter = formats.from_tensors(tensors, metadata, keys=names.keys, layers=names.layers, where=path, partial=True)
+    adapter = formats.from_tensors(
+        tensors, metadata, keys=names.keys, layers=names.layers, where=path, partial=True, lazily=True
+    )
     whole = len(tensors)
     differences: dict[str, float] = {}
     impossible: dict[str, str] = {}
     for form in formats.FORMS:
         try:
-            data = formats.to_bytes(adapter, keys=names.keys, precision="F32", form=form, layers=names.layers)
+            draft = writing.draft(adapter, keys=names.keys, precision="F32", form=form, layers=names.layers)
         except AdapterError as error:
             impossible[form] = error.what
             continue
-        differences[form] = _difference(adapter, _read_bytes(data, names), names)
+        differences[form] = _difference(adapter, draft, names)
     strange = tuple(adapter.passed_over)
     problems = [f"{len(strange)} of {whole} keys attach to nothing: {strange[0]}"] if strange else []
     problems += [
@@ -368,32 +372,52 @@ def _checkpoint(base: Base, names: Names) -> Checkpoint:
     return Checkpoint(base.parts, keys=names.keys, layers=names.layers)
 
 
-def _read_bytes(data: bytes, names: Names) -> AdapterFile:
-    import tempfile
+def _difference(adapter: AdapterFile, draft: Draft, names: Names) -> float:
+    """The largest relative difference between an adapter's changes and those of a file of it, as it would be written.
 
-    from velatura.adapters import formats
+    On a random weight where they depend on it.
+    """
+    from velatura.adapters.formats import attach, changes_of
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "adapter.safetensors"
-        write_bytes(path, data)
-        return formats.read(path, keys=names.keys, layers=names.layers)
+    back = attach(draft.planned, keys=names.keys, layers=names.layers)
+    owned = {name for owners in back.owners.values() for name, _ in owners}
+    worst = 0.0 if adapter.layers.keys() <= owned and not back.strange else math.inf
+    for stem, keys in back.stems.items():
+        tensors = {key: draft.tensor(key) for key in keys.values()}
+        for name, change in changes_of(back, stem, tensors, draft.metadata).items():
+            if name in adapter.layers:
+                worst = max(worst, _apart(adapter.layers[name], change, names.layers[name], name))
+            elif change.needs_weight or change.delta().any():  # of a layer beside others in one that is fused
+                worst = math.inf
+    return worst
 
 
-def _difference(one: AdapterFile, other: AdapterFile, names: Names) -> float:
-    """The largest relative difference between two adapters' changes; on a random weight where they depend on it."""
+def _apart(one: Change, other: Change, shape: Shape, name: str) -> float:
+    """The relative difference of two changes of a layer, of its weight or of its bias, whichever is larger."""
     import numpy as np
 
     from velatura import randomness
+    from velatura.adapters.kinds import plain
 
-    worst = 0.0 if one.layers.keys() == other.layers.keys() else float("inf")
-    for name in one.layers.keys() & other.layers.keys():
-        shape = names.layers[name]
-        draw = randomness.generator(0, "verify", name)
-        weight = draw.standard_normal(shape, dtype=np.float32) * np.float32(one.layers[name].needs_weight)
-        changed = [adapter.layers[name].applied(weight).astype(np.float64) - weight for adapter in (one, other)]
-        norm = float(np.linalg.norm(changed[0]))
-        worst = max(worst, float(np.linalg.norm(changed[1] - changed[0])) / norm if norm else 0.0)
-    return worst
+    biases = [np.zeros(1) if change.bias_change is None else change.bias_change for change in (one, other)]
+    of_bias = _relative(float(np.linalg.norm(biases[1] - biases[0])), float(np.linalg.norm(biases[0])))
+    if (lora := plain(one)) is not None and (again := plain(other)) is not None:
+        # |up @ down| squared is the sum of the elements of (up^T up) * (down down^T): never the product in full
+        norms = []
+        for halves in ([(lora, 1.0), (again, -1.0)], [(lora, 1.0)]):
+            ups = [sign * half.scale * half.up.astype(np.float64).reshape(-1, half.rank) for half, sign in halves]
+            up = np.concatenate(ups, axis=1)
+            down = np.concatenate([half.down.astype(np.float64).reshape(half.rank, -1) for half, _ in halves])
+            norms.append(math.sqrt(max(0.0, float(np.sum((up.T @ up) * (down @ down.T))))))
+        return max(_relative(*norms), of_bias)
+    weight = randomness.generator(0, "verify", name).standard_normal(shape, dtype=np.float32)
+    weight *= np.float32(one.needs_weight or other.needs_weight)
+    first, second = (change.applied(weight).astype(np.float64) - weight for change in (one, other))
+    return max(_relative(float(np.linalg.norm(second - first)), float(np.linalg.norm(first))), of_bias)
+
+
+def _relative(difference: float, norm: float) -> float:
+    return difference / norm if norm else math.inf if difference else 0.0
 
 
 def _common_precision(paths: Sequence[Path]) -> Precision:

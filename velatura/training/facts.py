@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from velatura.adapters import formats
+from velatura.adapters import writing
 from velatura.adapters.metadata import TrainingFacts, build
 from velatura.adapters.weights import AdapterFile, Change
 from velatura.family import Model
@@ -104,7 +104,7 @@ def adapter_writer(
             title=recipe.name,
         )
         bundled = {} if word is None else word.bundled()
-        return formats.to_bytes(AdapterFile(layers, build(facts), bundled), keys=model.family.keys)
+        return writing.to_bytes(AdapterFile(layers, build(facts), bundled), keys=model.family.keys)
 
     return write
 

@@ -13,7 +13,7 @@ from tests import tiny, tiny_sdxl
 from tests.adapters.algebra.files import apart
 from tests.families.test_z_image_checkpoint import separate
 from velatura import bases, tensorfile
-from velatura.adapters import formats
+from velatura.adapters import formats, writing
 from velatura.adapters.algebra import store
 from velatura.adapters.algebra.checkpoint import Checkpoint
 from velatura.adapters.kinds import Dora, Full, Norm
@@ -63,7 +63,7 @@ def adapter(folder: Path, path: Path, *, size: float = 0.3) -> Path:
             down = draw.standard_normal((3, *shape[1:])).astype(np.float32) / np.sqrt(np.prod(shape[1:]))
             up = draw.standard_normal((shape[0], 3, *[1] * (len(shape) - 2))).astype(np.float32)
             layers[name] = Lora(np.float32(size) * down.astype(np.float32), up, 1.5)
-    data = formats.to_bytes(
+    data = writing.to_bytes(
         AdapterFile(layers), keys=names.keys(base.variant.family), precision="F32", form="diffusers"
     )
     path.write_bytes(data)
@@ -122,7 +122,7 @@ def test_norms_and_biases_are_baked_in_the_authors_layout_too(folder: Path, tmp_
         elif name.endswith(("q_proj", "to_out.0", "attention.to_out.0")) and bias is not None:
             chosen[name] = Full(None, length)
     lora, out = tmp_path / "lora.safetensors", tmp_path / ("baked" if source.is_dir() else "baked.safetensors")
-    data = formats.to_bytes(AdapterFile(chosen), keys=keys, precision="F32", form="kohya", layers=layers)
+    data = writing.to_bytes(AdapterFile(chosen), keys=keys, precision="F32", form="kohya", layers=layers)
     lora.write_bytes(data)
 
     loras.bake_loras(str(source), [(lora, 0.5)], out)
@@ -149,7 +149,7 @@ def test_adapters_that_depend_on_the_weight_are_baked_as_they_are_merged(tmp_pat
         name: Dora(lora, lengths[name].reshape(-1, *[1] * (len(layers[name]) - 1)))
         for name, lora in plain.layers.items()
     }
-    data = formats.to_bytes(AdapterFile(doras), keys=keys, precision="F32", form="kohya", layers=layers)
+    data = writing.to_bytes(AdapterFile(doras), keys=keys, precision="F32", form="kohya", layers=layers)
     (tmp_path / "b.safetensors").write_bytes(data)
 
     loras.bake_loras(str(folder), [(tmp_path / f"{one}.safetensors", 0.5) for one in "ab"], tmp_path / "baked")

@@ -10,7 +10,6 @@ import pytest
 
 from tests.adapters.algebra.files import STEMS, random_lora, written
 from velatura import tensorfile
-from velatura.adapters.algebra import store
 from velatura.adapters.algebra.blocks import block_of, strengths
 from velatura.adapters.algebra.inspect import inspect
 from velatura.adapters.algebra.resize import Rule, resize
@@ -118,7 +117,7 @@ def test_a_wrong_hash_in_the_header_is_pointed_out(tmp_path: Path) -> None:
     assert right.problems == () and right.true_hashes["AutoV3"] == told["sshs_model_hash"][:12]
     assert "wrong hash: e3b0c44298fc" in wrong.problems[0]
     assert right.lineage == ("resize of a.safetensors, rank 4",)
-    assert right.true_hashes["model_hash"] == store.content_hash(path)
+    assert right.true_hashes["model_hash"] == tensorfile.content_hash(path)
 
 
 def test_a_rank_that_the_header_states_wrongly_and_unknown_keys_are_pointed_out(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from velatura import api
-from velatura.adapters import formats
+from velatura.adapters import writing
 from velatura.adapters.layers import every_shape
 from velatura.adapters.weights import AdapterFile, Lora
 from velatura.api.painting.wanted import wanted
@@ -42,7 +42,7 @@ def project(tmp_path: Path, model: Model) -> Path:
             layers[layer] = Lora(down, up, 3.0)
         path = tmp_path / "loras" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(formats.to_bytes(AdapterFile(layers), keys=model.family.keys))
+        path.write_bytes(writing.to_bytes(AdapterFile(layers), keys=model.family.keys))
     (tmp_path / "wildcards").mkdir()
     (tmp_path / "wildcards" / "thing.txt").write_text("cat\ndog\n")
     (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nnight,{prompt} at night,__thing__\n")

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from velatura import tensorfile
 from velatura.adapters.algebra import blocks, store
 from velatura.adapters.algebra.factors import FactorFile, open_file
 from velatura.adapters.signatures import made_for
@@ -123,7 +124,7 @@ def true_hashes(path: Path) -> dict[str, str]:
     with disk_problems(path), path.open("rb") as file:
         file.seek(store.LEGACY_WINDOW[0])
         old = hashlib.sha256(file.read(BLOCK)[: store.LEGACY_WINDOW[1] - store.LEGACY_WINDOW[0]]).hexdigest()
-    whole, content = sha256(path), store.content_hash(path)
+    whole, content = sha256(path), tensorfile.content_hash(path)
     return {"sha256": whole, "AutoV1": old[:8], "AutoV2": whole[:10], "AutoV3": content[:12], "model_hash": content}
 
 

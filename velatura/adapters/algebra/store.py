@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from velatura import tensorfile
 from velatura.errors import AdapterError
-from velatura.files import BLOCK, disk_problems, writing
+from velatura.files import writing
 from velatura.tensorfile import RawTensor
 from velatura.version import __version__
 
@@ -106,17 +106,6 @@ def blank_hashes() -> dict[str, str]:
     return _hashes("0" * 64, "0" * 8)
 
 
-def content_hash(path: Path) -> str:
-    """sha256 of all behind a file's header, hex: what `sshs_model_hash` ought to be."""
-    header = tensorfile.read_header(path)
-    digest = hashlib.sha256()
-    with disk_problems(path), path.open("rb") as file:
-        file.seek(header.data_start)
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def stored(values: NDArray[np.float32], precision: Precision, *, name: str) -> RawTensor:
     """Values in a file's type, rounded to nearest.
 
@@ -150,7 +139,7 @@ def descent(
     step = {
         "command": command,
         "settings": {key: value for key, value in told.items() if value is not None},
-        "from": [{"name": path.name, "sha256": content_hash(path)} for path in sources],
+        "from": [{"name": path.name, "sha256": tensorfile.content_hash(path)} for path in sources],
         "software": f"velatura {__version__}",
     }
     return {**metadata, LINEAGE: json.dumps([*steps, step], sort_keys=True)}

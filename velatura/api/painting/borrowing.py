@@ -16,7 +16,7 @@ from velatura.generation.carriers import read
 from velatura.generation.elsewhere import Foreign, read_picture
 from velatura.generation.infotext import Infotext
 from velatura.recipe import TuningSettings, with_tuning
-from velatura.tensorfile import tensor_hash
+from velatura.tensorfile import content_hash
 
 FIELDS: Mapping[str, tuple[str, type]] = {
     "Steps": ("steps", int),
@@ -226,4 +226,4 @@ def _of_hash(digits: str, project: Path | None) -> Path | None:
 
 
 def _tensor_hash(path: Path) -> str:
-    return str(settings.remembered("tensor-hashes", [path], lambda one: tensor_hash(one.read_bytes()))[path])
+    return str(settings.remembered("tensor-hashes", [path], content_hash)[path])
