@@ -121,7 +121,7 @@ class TrainingFacts:
 
 
 def build(facts: TrainingFacts) -> dict[str, str]:
-    """All metadata of a file but its hashes, which `formats.to_bytes` adds."""
+    """All metadata of a file but its hashes, which `writing.to_bytes` adds."""
     return {**_training(facts), **_modelspec(facts)}
 
 
