@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from tests.cli.conftest import Velatura
@@ -46,6 +47,30 @@ def test_from_raw_to_trainable_and_back(velatura: Velatura, tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "set").iterdir()] == [".originals"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()} == before
     assert velatura("dataset", "undo", "set").code == 2
+
+
+def test_of_a_project_buckets_and_split_are_what_its_recipe_trains(velatura: Velatura, tmp_path: Path) -> None:
+    paint(tmp_path / "raw")
+    velatura("new", "project", "--base", "pocket", "--images", "raw")
+    other = tmp_path / "project" / "other"
+    paint(other)
+    planned = velatura("plan", "project", "--json").json[0]
+    told = velatura("dataset", "buckets", "project", "--json").json[0]
+    held_out = velatura("dataset", "split", "project", "--json").json[0]["held_out"]
+
+    assert {"x".join(map(str, one["size"])) for one in told["buckets"]} >= set(planned["buckets"])
+    assert max(max(one["size"]) for one in told["buckets"]) < 256
+    assert sorted(one["name"] for one in told["pictures"] if one["held_out"]) == sorted(held_out)
+    trained = Counter(tuple(one["bucket"]) for one in told["pictures"] if not one["held_out"])
+    short = {tuple(one["size"]): one["pictures"] for one in told["short_batches"]}
+    assert short == {size: count % 4 for size, count in trained.items() if count % 4}
+    assert velatura("dataset", "buckets", "project/dataset", "--json").json[0] == told
+    for folder, size in (("project/other", 1024), ("project", 512)):
+        asked = () if size == 1024 else ("--side", "512")
+        sizes = velatura("dataset", "buckets", folder, *asked, "--json").json[0]["buckets"]
+        assert max(max(one["size"]) for one in sizes) >= size
+    others = velatura("dataset", "split", "project", "--seed", "5", "--share", "0.5", "--json").json[0]["held_out"]
+    assert len(others) == 4
 
 
 def test_pictures_are_picked_and_everything_after_follows(velatura: Velatura, tmp_path: Path) -> None:

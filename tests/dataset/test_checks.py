@@ -17,7 +17,7 @@ from velatura.dataset.checks import Wanted, check
 from velatura.dataset.findings import Finding
 from velatura.dataset.measures import measure, writing
 from velatura.dataset.scan import Picture
-from velatura.dataset.sheet import html_sheet, png_sheet
+from velatura.dataset.sheet import html_sheet, marks, png_sheet, with_lost, words
 from velatura.dataset.survey import Surveying
 from velatura.dataset.wording import Told
 from velatura.randomness import generator
@@ -181,7 +181,7 @@ def test_a_part_with_bars_around_it_is_found(folder: Path) -> None:
     framed.paste(part, (0, 60))
     framed.save(folder / "screenshot.png")
 
-    assert [one.names for one in found(folder) if one.kind == "crop"] == [("screenshot.png", "s05.png")]
+    assert [one.names for one in found(folder) if one.kind == "crop"] == [("screenshot.png",)]
 
 
 def test_copies_are_grouped_and_the_best_is_kept(folder: Path) -> None:
@@ -233,7 +233,16 @@ def test_a_part_of_another_picture_is_found(folder: Path) -> None:
 
     crops = [one for one in found(folder) if one.kind == "crop"]
 
-    assert [one.names for one in crops] == [("part.png", "s05.png")]
+    assert [(one.names, one.what) for one in crops] == [(("part.png",), "cut out of s05.png")]
+
+
+def test_of_copies_the_best_stands_for_what_a_part_was_cut_out_of(folder: Path) -> None:
+    scene(5).crop((60, 40, 380, 290)).save(folder / "part.png")
+    scene(5).resize((320, 240)).save(folder / "s05 small.png")
+    scene(5).save(folder / "s05 worse.jpg", quality=30)
+
+    crops = [one for one in found(folder) if one.kind == "crop"]
+    assert [(one.names, one.what) for one in crops] == [(("part.png",), "cut out of s05.png")]
 
 
 def test_small_pictures_are_found_against_the_training_area(folder: Path) -> None:
@@ -308,6 +317,25 @@ def test_sheets_show_every_picture(folder: Path) -> None:
     assert marked.width == plain.width and marked.height > plain.height
 
 
+def test_a_mark_stands_once_on_a_picture_and_groups_of_one_kind_are_told_apart(folder: Path) -> None:
+    scene(1).save(folder / "again.png")
+    scene(2).save(folder / "twice.jpg", quality=90)
+    (folder / "cut off.png").write_bytes((folder / "s03.png").read_bytes()[:3000])
+    known = survey.survey(folder)
+    findings = check(known, Wanted())
+
+    marked = marks(findings, len(known.pictures))
+    told = {name: [word for _, word in listed] for name, listed in marked.items()}
+    assert (told["again.png"], told["s01.png"]) == (["same file", "no caption"], ["same file"])
+    assert all("duplicates" in told[name] for name in ("twice.jpg", "s02.png"))
+    same = [Finding("duplicates", "warning", names, "", "", "") for names in (("1", "2"), ("3", "4"), ("1", "1"))]
+    assert words(same) == ["duplicates 1", "duplicates 2", "duplicates 3"]
+    assert marks(same, 9)["1"] == [("warning", "duplicates 1"), ("warning", "duplicates 3")]
+    assert told["cut off.png"] == ["unreadable"]
+    assert [one.name for one in with_lost(known.dataset)][-1] == "cut off.png"
+    assert html_sheet(with_lost(known.dataset), findings, title="set").count("<i>cannot be read</i>") == 1
+
+
 # captions
 
 
@@ -333,6 +361,8 @@ def test_the_trigger_stands_in_all_captions_or_none_and_first() -> None:
 
     assert told["trigger missing"].names == ("02.png",) and told["trigger late"].names == ("03.png",)
     assert said("a boat", "a house", trigger="inkhand") == {}
+    assert said("a photo of inkhand", trigger="inkhand") == {}
+    assert said("tree, inkhand, sea", "inkhand, sea", trigger="inkhand")["trigger late"].names == ("01.png",)
 
 
 def test_a_trigger_that_means_something_is_told() -> None:

@@ -129,6 +129,20 @@ def test_a_full_disk_leaves_the_folder_as_it_was(folder: Path, monkeypatch: pyte
     assert content(folder) == before
 
 
+def test_a_disk_too_full_to_note_that_an_edit_begins_leaves_no_trace_of_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, line: str) -> None:
+        path.touch()
+        raise FileProblem("the disk is full", where=path)
+
+    monkeypatch.setattr(journal, "append_line", full)
+    with pytest.raises(FileProblem), journal.edit(folder, "change"):
+        raise AssertionError("it is not begun")
+
+    assert journal.history(folder) == [] and journal.unfinished(folder) is None
+
+
 @pytest.mark.parametrize("last", range(8))
 def test_killed_at_any_change_nothing_is_lost(folder: Path, last: int) -> None:
     before = content(folder)

@@ -17,7 +17,7 @@ from velatura.dataset.reframing import Options, reframe
 from velatura.dataset.renaming import recode, rename
 from velatura.dataset.saliency import focus_of
 from velatura.dataset.scan import scan
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, FileProblem
 from velatura.events import Done, Note
 
 
@@ -249,6 +249,26 @@ def test_a_broken_picture_is_named_and_the_rest_is_done(folder: Path) -> None:
     (note,) = [event.text for event in events if isinstance(event, Note)]
     assert note.startswith("p2.png stays as it is: ")
     assert events[-1].summary["changed"] == 2  # type: ignore[union-attr]
+
+
+def test_a_disk_that_fills_up_half_way_is_no_fault_of_a_picture_and_all_is_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(folder)
+    save, saved = reframing._save, list[Path]()
+
+    def fills_up(image: Image.Image, path: Path, kind: str, quality: int) -> None:
+        save(image, path, kind, quality)
+        saved.append(path)
+        if len(saved) == 3:
+            raise FileProblem("the disk is full", where=path)
+
+    monkeypatch.setattr(reframing, "_save", fills_up)
+    with pytest.raises(FileProblem, match="the disk is full"):
+        run(folder, Options(Target(cover=(48, 48))))
+
+    assert state(folder) == before and journal.unfinished(folder) is None
+    assert not saved[2].exists()
 
 
 def test_pictures_are_numbered_with_their_captions_and_masks(folder: Path) -> None:

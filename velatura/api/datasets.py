@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from velatura import bases, brief, settings
 from velatura import recipe as recipes
-from velatura.api.inputs import readers_of
+from velatura.api.inputs import base_of, readers_of
 from velatura.bases import BaseFiles
 from velatura.dataset.checks import Wanted, check
 from velatura.dataset.findings import Finding
@@ -19,6 +19,9 @@ from velatura.events import Event
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from velatura.recipe import Recipe
+    from velatura.training.dataset import Pictures
 
 CLIP_FAMILIES = ("sd15", "sdxl")
 """Families that read captions through CLIP, 75 tokens at once."""
@@ -67,7 +70,7 @@ def check_dataset(
         person_model: SFace's ONNX file.
         workers: processes; None takes all cores.
     """
-    project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
+    project = project_of(folder)
     inside = folder / "dataset" if project == folder and (folder / "dataset").is_dir() else folder
 
     def wanted() -> Wanted:
@@ -84,6 +87,42 @@ def check_dataset(
         )
 
     return CheckingDataset(inside, wanted, workers=workers)
+
+
+def project_of(folder: Path) -> Path | None:
+    """The project that a folder is, or lies in; None where there is none."""
+    return next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
+
+
+def recipe_of(folder: Path) -> tuple[Recipe, Path] | None:
+    """The recipe that trains a folder, and its project: the folder itself, or the one whose dataset it is; or None.
+
+    Raises:
+        RecipeError: the recipe cannot be read.
+    """
+    folder = folder.absolute()
+    project = project_of(folder)
+    if project is None:
+        return None
+    recipe = recipes.load(project)
+    own = {(project / one.path).resolve() for one in recipe.dataset.folders}
+    return (recipe, project) if project == folder or folder.resolve() in own else None
+
+
+def as_trained(folder: Path) -> tuple[Recipe, Pictures] | None:
+    """The recipe that trains a folder, and each picture as it will train it; None where there is no project.
+
+    Raises:
+        VelaturaError: the recipe, the pictures or the base cannot be read.
+    """
+    from velatura.training.dataset import read
+
+    told = recipe_of(folder)
+    if told is None:
+        return None
+    recipe, project = told
+    resolution = recipe.dataset.resolution or bases.resolution(base_of(recipe, project, fetch=False))
+    return recipe, read(recipe, project, resolution=resolution)
 
 
 def _told(project: Path | None) -> Wanted:
@@ -123,13 +162,13 @@ def token_counter(files: BaseFiles) -> tuple[Callable[[str], int] | None, int | 
 
 def counting(folder: Path) -> Callable[[str], int]:
     """Tokens as the base of a dataset's project counts them, or as CLIP does where there is no project or base."""
-    project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
+    project = project_of(folder)
     return _told(project).told.count_tokens or clip_tokens()
 
 
 def training_side(folder: Path) -> int | None:
     """The side in pixels that a dataset's project is trained at, or None where there is no project or base."""
-    project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
+    project = project_of(folder)
     return _told(project).side
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from velatura import bases
 from velatura import recipe as recipes
+from velatura.api.datasets import recipe_of
 from velatura.api.inputs import base_of, read_objective, read_texts, set_threads
 from velatura.api.memory import chosen
 from velatura.api.painting.paint import png
@@ -152,12 +153,9 @@ def _told(request: RegulariseRequest) -> tuple[Recipe, Path]:
     if bool(request.prompts) == bool(request.class_words):
         what = "it is not said what to paint" if not request.prompts else "both a class and prompts are given"
         raise DatasetError(what, where=request.folder, fix="give --class WORDS, or --prompt once or more")
+    if (told := recipe_of(request.folder)) is not None:
+        return told
     folder = request.folder.absolute()
-    project = next((one for one in (folder, folder.parent) if (one / "recipe.toml").is_file()), None)
-    if project is not None:
-        recipe = recipes.load(project)
-        if project == folder or (project / recipe.dataset.path).resolve() == folder.resolve():
-            return recipe, project
     return recipes.build({"dataset": {"path": folder.name, "hold_out": 0.0}}), folder.parent
 
 

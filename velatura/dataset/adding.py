@@ -63,8 +63,8 @@ def add(sources: Sequence[Path | str], dataset: Path, *, workers: int | None = 1
             lost = "; ".join(str(problem) for problem in problems if problem.left_out)
             what = f"there is no picture to add{f': {lost}' if lost else ''}"
             raise DatasetError(what, where=", ".join(str(source) for source in sources), fix="name other files")
-        make_folder(dataset)
         _refuse_without_room(dataset, [entry.path for entry, _ in readable])
+        make_folder(dataset)
         told = f"add {len(readable)} pictures"
         with edit(dataset, told) as changes:
             names, remarks = _copy_in(readable, dataset, changes, _noted_rights(found))
@@ -163,7 +163,8 @@ def _expanded(sources: Sequence[Path | str]) -> list[Path]:
 def _refuse_without_room(dataset: Path, files: Iterable[Path]) -> None:
     with disk_problems(dataset):
         needed = sum(path.stat().st_size for path in files)
-        free = shutil.disk_usage(dataset).free
+        there = next(folder for folder in (dataset.absolute(), *dataset.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(there).free
     if needed + SPARE > free:
         what = f"the disk is too full: {needed >> 20} MB are needed and {free >> 20} MB are free"
         raise FileProblem(what, where=dataset, fix="free some space")
@@ -183,7 +184,9 @@ def _copy_in(
         known = hashes.get(picture.sha256)
         if known is not None:
             remarks.append(Problem(entry.name, f"is there already as {known.name}, and is not added again"))
-            if not known.caption_files and picture.captions is not None and known.path.parent == dataset:
+            bare = not known.caption_files and known.name not in captions
+            here = known.name in names or known.path.parent == dataset
+            if bare and here and picture.captions is not None:
                 captions[known.name] = entry, _caption_text(entry, picture.captions)
             continue
         stem = free_name(legal_name(layout.stem_of(entry.path)) or "picture", taken)

@@ -226,11 +226,23 @@ def _copies(found: Survey, wanted: Wanted) -> list[Finding]:
         what = f"crops of one another are looked for among {alike.CROP_MOST} pictures at most, and not here"
         fix = f"velatura dataset pick {wanted.folder} --n {alike.CROP_MOST} --apply, and check again"
         findings.append(Finding("crops unknown", "note", (), what, why, fix))
-    for part, whole in alike.crops([one.picture for one in found.pictures], measures, known=near):
-        what = f"{names[part]} is cut out of {names[whole]}"
+    for part, wholes in _cut_out(found, near).items():
+        what = f"cut out of {' and of '.join(names[whole] for whole in wholes)}"
         fix = f"velatura dataset reject {wanted.folder} {argument([names[part]])}, unless it is meant"
-        findings.append(Finding("crop", "warning", (names[part], names[whole]), what, why, fix))
+        findings.append(Finding("crop", "warning", (names[part],), what, why, fix))
     return findings
+
+
+def _cut_out(found: Survey, near: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """Part -> what it was cut out of; of several that are nearly the same picture the best stands for all."""
+    group_of = {index: group for group in near for index in group}
+    pairs = alike.crops([one.picture for one in found.pictures], [one.measures for one in found.pictures], known=near)
+    parts: dict[int, list[int]] = {}
+    for part, whole in pairs:
+        best = max(group_of.get(whole, [whole]), key=lambda index: _worth(found.pictures[index]))
+        if best not in (listed := parts.setdefault(part, [])):
+            listed.append(best)
+    return parts
 
 
 def _worth(one: Surveyed) -> tuple[bool, float, int, bool]:

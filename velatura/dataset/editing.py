@@ -19,7 +19,7 @@ from velatura.dataset import authors, captioned, filters, journal
 from velatura.dataset.captioned import Captioned
 from velatura.dataset.captions import lines_of
 from velatura.dataset.layout import Problem
-from velatura.dataset.wording import EARLY, is_tags, split_tags, tag_key, tags_of, two_wordings, words_of
+from velatura.dataset.wording import begins_with, is_tags, split_tags, tag_key, tags_of, two_wordings, words_of
 from velatura.errors import DatasetError
 
 Operation = Callable[[str], str]
@@ -215,12 +215,11 @@ def set_trigger(trigger: str) -> Operation:
     word, key = trigger.strip(), tag_key(trigger)
     if not key:
         raise DatasetError("the trigger is empty", fix="name the word")
-    early = re.compile(rf".{{0,{EARLY}}}(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE | re.DOTALL)
 
     def change(text: str) -> str:
         listed = split_tags(text)
         others = [tag for tag in listed if tag_key(tag) != key]
-        if len(others) == len(listed) and early.match(text):
+        if len(others) == len(listed) and begins_with(text, word):
             return text
         changed = [word, *others]
         return text if [tag_key(tag) for tag in changed] == [tag_key(tag) for tag in listed] else ", ".join(changed)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, FileProblem
 from velatura.files import append_line, disk_problems, make_folder, sync_folder
 
 FOLDER = ".originals"
@@ -218,6 +218,8 @@ def edit(
             if not begun._changes():
                 _drop(begun)
             elif not (resumable and isinstance(error, (KeyboardInterrupt, GeneratorExit, *pausing))):
+                # What was written and not put in place is worth nothing, and a full disk has no room to note more.
+                shutil.rmtree(begun.folder / "after", ignore_errors=True)
                 _take_back(begun)
             raise
         if begun._changes():
@@ -324,7 +326,11 @@ def _begin(dataset: Path, told: str, *, resumable: bool) -> Edit:
     root = make_folder(dataset / FOLDER)
     number = 1 + max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
     begun = Edit(dataset, make_folder(root / f"{number:04d}"), told, resumable)
-    begun._record({"do": "begin", "told": told, "resumable": resumable, "version": 1})
+    try:
+        begun._record({"do": "begin", "told": told, "resumable": resumable, "version": 1})
+    except FileProblem:
+        _drop(begun)
+        raise
     return begun
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -52,7 +53,7 @@ def over(
         return
     wanted = min(wanted, count)
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(wanted, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(wanted, mp_context=context, initializer=_begin)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -92,5 +93,15 @@ def ahead(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int
                 future.cancel()
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _begin() -> None:
+    """Interrupts are left to the parent, and a parent that is killed takes its processes with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    # Each process holds the other end of the queue it waits at, so that none would ever hear of the parent's end.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -21,7 +21,7 @@ from velatura.dataset.framing import Frame, Target, frame
 from velatura.dataset.journal import Edit, edit
 from velatura.dataset.layout import Entry
 from velatura.dataset.scan import judged
-from velatura.errors import DatasetError, VelaturaError
+from velatura.errors import DatasetError
 from velatura.events import Done, Event, Note, Progress
 from velatura.files import disk_problems
 
@@ -156,10 +156,14 @@ def follow(dataset: Path, renamed: dict[str, str], changes: Edit) -> None:
 
 
 def work(job: Job) -> Made:
-    """Read, frame and write one picture, in any process."""
+    """Read, frame and write one picture, in any process.
+
+    What is wrong with the picture is told of it. A full disk, or a part that is not installed, is raised: it is no
+    fault of any picture, and the others would fare no better.
+    """
     try:
         return _made(job)
-    except VelaturaError as error:
+    except DatasetError as error:
         return Made(error=error.what if error.fix is None else f"{error.what}; {error.fix}")
     except (ValueError, MemoryError) as error:
         return Made(error=str(error) or "there is not enough memory for it")

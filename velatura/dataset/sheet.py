@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from velatura.dataset.findings import Finding
 from velatura.dataset.images import open_image
-from velatura.dataset.scan import Picture
+from velatura.dataset.scan import Dataset, Picture
 from velatura.errors import DatasetError
 
 PAPER, INK, FAINT = (247, 244, 238), (38, 36, 33), (122, 116, 108)
@@ -23,21 +23,41 @@ LINE = 18
 MOST_MARKS = 4
 
 Box = tuple[float, float, float, float]
+Mark = tuple[str, str]
+"""A level, and the words."""
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def by_picture(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Picture -> what was found on it; what names nearly every picture is told once, above."""
-    found: dict[str, list[Finding]] = defaultdict(list)
-    for one in findings:
-        for name in one.names:
-            found[name].append(one)
+def marks(findings: Sequence[Finding], pictures: int) -> dict[str, list[Mark]]:
+    """Picture -> what was found on it, each once; what all of them have is no mark of any, unless it is an error."""
+    found: dict[str, list[Mark]] = defaultdict(list)
+    for one, word in zip(findings, words(findings), strict=True):
+        if len(one.names) < max(2, pictures) or one.level == "error":
+            for name in dict.fromkeys(one.names):
+                found[name].append((one.level, word))
     return found
+
+
+def words(findings: Sequence[Finding]) -> list[str]:
+    """What marks each finding: its kind, and which one it is where there are several groups of one kind."""
+    groups = Counter(one.kind for one in findings if len(one.names) > 1)
+    seen: Counter[str] = Counter()
+    told = []
+    for one in findings:
+        seen[one.kind] += 1
+        told.append(f"{one.kind} {seen[one.kind]}" if groups[one.kind] > 1 else one.kind)
+    return told
+
+
+def with_lost(found: Dataset) -> list[Picture]:
+    """The pictures of a set, and behind them the files that could not be read, of no size."""
+    lost = dict.fromkeys(one.name for one in found.problems if one.left_out and (found.folder / one.name).is_file())
+    return [*found.pictures, *(Picture(name, found.folder / name, "", 0, 0, None) for name in lost)]
 
 
 def png_sheet(
     pictures: Sequence[Picture],
-    marks: Mapping[str, Sequence[tuple[str, str]]],
+    marks: Mapping[str, Sequence[Mark]],
     *,
     title: str,
     boxes: Mapping[str, Sequence[Box]] | None = None,
@@ -81,21 +101,25 @@ def png_sheet(
 
 def html_sheet(pictures: Sequence[Picture], findings: Sequence[Finding], *, title: str) -> str:
     """A page that stands by itself: what was found, why it matters, what mends it, and every picture with its marks."""
-    found = by_picture(findings)
+    found = marks(findings, sum(one.width > 0 for one in pictures))
     rows = []
-    for one in findings:
+    for one, word in zip(findings, words(findings), strict=True):
         names = ", ".join(one.names[:12]) + (f" and {len(one.names) - 12} more" if len(one.names) > 12 else "")
         rows.append(
-            f'<li class="{one.level}"><b>{html.escape(one.what)}</b> <span>{html.escape(names)}</span>'
+            f'<li class="{one.level}"><em class="{one.level}">{html.escape(word)}</em> <b>{html.escape(one.what)}</b> '
+            f"<span>{html.escape(names)}</span>"
             f"<p>{html.escape(one.why)}</p>" + (f"<code>{html.escape(one.fix)}</code>" if one.fix else "") + "</li>"
         )
     tiles = []
     for picture in pictures:
-        told = "".join(f'<em class="{one.level}">{html.escape(one.kind)}</em>' for one in found.get(picture.name, ()))
+        told = "".join(f'<em class="{level}">{html.escape(word)}</em> ' for level, word in found.get(picture.name, ()))
         caption = html.escape(" / ".join(picture.captions or ())[:200])
+        data = _data(picture)
+        shown = f'<img loading="lazy" alt="" src="{data}">' if data else "<i>cannot be read</i>"
+        size = f"<small>{picture.width} x {picture.height}</small>" if picture.width else ""
         tiles.append(
-            f'<figure><img loading="lazy" alt="" src="{_data(picture)}"><figcaption>{html.escape(picture.name)}'
-            f"<small>{picture.width} x {picture.height}</small>{told}<q>{caption}</q></figcaption></figure>"
+            f"<figure>{shown}<figcaption>{html.escape(picture.name)}{size}<p>{told}</p><q>{caption}</q></figcaption>"
+            "</figure>"
         )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
@@ -110,9 +134,10 @@ _STYLE = (
     "padding:.1rem .8rem}li.error{border-color:#b02c16}li.warning{border-color:#c47a10}li span{color:#6d675f}"
     "li p{margin:.1rem 0}code{font-size:.85rem;background:#ebe6dc;padding:.1rem .3rem;overflow-wrap:anywhere}"
     "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:1rem}figure{margin:0}"
-    "img{width:100%;height:11rem;object-fit:contain;background:#ebe6dc}figcaption{overflow-wrap:anywhere}"
+    "img,i{display:block;width:100%;height:11rem;object-fit:contain;background:#ebe6dc;color:#6d675f}"
+    "figcaption{overflow-wrap:anywhere}figcaption p{margin:0}"
     "small,q{display:block;color:#6d675f;font-size:.8rem}em{font-style:normal;font-size:.75rem;color:#fff;"
-    "background:#46688c;border-radius:3px;padding:0 .35rem;margin-right:.25rem}em.error{background:#b02c16}"
+    "background:#46688c;border-radius:3px;padding:0 .35rem;white-space:nowrap}em.error{background:#b02c16}"
     "em.warning{background:#c47a10}q{quotes:none}"
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from velatura.dataset.buckets import Size
+from velatura.dataset.buckets import Bucket, Size
 from velatura.dataset.images import open_image
 from velatura.dataset.prepared import Prepared
 from velatura.dataset.sheet import CELL, GAP, INK, LINE, MARKS, PAPER, fitting, latin
@@ -25,6 +25,7 @@ class Cut:
     """Share of the picture that is cut away, 0 to 1."""
     scale: float
     """How much it is enlarged (above 1) or made smaller."""
+    held_out: bool = False
 
 
 def cuts(prepared: Sequence[Prepared]) -> list[Cut]:
@@ -36,18 +37,16 @@ def cuts(prepared: Sequence[Prepared]) -> list[Cut]:
             one.resized,
             1 - one.bucket[0] * one.bucket[1] / (one.resized[0] * one.resized[1]),
             one.resized[0] / one.picture.width,
+            one.held_out,
         )
         for one in prepared
     ]
     return sorted(found, key=lambda one: -one.lost)
 
 
-def short_batches(prepared: Sequence[Prepared], *, batch: int) -> dict[Size, int]:
+def short_batches(epoch: Sequence[Bucket], *, batch: int) -> dict[Size, int]:
     """Bucket -> pictures in its last batch, where that is not full; it is trained, and counts as a step."""
-    counts: dict[Size, int] = defaultdict(int)
-    for one in prepared:
-        counts[one.bucket] += 1
-    return {size: count % batch for size, count in sorted(counts.items()) if count % batch}
+    return {one.size: rest for one in epoch if (rest := len(one.pictures) % batch)}
 
 
 def picture(prepared: Sequence[Prepared], *, columns: int = 6) -> Image.Image:

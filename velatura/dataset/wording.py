@@ -91,7 +91,7 @@ _SYNONYMS = (
 )
 
 EARLY = 12
-"""Letters before a trigger that stands first."""
+"""Letters of a sentence before a trigger that still stands first, as in "a photo of mara"."""
 
 _SEVERAL = 3
 """Captions in which two wordings must stand before they are told."""
@@ -179,6 +179,12 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
 
 
+def begins_with(caption: str, trigger: str) -> bool:
+    """Whether a caption begins with the trigger: its first tag, or a sentence with at most a few words before it."""
+    before = rf"[^,]{{0,{EARLY}}}"
+    return re.match(rf"{before}(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
+
+
 def check(pictures: Sequence[Picture], told: Told, *, kind: str = "", folder: str = "DIR") -> list[Finding]:
     """Everything that is wrong with the captions of a set."""
     return [
@@ -217,7 +223,6 @@ def _trigger(pictures: Sequence[Picture], told: Told, kind: str, folder: str) ->
         return []
     findings = []
     captioned = [one for one in pictures if one.captions and any(one.captions)]
-    pattern = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
     having = [one for one in captioned if all(has_trigger(text, trigger) for text in one.captions or ())]
     lacking = tuple(one.name for one in captioned if one not in having)
     if lacking and having:
@@ -225,11 +230,7 @@ def _trigger(pictures: Sequence[Picture], told: Told, kind: str, folder: str) ->
         why = "training puts it in front where it is missing, so it stands in two places"
         fix = f"velatura dataset edit {folder} --trigger {argument([trigger])}, or leave it out everywhere"
         findings.append(Finding("trigger missing", "warning", lacking, what, why, fix))
-    late = tuple(
-        one.name
-        for one in having
-        if not all((found := pattern.search(text)) and found.start() <= EARLY for text in one.captions or ())
-    )
+    late = tuple(one.name for one in having if not all(begins_with(text, trigger) for text in one.captions or ()))
     if late:
         what = f"the trigger {trigger} does not stand first"
         why = "words at the beginning weigh more, and shuffling keeps only the first"

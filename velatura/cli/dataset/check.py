@@ -91,20 +91,17 @@ def _write_sheet(path: Path, found: Survey, findings: Sequence[Finding], folder:
     from velatura.dataset import sheet
     from velatura.files import write_bytes, write_text
 
+    pictures = sheet.with_lost(found.dataset)
     count = sum(one.level != "note" for one in findings)
     name = folder.absolute().parent.name if folder.name == "dataset" else folder.absolute().name
     title = f"{name}: {len(found.dataset.pictures)} pictures, {count or 'no'} finding{'' if count == 1 else 's'}"
     if path.suffix.lower() in (".html", ".htm"):
-        write_text(path, sheet.html_sheet(found.dataset.pictures, findings, title=title))
+        write_text(path, sheet.html_sheet(pictures, findings, title=title))
         return
-    most = len(found.dataset.pictures)
-    marks = {
-        name: [(one.level, one.kind) for one in listed if len(one.names) < max(2, most) or one.level == "error"]
-        for name, listed in sheet.by_picture(findings).items()
-    }
+    marks = sheet.marks(findings, len(found.dataset.pictures))
     boxes = {one.picture.name: [one.measures.text] for one in found.pictures if one.measures.text is not None}
     buffer = io.BytesIO()
-    sheet.png_sheet(found.dataset.pictures, marks, title=title, boxes=boxes).save(buffer, "PNG")
+    sheet.png_sheet(pictures, marks, title=title, boxes=boxes).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
 
 

@@ -28,7 +28,11 @@ def add(
     folder: Folder,
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE...", help="Pictures, folders in any layout, zips, kohya's TOML, or patterns."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Pictures, folders in any layout, zips, kohya's TOML, or patterns.",
+            readable=False,
+        ),
     ],
     workers: Workers = None,
     as_json: Json = False,

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 FOUND_PROBLEMS = 1
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pictures with their captions, or a project.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Folder of pictures with their captions, or a project.", readable=False),
+]
+"""That it may be read is not asked by the parser, which would answer with its usage, but by what reads it."""
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes to work with; by default one for each core.")]
 
 
