@@ -15,7 +15,8 @@ from velatura import tensorfile
 from velatura.errors import RecipeError
 from velatura.family import Model
 from velatura.recipe import TrainSettings
-from velatura.training.pace import Compiled, channels_last, freed_memory_kept
+from velatura.training.pace import Faster, channels_last, freed_memory_kept
+from velatura.weights import products
 
 from .test_loop import MakeProject, Trainer
 
@@ -57,7 +58,7 @@ def test_a_compiled_denoiser_trains_the_same(trainer: Callable[..., Trainer], mo
 def test_weights_that_are_not_in_place_are_not_compiled(model: Model) -> None:
     quantised = replace(model, policy=replace(model.policy, quantised="int8"))
     with pytest.raises(RecipeError, match="weights are all in place"):
-        Compiled(quantised, wanted=True)
+        Faster(quantised, compiled=True)
 
 
 def test_channels_last_is_a_layout_and_changes_no_number(model: Model) -> None:
@@ -90,3 +91,19 @@ def test_memory_that_a_step_frees_is_there_for_the_next_one_without_the_system()
         faults()
         assert faults() < pages / 50
     assert faults() > pages / 4, "afterwards all is as it was"
+
+
+def test_large_convolutions_of_small_maps_are_products_in_training_and_not_in_painting(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, used = trainer("train.steps=1"), []
+    plain.finish()
+    monkeypatch.setattr(products, "SMALLEST", 1)
+    monkeypatch.setattr(products, "SHARE", 1)
+    made = products.convolved
+    monkeypatch.setattr(products, "convolved", lambda layer, *told: used.append(layer) or made(layer, *told))
+    other = trainer("train.steps=1")
+    other.finish()
+    assert len(used) > 10 and all(type(layer) is torch.nn.Conv2d for layer in used), "afterwards as they were"
+    for name, one in averages(plain).items():
+        assert np.allclose(averages(other)[name], one, atol=1e-6 + 1e-4 * np.abs(one).max()), name

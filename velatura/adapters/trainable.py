@@ -164,16 +164,18 @@ class LoraLayer(TrainedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the base layer's, x (*, C) or (B, C, H, W)."""
-        y: Tensor = self.base(x)
         if self.scale == 0:
-            return y
-        # The change is added into the base's own output, which nothing else holds: no second tensor of that size.
-        low, up = self._low(x.to(y.dtype)), self.up.to(y.dtype).flatten(1)
+            return self.base(x)  # type: ignore[no-any-return]
+        # The change is added into the base's own output, which nothing else holds. That must be no view, or autograd
+        # copies the whole of it, and of its gradient, several times: so rows go into a linear layer.
+        up = self.up.flatten(1)
         if self.convolution:
-            y.flatten(2).baddbmm_(up.expand(y.shape[0], -1, -1), low.flatten(2), alpha=self.scale)
-        else:
-            y.view(-1, y.shape[-1]).addmm_(low.reshape(-1, self.rank), up.t(), alpha=self.scale)
-        return y
+            y: Tensor = self.base(x)
+            low = self._low(x.to(y.dtype)).flatten(2)
+            return y.add_((up.to(y.dtype) @ low).view_as(y), alpha=self.scale)
+        rows: Tensor = self.base(x.reshape(-1, x.shape[-1]))
+        low = self._low(x.to(rows.dtype)).reshape(-1, self.rank)
+        return rows.addmm_(low, up.to(rows.dtype).t(), alpha=self.scale).view(*x.shape[:-1], -1)
 
     def _low(self, x: Tensor) -> Tensor:
         """The channels of the rank, (*, R) or (B, R, H, W)."""

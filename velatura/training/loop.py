@@ -33,7 +33,7 @@ from velatura.training.descent import Descent
 from velatura.training.due import Due, exhausted
 from velatura.training.gradients import Gradients
 from velatura.training.losses import loss, preservation
-from velatura.training.pace import Compiled, spent
+from velatura.training.pace import Faster, spent
 from velatura.training.pivotal import LearnedWord
 from velatura.training.readings import METRIC_EVERY, Health, Readings
 from velatura.training.validation import HeldOut
@@ -83,13 +83,13 @@ def train(
     if step or run.events():  # an earlier start may have ended before its first checkpoint
         yield Resumed(step)
     rate = functools.partial(optimizers.measured, optimizer, settings)
-    compiled = Compiled(model, settings.compile)
+    faster = Faster(model, compiled=settings.compile)
     readings, health = Readings(), Health(recorded_losses(run, step))
     controls = run.control_end()
     started, first = time.monotonic(), step
     while not over(recipe, step, state.held_out):
         optimizers.set_rates(optimizer, settings, step)
-        with injected.step(step), compiled, reaching(injected.named()) if step == first else nullcontext():
+        with injected.step(step), faster, reaching(injected.named()) if step == first else nullcontext():
             descended = descend(batches.of(step))
         norm = gradients.finish(clip=settings.clip)
         optimizers.step(optimizer, gradients.nothing)

@@ -220,7 +220,8 @@ def _schedule_free(groups: Groups, base: Told, told: Told, device: str) -> torch
 
 
 def _riemannian(groups: Groups, base: Told, told: Told, device: str) -> torch.optim.Optimizer:
-    return RiemannianAdamW(groups, **base, **_moments(told), damping=told["damping"])
+    fused = device in ("cpu", "cuda")
+    return RiemannianAdamW(groups, **base, **_moments(told), damping=told["damping"], fused=fused)
 
 
 _BUILDERS: Mapping[str, Callable[[Groups, Told, Told, str], torch.optim.Optimizer]] = {

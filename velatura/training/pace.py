@@ -1,5 +1,5 @@
-"""How a denoiser is made to train faster: memory that is used again, and where the recipe says so compiled block by
-block or laid out with channels last; and what a training takes of time and memory.
+"""How a denoiser is made to train faster: memory that is used again, convolutions as products of matrices, and where
+the recipe says so compiled block by block or laid out with channels last; and what a training takes of time and memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from velatura.errors import RecipeError
 from velatura.family import Model
 from velatura.recipe import TrainSettings
+from velatura.weights.products import MatrixConv2d, suited
 from velatura.weights.swap import blocks_of
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1
@@ -49,36 +50,44 @@ def freed_memory_kept() -> Iterator[None]:
         library.malloc_trim(0)
 
 
-class Compiled:
-    """The denoiser's blocks are compiled while this is entered; pictures are painted without."""
+class Faster:
+    """The denoiser computes in the faster ways that there are while this is entered; pictures are painted without.
 
-    def __init__(self, model: Model, wanted: bool) -> None:
+    Its blocks are compiled where that is wanted; else large convolutions of small maps become products of matrices.
+    """
+
+    def __init__(self, model: Model, *, compiled: bool) -> None:
         """Nothing is compiled before a block is first called.
 
         Raises:
             RecipeError: the weights are not there to be compiled in, or the denoiser's blocks are not known.
         """
-        blocks = blocks_of(model.parts["denoiser"]) if wanted else []
-        policy = model.policy
-        if wanted and (policy.quantised is not None or policy.swapped_blocks or not blocks):
+        denoiser, policy = model.parts["denoiser"], model.policy
+        blocks = blocks_of(denoiser) if compiled else []
+        if compiled and (policy.quantised is not None or policy.swapped_blocks or not blocks):
             raise RecipeError(
                 "only a denoiser whose weights are all in place as they are can be compiled",
                 where="train.compile",
                 fix="set it to false, or memory.quantised to off and memory.swapped_blocks to 0",
             )
         self._made = [(block, torch.compile(block._call_impl)) for block in blocks]
+        self._convolutions = [] if compiled or policy.device != "cpu" else suited(denoiser)
 
     def __enter__(self) -> None:
-        """Calls of the blocks go to what was compiled of them."""
+        """Calls of the blocks go to what was compiled of them, those of convolutions to `MatrixConv2d`."""
         for block, made in self._made:
             block._compiled_call_impl = made
+        for layer in self._convolutions:
+            layer.__class__ = MatrixConv2d
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The blocks are as they were."""
+        """The denoiser is as it was."""
         for block, _ in self._made:
             block._compiled_call_impl = None
+        for layer in self._convolutions:
+            layer.__class__ = torch.nn.Conv2d
 
 
 def channels_last(model: Model, settings: TrainSettings) -> None:

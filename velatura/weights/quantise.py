@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from velatura.errors import MissingExtra
+from velatura.weights.products import Place
 from velatura.weights.remade import Layer, Stored, lent_space, remakable, remake, stored
 
 Kind = Literal["int8", "int4", "half"]
@@ -156,10 +157,10 @@ def _narrowed(weight: Tensor) -> Tensor:
 
 def halved(held: Tensor, dtype: torch.dtype) -> Stored:
     """A weight that rests in 16 bits, or in a file that is mapped, and is computed with in another type."""
-    shape = held.shape
 
-    def lend(tensors: tuple[Tensor, ...]) -> Tensor:
-        return lent_space(shape, dtype, tensors[0].device).copy_(tensors[0])
+    def lend(tensors: tuple[Tensor, ...], place: Place | None) -> Tensor:
+        part = tensors[0] if place is None else tensors[0].flatten(1)[place]
+        return lent_space(part.shape, dtype, part.device).copy_(part)
 
     return Stored((held,), lambda tensors: tensors[0].to(dtype), lend=lend)
 

@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.grad import conv2d_input
 
+from velatura.weights import products
+from velatura.weights.products import Pieces, Place, places, whole
+
 Layer = nn.Linear | nn.Conv2d
 
 STORED = "stored_weight"
@@ -38,8 +41,8 @@ class Stored:
     """The weight, from the tensors on the device where it is used."""
     fetch: Callable[[], tuple[Tensor, ...]] | None = None
     """The tensors on that device, where they rest elsewhere."""
-    lend: Callable[[tuple[Tensor, ...]], Tensor] | None = None
-    """The weight in space that is lent for it, where it can be made there."""
+    lend: Callable[[tuple[Tensor, ...], Place | None], Tensor] | None = None
+    """The weight, or a piece of it as a matrix, in space that is lent for it, where it can be made there."""
 
     def weight(self) -> Tensor:
         """The weight on the device where it is used; not to be written to."""
@@ -47,7 +50,17 @@ class Stored:
 
     def lent(self) -> Tensor:
         """The weight for a single product: the next one that this thread is lent may lie where this one does."""
-        return (self.lend or self.restore)(self._brought())
+        brought = self._brought()
+        return self.restore(brought) if self.lend is None else self.lend(brought, None)
+
+    def pieces(self, shape: torch.Size) -> Pieces:
+        """The weight, of this shape, in pieces that are lent one after another; whole where it cannot be lent."""
+        brought = self._brought()
+        if self.lend is None:
+            yield from whole(self.restore(brought))
+            return
+        for place in places(shape[0], math.prod(shape[1:])):
+            yield place, self.lend(brought, place)
 
     def _brought(self) -> tuple[Tensor, ...]:
         return self.tensors if self.fetch is None else self.fetch()
@@ -155,7 +168,7 @@ def placed(network: nn.Module, device: torch.device | str) -> None:
 
 def _product(x: Tensor, layer: Layer) -> Tensor:
     # Of what a custom function gives, adapters may change in place only what is no view: so rows go in where they can.
-    whole = isinstance(layer, nn.Conv2d) or not x.is_contiguous()
+    whole = isinstance(layer, nn.Conv2d) or x.dim() == 2 or not x.is_contiguous()
     made: Tensor = _Product.apply(x if whole else x.view(-1, x.shape[-1]), layer)  # type: ignore[no-untyped-call]
     return made if whole else made.view(*x.shape[:-1], -1)
 
@@ -167,15 +180,21 @@ class _Product(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, layer: Layer) -> Tensor:
         context: Any = ctx
         context.layer, context.shape = layer, x.shape
-        weight = _lent(layer)
         made: Tensor
-        if isinstance(layer, nn.Conv2d):
-            made = layer._conv_forward(x, weight, layer.bias)
-        elif x.dim() == 2:
-            made = F.linear(x, weight, layer.bias)
-        else:  # torch adds the bias afterwards here, so the bits are the same
-            made = F.linear(x, weight)
+        if isinstance(layer, nn.Conv2d) and products.as_matrix(layer, x.shape, x):
+            made = products.convolved(layer, _pieces(layer), x)
+        elif isinstance(layer, nn.Conv2d):
+            made = layer._conv_forward(x, _lent(layer), layer.bias)
+        elif x.dim() != 2:  # torch adds the bias afterwards here, so the bits are the same
+            made = F.linear(x, _lent(layer))
             made = made.clone() if layer.bias is None else made + layer.bias
+        elif _in_pieces(layer, x):
+            made = x.new_zeros(len(x), layer.out_features)
+            if layer.bias is not None:
+                made += layer.bias
+            products.times(_pieces(layer), x.t(), made.t())
+        else:
+            made = F.linear(x, _lent(layer), layer.bias)
         return made
 
     @staticmethod
@@ -184,9 +203,27 @@ class _Product(torch.autograd.Function):
         layer, (gradient,) = context.layer, gradients
         if not context.needs_input_grad[0]:
             return None, None
-        weight = _lent(layer)
-        if isinstance(layer, nn.Conv2d):
+        made: Tensor
+        if isinstance(layer, nn.Conv2d) and products.as_matrix(layer, context.shape, gradient):
+            made = products.convolved_back(layer, _pieces(layer), gradient, context.shape)
+        elif isinstance(layer, nn.Conv2d):
             options = layer.stride, layer.padding, layer.dilation, layer.groups
-            made: Tensor = conv2d_input(context.shape, weight, gradient, *options)  # type: ignore[no-untyped-call]
-            return made, None
-        return gradient @ weight, None
+            made = conv2d_input(context.shape, _lent(layer), gradient, *options)  # type: ignore[no-untyped-call]
+        elif gradient.dim() == 2 and _in_pieces(layer, gradient):
+            made = gradient.new_zeros(context.shape)
+            products.times_transposed(_pieces(layer), gradient.t(), made.t())
+        else:
+            made = gradient @ _lent(layer)
+        return made, None
+
+
+def _in_pieces(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether a weight is widened piece by piece, to stay in the cache."""
+    kept = stored(layer)
+    lendable = kept is not None and kept.lend is not None
+    return lendable and x.device.type == "cpu" and layer.weight.numel() > products.PIECE
+
+
+def _pieces(layer: Layer) -> Pieces:
+    kept = stored(layer)
+    return whole(layer.weight.detach()) if kept is None else kept.pieces(layer.weight.shape)

@@ -75,6 +75,20 @@ def test_a_plan_counts_what_a_training_takes(project: Path) -> None:
     assert partly.checkpoints == 2
 
 
+def test_the_trigger_of_every_folder_is_looked_at(project: Path) -> None:
+    recipe = project / "recipe.toml"
+    plain = recipe.read_text(encoding="utf-8")
+    for name in ("first", "second"):
+        (project / name).mkdir()
+        clouds(3, (96, 96)).save(project / name / "0.png")
+    blocks = (
+        '[[dataset.blocks]]\npath = "first"\ntrigger = "zmqk"\n[[dataset.blocks]]\npath = "second"\ntrigger = "house"\n'
+    )
+    recipe.write_text(plain.replace("[adapter]", f"{blocks}[adapter]"), encoding="utf-8")
+    (warned,) = (warning for warning in api.plan(project).warnings if "trigger" in warning)
+    assert "“house” is a word" in warned
+
+
 def test_sizes_on_the_disk_are_those_of_the_files(project: Path) -> None:
     told = ["train.epochs=none", "train.steps=1", "checkpoints.every=1"]
     planned = api.plan(project, overrides=told)

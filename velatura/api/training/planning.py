@@ -288,12 +288,14 @@ def _unwise(
     yield from unwise.steps(recipe.train.steps, images * own // max(everything, 1), len(pictures.train))
     yield from unwise.rate(recipe, small="the base is small" in " ".join(memory.reasons))
     yield from unwise.buckets(pictures.buckets, recipe.train.batch)
-    if recipe.dataset.trigger:
+    if recipe.dataset.triggers:
         base = bases.locate(files)
         configuration, tokens = (
             importlib.import_module(f"{FAMILIES[base.variant.family]}.{name}") for name in ("configuration", "tokens")
         )
-        yield from unwise.trigger(recipe.dataset.trigger, tokens.tokenizers(base, configuration.read(base))[0].count)
+        count = tokens.tokenizers(base, configuration.read(base))[0].count
+        for trigger in recipe.dataset.triggers:
+            yield from unwise.trigger(trigger, count)
     device = next(one for one in devices() if one.kind == memory.policy.device)
     needed = estimate.memory_bytes if estimate else None
     yield from unwise.memory(needed, device.total, device.free, graphics=device.kind == "cuda")
