@@ -6,7 +6,8 @@ The baseline is what kohya's trainer does when it is told a network of rank 16 a
 constant rate, 1600 steps, its default layers (attention, feed-forward and projections of the UNet, attention and MLP of
 the text encoder), carried over by `velatura recipe import` and trained by this program, as the base is its own. Its
 learning rate is chosen first, on another style, out of four; how Velatura trains is chosen there out of eight, each
-given half as long, so that both are chosen in as many seconds.
+given half as long, so that both are chosen in as many seconds. What was chosen is then undone, a choice at a time, on
+the last style.
 
 Seconds are of the processor, of the training alone: encoding is the same for both, and the held-out loss is measured
 between steps, off the clock. It is the loss of pictures kept out of training, as ln(loss / the base's).
@@ -53,21 +54,27 @@ ALIKE = (
 KOHYA_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 
 OURS = ("adapter.rank=16", "adapter.alpha=16.0", "adapter.targets=['attention+mlp']", "train.batch=1",
-        "train.schedule=constant", "objective.min_snr=0.0", "dataset.caption_dropout=0.0")  # fmt: skip
-"""As the baseline, but that the text encoder is left alone."""
+        "train.schedule=linear", "objective.min_snr=0.0", "dataset.caption_dropout=0.0")  # fmt: skip
+"""As the baseline, but that the text encoder is left alone and the rate falls to nothing at the last step."""
 
-CANDIDATES: dict[str, tuple[str, ...]] = {
-    "AdamW at 1e-3": ("train.learning_rate=1e-3",),
-    "AdamW at 2e-3": ("train.learning_rate=2e-3",),
-    "AdamW at 4e-3": ("train.learning_rate=4e-3",),
-    "LoRA+ 4 at 1e-3": ("train.learning_rate=1e-3", "train.lora_plus=4.0"),
-    "LoRA+ 4 at 2e-3": ("train.learning_rate=2e-3", "train.lora_plus=4.0"),
-    "Riemannian at 1e-3": ("train.learning_rate=1e-3", "train.optimizer=riemannian"),
-    "Riemannian at 2e-3": ("train.learning_rate=2e-3", "train.optimizer=riemannian"),
-    "Riemannian at 4e-3": ("train.learning_rate=4e-3", "train.optimizer=riemannian"),
+SHARE = 0.5
+"""Steps of batch 1 of a candidate, of the baseline's: so that the rate has fallen when its seconds are over."""
+
+CANDIDATES: dict[str, tuple[float, tuple[str, ...]]] = {
+    "at 2e-3": (SHARE, ("train.learning_rate=2e-3",)),
+    "at 4e-3": (SHARE, ("train.learning_rate=4e-3",)),
+    "LoRA+ 4 at 2e-3": (SHARE, ("train.learning_rate=2e-3", "train.lora_plus=4.0")),
+    "Riemannian at 2e-3": (SHARE, ("train.learning_rate=2e-3", "train.optimizer=riemannian")),
+    "batch 2 at 3e-3": (0.7 * SHARE, ("train.learning_rate=3e-3", "train.batch=2")),
+    "batch 4 at 4e-3": (0.5 * SHARE, ("train.learning_rate=4e-3", "train.batch=4")),
+    "batch 4 at 4e-3, LoRA+ 2": (0.5 * SHARE, ("train.learning_rate=4e-3", "train.batch=4", "train.lora_plus=2.0")),
+    "batch 4 at 8e-3": (0.5 * SHARE, ("train.learning_rate=8e-3", "train.batch=4")),
 }
+"""Steps as a share of the baseline's, and settings."""
 
 TEXT = ("adapter.targets=['attention+mlp', 'text']",)
+
+CONSTANT = ("train.schedule=constant",)
 
 LOOKS = 20
 """Measurements of a training."""
@@ -152,7 +159,7 @@ def main() -> None:
         for style in given.styles:
             project = drawn(folder, style, given.pictures)
             goal, whole = compare(model, baseline, own, project, courses)
-        without(model, own, project, courses, goal=goal, whole=whole)
+        without(model, own, project, courses, given.steps, goal=goal, whole=whole)
     if given.out:
         plain = {name: [one.seconds, one.losses] for name, one in courses.items()}
         given.out.write_text(json.dumps(plain), encoding="utf-8")
@@ -168,8 +175,9 @@ def tune(model: Model, folder: Path, project: Path, steps: str, courses: dict[st
         print(f"{project.name}, kohya at {rate:g}: {shown(found)}", flush=True)
     baseline = min(ends.values(), key=lambda end: end[0])[1]
     limit, ways = found.seconds[-1] * len(ends) / len(CANDIDATES), {}
-    for name, overrides in CANDIDATES.items():
-        recipe = build({}, [*ALIKE, *OURS, steps, *overrides])
+    for name, (share_of_steps, overrides) in CANDIDATES.items():
+        own = f"train.steps={round(share_of_steps * baseline.train.steps)}"
+        recipe = build({}, [*ALIKE, *OURS, own, *overrides])
         found = courses[name] = course(model, recipe, project, limit=limit)
         ways[name] = min(found.losses), recipe
         print(f"{project.name}, {name}: {shown(found)}", flush=True)
@@ -193,9 +201,14 @@ def compare(
     return goal, whole
 
 
-def without(model: Model, own: Recipe, project: Path, courses: dict[str, Course], *, goal: float, whole: float) -> None:
+def without(
+    model: Model, own: Recipe, project: Path, courses: dict[str, Course], steps: int, *, goal: float, whole: float
+) -> None:
     """Each choice undone on the last style."""
-    undone: dict[str, tuple[str, ...]] = {"with the text encoder": TEXT}
+    undone: dict[str, tuple[str, ...]] = {"with the text encoder": TEXT, "at a constant rate": CONSTANT}
+    if own.train.batch > 1:
+        single = round(SHARE * steps)
+        undone["with batch 1"] = ("train.batch=1", f"train.steps={single}")
     if own.train.optimizer != "adamw" or own.train.lora_plus != 1:
         undone["with plain AdamW"] = ("train.optimizer=adamw", "train.lora_plus=1.0")
     for name, overrides in undone.items():
