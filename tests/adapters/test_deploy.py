@@ -92,6 +92,15 @@ def test_what_was_never_put_anywhere_is_told(source: Path, place: Path) -> None:
         deploy.undo("other")
 
 
+def test_what_is_taken_back_is_meant_by_its_own_name_before_its_source_s(source: Path, place: Path) -> None:
+    loras.deploy_lora(source, str(place))
+    loras.deploy_lora(source, str(place), name="other", copy=True)
+    (place / "other.safetensors").write_bytes(b"trained further there")
+
+    deploy.undo("mara")
+    assert [Path(one.target).stem for one in deploy.remembered()] == ["other"]
+
+
 def test_a_program_is_found_by_its_name(source: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     near(monkeypatch, ComfyUI=place)
 
@@ -125,7 +134,7 @@ def test_a1111_is_given_kohyas_names_and_comfyui_the_file_itself(
     assert loras.deploy_lora(source, "a1111") == one
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "a:b", "x\n", " "])
+@pytest.mark.parametrize("name", ["a/b", "..", "a:b", "x\n", " ", "NUL", "com1.v2"])
 def test_a_name_that_no_system_has_is_refused(source: Path, place: Path, name: str) -> None:
     with pytest.raises(AdapterError, match="no name"):
         loras.deploy_lora(source, str(place), name=name)

@@ -306,6 +306,12 @@ def test_damaged_settings_are_refused() -> None:
             _read(tensors, {"lora_adapter_metadata": settings})
 
 
+def test_a_kind_that_is_not_read_is_named_with_a_way_round() -> None:
+    blocks = np.ones((2, 3, 3), np.float32)
+    with pytest.raises(AdapterError, match=r"before its release 0\.14.*velatura lora extract"):
+        _read({f"{SD15.diffusers(Q)}.oft_r": blocks})
+
+
 @pytest.mark.parametrize("value", [70000.0, np.nan, np.inf])
 def test_what_fp16_cannot_hold_is_not_written(value: float) -> None:
     adapter = _adapter()

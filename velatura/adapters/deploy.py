@@ -30,6 +30,11 @@ KOHYA_ONLY = frozenset({"A1111", "Forge", "reForge"})
 FORBIDDEN = '<>:"/\\|?*'
 """In names, on one system or another."""
 
+DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+)
+"""What Windows takes for a device, whatever the ending."""
+
 Way = Literal["link", "copy", "converted"]
 
 
@@ -98,7 +103,8 @@ def deploy(
         FileProblem: the disk refuses.
     """
     stem = name or source.stem
-    if not stem.strip(". ") or any(letter in FORBIDDEN or ord(letter) < 32 for letter in stem):
+    device = stem.partition(".")[0].lower() in DEVICES
+    if device or not stem.strip(". ") or any(letter in FORBIDDEN or ord(letter) < 32 for letter in stem):
         raise AdapterError(f"{stem!r} is no name for a file", fix="choose another with --name")
     target = folder / f"{stem}.safetensors"
     if target.exists():
@@ -156,13 +162,13 @@ def undo(what: str) -> list[Deployed]:
     """Take back what was put somewhere; files that were changed since are left, and forgotten only when gone.
 
     Args:
-        what: a target's path, or the name of the file or of its source.
+        what: a target's path or its name; where none is called so, its source's.
 
     Raises:
         AdapterError: nothing of that name was put anywhere, or all of it was changed since.
     """
     known = remembered()
-    meant = [one for one in known if _means(what, one)]
+    meant = [one for one in known if _means(what, one.target)] or [one for one in known if _means(what, one.source)]
     if not meant:
         names = ", ".join(sorted({Path(one.target).stem for one in known})) or "nothing"
         raise AdapterError(f"{what} was not put anywhere", fix=f"put there was: {names}")
@@ -181,9 +187,8 @@ def undo(what: str) -> list[Deployed]:
     return meant
 
 
-def _means(what: str, one: Deployed) -> bool:
-    target, source = Path(one.target), Path(one.source)
-    return Path(what).absolute() in (target, source) or what in (target.name, target.stem, source.name, source.stem)
+def _means(what: str, path: str) -> bool:
+    return Path(what).absolute() == Path(path) or what in (Path(path).name, Path(path).stem)
 
 
 def remembered() -> list[Deployed]:

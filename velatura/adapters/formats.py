@@ -28,7 +28,7 @@ from velatura.adapters import peft
 from velatura.adapters.assemble import assembled, settings, shaped
 from velatura.adapters.endings import split
 from velatura.adapters.fused import taken
-from velatura.adapters.signatures import made_for, unread_kind
+from velatura.adapters.signatures import MERGEABLE, made_for, unread_kind
 from velatura.adapters.weights import AdapterFile, Array, Change, Shape, part_of
 from velatura.errors import AdapterError
 from velatura.tensorfile import RawTensor
@@ -365,7 +365,13 @@ def _misfit(keys: list[str], strange: Sequence[str], family: str, where: object)
     if not keys:
         return AdapterError("this file holds no adapter", where=where)
     if kind := unread_kind(strange):
-        return AdapterError(f"this file holds {kind}, which cannot be read: {strange[0]}", where=where)
+        return AdapterError(
+            f"this file holds {kind}, which cannot be read: {strange[0]}",
+            where=where,
+            fix="merge it into its base with the program that wrote it, and take a LoRA of that: velatura lora extract"
+            if kind.split()[1] in MERGEABLE
+            else None,
+        )
     other = made_for(keys)
     if other is not None and other != family:
         return AdapterError(

@@ -26,6 +26,9 @@ UNREAD: Mapping[str, str] = {
 }
 """Kinds that are told by a key and not read."""
 
+MERGEABLE = frozenset({"OFT", "VeRA", "GLoRA"})
+"""Those of them that change a base's weights, so that a base with them in it can be made elsewhere."""
+
 
 def made_for(keys: Iterable[str]) -> str | None:
     """The family of base models that a file's keys name, or None."""

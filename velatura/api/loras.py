@@ -311,22 +311,36 @@ def deploy_lora(source: Path, to: str, *, name: str = "", copy: bool = False) ->
 
 
 def _sides(paths: Sequence[Path]) -> tuple[Sequence[Side], Names | None]:
-    """The adapters by their files' spelling, or where they spell alike layers differently by the base's names."""
+    """The adapters by their files' spelling, or by the base's names.
+
+    By the base's where they spell alike layers differently, or a file does not tell the kernel of a convolution.
+    """
     from velatura.adapters.algebra import sides
 
     names = _family_names(paths)
-    if names is not None and not sides.alike(found := sides.named(paths, names)):
-        return found, names
+    if names is not None:
+        found = sides.named(paths, names)
+        if not sides.alike(found) or any(side.flattened(names.layers) for side in found):
+            return found, names
     return sides.spelled(paths), None
 
 
 def _family_names(paths: Sequence[Path]) -> Names | None:
-    """The names of the family that all these files are for, at its published size, where every key of them attaches."""
+    """The names of the family that all these files are for, at its published size, where every key of them attaches.
+
+    Raises:
+        AdapterError: they are for bases of different families.
+    """
     from velatura.adapters.algebra.sides import Names
     from velatura.adapters.formats import attach
+    from velatura.adapters.signatures import made_for
     from velatura.families import names
 
     headers = [tensorfile.read_header(path).entries for path in paths]
+    meant_for = {family: path for header, path in zip(headers, paths, strict=True) if (family := made_for(header))}
+    if len(meant_for) > 1:
+        listed = ", ".join(f"{path.name} for {family}" for family, path in meant_for.items())
+        raise AdapterError(f"these are for bases of different families: {listed}", fix="take those of one family")
     found = {names.told(header) for header in headers}
     family = found.pop()
     if found or family is None:

@@ -8,11 +8,13 @@ import pytest
 
 from tests.adapters.algebra.files import STEMS, Array, apart, deltas, random_lora, written
 from velatura import tensorfile
+from velatura.adapters import formats
 from velatura.adapters.algebra import merge, sides, store
 from velatura.adapters.algebra.merge import How
 from velatura.adapters.algebra.resize import Rule
 from velatura.api import loras
 from velatura.errors import AdapterError
+from velatura.families.names import keys, layers
 
 
 def two(tmp_path: Path, *, seed: int = 1, rank: int = 4) -> tuple[Path, Path]:
@@ -64,6 +66,44 @@ def test_files_that_spell_layers_differently_are_joined_by_the_bases_names(tmp_p
     (stem,) = found
     assert stem == "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
     assert apart(found[stem], 2 * deltas(one)[stem]) < 1e-6
+
+
+def test_convolutions_whose_files_do_not_tell_a_kernel_have_it_in_the_result(tmp_path: Path) -> None:
+    stem, name = "lora_unet_down_blocks_0_resnets_0_conv1", "denoiser.down_blocks.0.resnets.0.conv1"
+    draw = np.random.default_rng(0)
+    shapes = {"w1_a": (320, 2), "w1_b": (2, 2880), "w2_a": (320, 2), "w2_b": (2, 2880)}
+    loha = {f"{stem}.hada_{end}": draw.standard_normal(shape).astype(np.float32) for end, shape in shapes.items()}
+    lora = {
+        f"{stem}.lora_down.weight": draw.standard_normal((2, 320, 3, 3)).astype(np.float32),
+        f"{stem}.lora_up.weight": draw.standard_normal((320, 2, 1, 1)).astype(np.float32),
+    }
+    text = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"  # tells the family
+    lora |= {f"{text}.lora_down.weight": np.ones((1, 768), np.float32)}
+    lora |= {f"{text}.lora_up.weight": np.ones((768, 1), np.float32)}
+    loha |= {f"{text}.diff": np.ones((768, 768), np.float32)}
+    one, other = written(tmp_path / "a.safetensors", loha), written(tmp_path / "b.safetensors", lora)
+
+    loras.merge_loras([(one, 0.5), (other, 1)], tmp_path / "c.safetensors", How())
+
+    own, known = keys("sd15"), layers("sd15")
+    changes = [formats.read(tmp_path / f"{path}.safetensors", keys=own, layers=known).layers[name] for path in "abc"]
+    assert apart(changes[2].delta(), 0.5 * changes[0].delta() + changes[1].delta()) < 1e-5
+
+
+def test_adapters_for_bases_of_different_families_are_refused(tmp_path: Path) -> None:
+    sdxl = {
+        f"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_{end}.weight": np.ones((2, 2), np.float32)
+        for end in ("up", "down")
+    }
+    one, other = written(tmp_path / "a.safetensors", random_lora()), written(tmp_path / "b.safetensors", sdxl)
+
+    for work in (
+        lambda: loras.merge_loras([(one, 1), (other, 1)], tmp_path / "c.safetensors", How()),
+        lambda: loras.overlap_loras(one, other),
+    ):
+        with pytest.raises(AdapterError, match=r"a\.safetensors for SD 1\.5, b\.safetensors for SDXL"):
+            work()
+    assert not (tmp_path / "c.safetensors").exists()
 
 
 def reference_ties(deltas: list[Array], density: float) -> Array:

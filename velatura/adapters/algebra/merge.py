@@ -93,7 +93,10 @@ def joined(parts: Sequence[tuple[Factors, float]]) -> Factors:
     """
     shapes = {(len(change.up), change.down.shape[1], change.kernel) for change, _ in parts}
     if len(shapes) > 1:
-        listed = " and ".join(f"{out} x {inputs}" for out, inputs, _ in sorted(shapes))
+        listed = " and ".join(
+            f"{out} x {inputs}" + (f" with a kernel of {' x '.join(map(str, kernel))}" if kernel else "")
+            for out, inputs, kernel in sorted(shapes)
+        )
         raise AdapterError(f"the adapters are for bases of different size: a layer is {listed}")
     up = np.concatenate([change.up * np.float32(change.scale * strength) for change, strength in parts], axis=1)
     return Factors(up, np.concatenate([change.down for change, _ in parts]), 1.0, parts[0][0].kernel)

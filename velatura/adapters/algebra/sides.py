@@ -6,6 +6,7 @@ family's key map and layers, they are known by the base's own names, whatever th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,6 +85,11 @@ class NamedSide:
             key: tensorfile.read_tensor(self.path, self.file.header, key) for key in self.attached.stems[stem].values()
         }
         return of_change(changes_of(self.attached, stem, tensors, self.file.metadata)[name], name, self.path)
+
+    def flattened(self, layers: Mapping[str, Shape]) -> bool:
+        """Whether it changes a convolution in a kind that stores its kernel flat, so that the base has to tell it."""
+        flat = {stem for stem, layer in self.file.layers.items() if layer.kind in ("LoHa", "LoKr")}
+        return any(stem in flat and math.prod(layers[name][2:]) > 1 for name, stem in self.names.items())
 
 
 @dataclass(frozen=True)
