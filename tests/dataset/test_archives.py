@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -105,3 +106,21 @@ def test_names_that_differ_by_case_or_are_illegal_stay_apart(tmp_path: Path) -> 
 
     assert names == []
     assert everything(tmp_path / "out") == ["A-2.png", "a.png", "con_.png", "folder", "folder/x.png", "what-.png"]
+
+
+def test_captions_stay_with_their_pictures_where_names_differ_by_case_alone(tmp_path: Path) -> None:
+    zipped = tmp_path / "set.zip"
+    with warnings.catch_warnings(), zipfile.ZipFile(zipped, "w") as archive:
+        warnings.simplefilter("ignore")  # of the name that stands twice
+        for name in ("a.txt", "A.txt", "masks/a.png", "A.png", "a.png", "a.png", "12:30.png", "con.png", "con.txt"):
+            archive.writestr(name, name)
+    made = tmp_path / "made"
+    made.mkdir()
+
+    assert archives.unpack(zipped, made) == []
+
+    told = {path.relative_to(made).as_posix(): path.read_text() for path in made.rglob("*") if path.is_file()}
+    given = {text: Path(name).stem for name, text in told.items() if text != "a.png"}
+    assert given["a.txt"] == given["masks/a.png"] == "a" and given["A.txt"] == given["A.png"] == "A-2"
+    assert sorted(name for name, text in told.items() if text == "a.png") == ["a-3.png", "a.png"]
+    assert given["con.txt"] == given["con.png"] == "con_" and "12-30.png" in told

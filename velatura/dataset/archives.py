@@ -6,10 +6,12 @@ Only pictures, captions and lists of captions are taken out, under names that ev
 
 from __future__ import annotations
 
+import re
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from velatura.dataset import captions, images, rights
@@ -50,7 +52,7 @@ def unpack(path: Path, into: Path) -> list[Problem]:
         FileProblem: the disk refuses.
     """
     problems: list[Problem] = []
-    taken: dict[str, set[str]] = {}
+    given = _Given()
     total = 0
     try:
         with disk_problems(path), zipfile.ZipFile(path) as archive:
@@ -63,7 +65,7 @@ def unpack(path: Path, into: Path) -> list[Problem]:
                 if why := _refused(entry):
                     problems.append(Problem(PurePosixPath(entry.filename).name, why, left_out=True))
                     continue
-                target = _place(entry.filename, into, taken)
+                target = _place(entry.filename, into, given)
                 total += _copy(archive, entry, target, left=MAX_TOTAL - total, zip_path=path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise DatasetError(f"the zip is damaged ({error})", where=path, fix="download or pack it again") from None
@@ -111,7 +113,7 @@ def _wanted(name: str) -> bool:
 def _refused(entry: zipfile.ZipInfo) -> str | None:
     """Why an entry is passed over."""
     path = PurePosixPath(entry.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if path.is_absolute() or ".." in path.parts or re.fullmatch(r"[A-Za-z]:", path.parts[0]):
         return "is left out: the zip would have it outside of its folder"
     mode = entry.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_IFMT(mode) == 0):
@@ -121,7 +123,17 @@ def _refused(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _place(name: str, into: Path, taken: dict[str, set[str]]) -> Path:
+@dataclass
+class _Given:
+    """The names given so far. Sets are of what is taken, after `casefold`."""
+
+    stems: dict[str, str] = field(default_factory=dict)
+    """Stem in the zip -> its legal name: a picture, its caption and its mask keep one, whichever comes first."""
+    taken: set[str] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
+
+
+def _place(name: str, into: Path, given: _Given) -> Path:
     """Where an entry goes: in its own folders, under legal names, and never where another is."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     folder = into
@@ -129,14 +141,17 @@ def _place(name: str, into: Path, taken: dict[str, set[str]]) -> Path:
         folder /= legal_name(part) or "folder"
     make_folder(folder)
     suffix = PurePosixPath(parts[-1]).suffix
-    stem = legal_name(parts[-1].removesuffix(suffix)) or "picture"
-    used = taken.setdefault(str(folder).casefold(), set())
-    free = free_name(stem + suffix, used)
-    if free != stem + suffix:  # the number goes before the ending
-        number = free.removeprefix(stem + suffix)
-        free = f"{stem}{number}{suffix}"
-    used.add(free.casefold())
-    return folder / free
+    stem = parts[-1].removesuffix(suffix)
+    if stem not in given.stems:
+        given.stems[stem] = free_name(legal_name(stem) or "picture", given.taken)
+        given.taken.add(given.stems[stem].casefold())
+    path = folder / f"{given.stems[stem]}{suffix}"
+    number = 1
+    while str(path).casefold() in given.paths:
+        number += 1
+        path = folder / f"{given.stems[stem]}-{number}{suffix}"
+    given.paths.add(str(path).casefold())
+    return path
 
 
 def _copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, left: int, zip_path: Path) -> int:
