@@ -207,9 +207,25 @@ def _add(layer: BesideLayer, adapter: str, change: Change, strength: float, pris
         return
     if isinstance(change, Full) and change.weight is None:
         return
-    source = pristine.get(f"{layer.name}.weight")
+    layer.differences.append((adapter, difference(layer.name, base, change, strength, pristine)))
+
+
+def difference(name: str, base: Tensor, change: Change, strength: float, pristine: Mapping[str, Tensor]) -> Tensor:
+    """What a change of any kind makes of a layer's weight, less the weight: where it is and in its type.
+
+    Args:
+        name: the layer's.
+        base: its weight, which may be a stand-in: only shape, type and device count.
+        change: what is made of it.
+        strength: how strongly.
+        pristine: "<layer name>.weight" -> the weight as its file holds it.
+
+    Raises:
+        ModelError: the kind depends on the weight, which is not at hand.
+    """
+    source = pristine.get(f"{name}.weight")
     if source is None and change.needs_weight:
-        raise ModelError(f"the base's own weight of {layer.name} is not at hand", fix="load the base again")
+        raise ModelError(f"the base's own weight of {name} is not at hand", fix="load the base again")
     held = torch.zeros(base.shape) if source is None else source.reshape(base.shape).float().cpu()
     delta = change.applied(held.numpy(), strength) - held.numpy()
-    layer.differences.append((adapter, torch.from_numpy(delta).to(base.device, base.dtype)))
+    return torch.from_numpy(delta).to(base.device, base.dtype)

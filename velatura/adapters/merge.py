@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from velatura.adapters.kinds import plain
+from velatura.adapters.kinds import Full, plain
 from velatura.adapters.layers import BaseLayer, changeable, weight
 from velatura.adapters.weights import Array, Change, Lora, part_of
 from velatura.errors import AdapterError, ModelError
@@ -77,14 +77,17 @@ def merge(parts: Mapping[str, nn.Module], pristine: Mapping[str, Tensor], uses: 
     wanted = changes(known, uses)
     stale = [name for name, layer in known.items() if vars(layer).get(MERGED, ()) != wanted.get(name, ())]
     biased = {name for name in stale if _changes_bias((*(vars(known[name]).get(MERGED) or ()), *wanted.get(name, ())))}
+    weighed = {name for name in stale if _changes_weight(vars(known[name]).get(MERGED, ()), wanted.get(name, ()))}
     for name in stale:
-        _check(f"{name}.weight", weight(known[name]), pristine)
+        if name in weighed:
+            _check(f"{name}.weight", weight(known[name]), pristine)
         if name in biased:
             _check(f"{name}.bias", _bias(known[name], name), pristine)
     for name in stale:
         layer, told = known[name], wanted.get(name, ())
         vars(layer)[MERGED] = None  # unlike any tuple: written anew should this be cut short
-        _write(weight(layer).detach(), pristine[f"{name}.weight"], told)
+        if name in weighed:
+            _write(weight(layer).detach(), pristine[f"{name}.weight"], told)
         if name in biased:
             _write_bias(_bias(layer, name).detach(), pristine[f"{name}.bias"], told)
         vars(layer)[MERGED] = told
@@ -125,6 +128,13 @@ def _check(key: str, own: Tensor, pristine: Mapping[str, Tensor]) -> None:
         raise ModelError(f"the base's own {kind} of {path} is not at hand", fix="load the base again")
     if source.data_ptr() == own.data_ptr():
         raise ValueError(f"the pristine {key} is the model's own tensor, which merging overwrites")
+
+
+def _changes_weight(before: Sequence[Told] | None, told: Sequence[Told]) -> bool:
+    """Whether the weight is another than before; a weight that is stored elsewhere cannot be written, only its bias."""
+    if before is None:  # a merge that was cut short
+        return True
+    return any(not (isinstance(change, Full) and change.weight is None) for change, _ in (*before, *told))
 
 
 def _changes_bias(told: Sequence[Told]) -> bool:
