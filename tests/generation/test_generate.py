@@ -17,7 +17,7 @@ from torch import Tensor
 from tests import tiny
 from velatura import randomness
 from velatura.errors import PromptError, SettingsError
-from velatura.events import Progress
+from velatura.events import Note, Progress
 from velatura.family import Model
 from velatura.generation import passes
 from velatura.generation import prompt as grammar
@@ -84,6 +84,37 @@ def test_progress_counts_sampling_steps_over_all_batches(model: Model) -> None:
     told = [event for event in generate(model, JOBS, QUICK, batch=2) if isinstance(event, Progress)]
     assert [event.done for event in told] == list(range(1, 10))
     assert {event.total for event in told} == {9}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)")])
+def test_where_there_is_no_room_for_a_batch_it_is_halved_that_is_said_and_the_pictures_are_the_same(
+    model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    jobs = [*JOBS, *(replace(job, seed=job.seed + 50) for job in JOBS)][:5]
+    expected = [one.image for one in generate(model, jobs, QUICK, batch=4) if isinstance(one, Painted)]
+    real, asked = model.family.predict, list[int]()
+
+    def predict(told: Model, noisy: Tensor, *rest: Any) -> Tensor:
+        asked.append(len(noisy))
+        if len(noisy) > 4:  # two pictures, each with its negative prompt
+            raise error
+        return real(told, noisy, *rest)
+
+    monkeypatch.setattr(model.family, "predict", predict)
+    events = list(generate(model, jobs, QUICK, batch=4))
+    said = [event.text for event in events if isinstance(event, Note)]
+    assert said == ["there is no memory for 4 pictures at a time; so it is 2 from now on"]
+    painted = [event for event in events if isinstance(event, Painted)]
+    assert [event.job for event in painted] == jobs
+    assert [[jobs.index(job) for job in event.together] for event in painted] == [[0, 1], [0, 1], [2, 3], [2, 3], [4]]
+    assert {event.batch for event in painted} == {2}
+    for found, one in zip(painted, expected, strict=True):
+        assert np.abs(np.asarray(found.image, np.int16) - np.asarray(one, np.int16)).max() <= 1
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress[-1].done == progress[-1].total == len(progress) == 3 * QUICK.steps
+    monkeypatch.setattr(model.family, "predict", lambda *told: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        list(generate(model, jobs, QUICK, batch=1))
 
 
 def test_a_schedule_that_visits_more_levels_than_steps_is_counted_as_it_is(model: Model) -> None:

@@ -59,10 +59,11 @@ ROWS = (
         "but for what stands at the border of `fill`, where A1111 leaves a black row if a side is odd",
     ),
     Row(
-        "Colour correction after image to image",
+        "Colour correction after image to image and inpainting, in levels of 255",
         "A1111 1.10",
-        None,
-        note="not done: A1111's is off unless asked for too",
+        2,
+        "generation/test_colours.py::test_colours_are_those_that_a1111_gives_back",
+        "with `--colour-correction`; A1111 keeps it among its settings, off too. A twentieth of a level on average",
     ),
     Row(
         "A LoRA on the base",

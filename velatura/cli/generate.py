@@ -258,6 +258,14 @@ def generate(
             rich_help_panel=START,
         ),
     ] = False,
+    colour_correction: Annotated[
+        bool,
+        typer.Option(
+            "--colour-correction",
+            help="Bring what is painted back to its colours, as A1111 does where it is told to.",
+            rich_help_panel=START,
+        ),
+    ] = False,
     background: Annotated[
         str | None,
         typer.Option(metavar="#RRGGBB", help="What shows where it is transparent; none: white.", rich_help_panel=START),
@@ -370,6 +378,7 @@ def generate(
         "denoising": denoising,
         "resize_mode": resize_mode,
         "exact_steps": exact_steps or None,
+        "colour_correction": colour_correction or None,
         "background": background,
     }
     second = {

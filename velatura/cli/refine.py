@@ -87,6 +87,9 @@ def inpaint(
     ] = "original",
     denoising: Annotated[float | None, typer.Option(help="How much is painted anew, from 0 to 1; none: 0.75.")] = None,
     exact_steps: Exact = False,
+    colour_correction: Annotated[
+        bool, typer.Option("--colour-correction", help="Bring what is painted back to the colours that were there.")
+    ] = False,
     prompt: Prompt = None,
     negative: Negative = None,
     base: Base = None,
@@ -128,6 +131,7 @@ def inpaint(
         work,
         denoising,
         exact_steps,
+        colour_correction,
         changes=_changes(context),
         out=out,
         project=_project(project),

@@ -110,6 +110,14 @@ class Patch:
     back: str = "crop"
     """How what is painted is made to fit."""
 
+    def begun(self, fill: str) -> Image.Image:
+        """The picture that painting begins with.
+
+        Args:
+            fill: of `parts.FILLS`.
+        """
+        return self.image if fill == "original" else filled(self.image, self.mask)
+
     def lay(self, whole: Image.Image, painted: Image.Image) -> None:
         """Put what was painted into the picture."""
         lay_over(whole, fitted(painted, *self.part.size, self.back), self.overlay, self.part)
@@ -172,7 +180,7 @@ def begin_with(
         fill: of `parts.FILLS`.
         soft: keep the mask's greys.
     """
-    image = one.image if fill == "original" else filled(one.image, one.mask)
+    image = one.begun(fill)
     latents = encoded(model, image)
     height, width = latents.shape[-2:]
     beside = None

@@ -82,6 +82,8 @@ class Begun:
     """The part that was painted anew, its mask as bytes; none: all of it."""
     parent: Mapping[str, Any] = field(default_factory=dict)
     """What it says of itself: `parent_of`."""
+    colour_correction: bool = False
+    """What was painted was brought back to its colours."""
 
 
 def parent_of(path: Path) -> dict[str, Any]:
@@ -251,6 +253,7 @@ def infotext_of(
         "Variation seed strength": f"{job.variation_strength:g}" if job.variation_strength else None,
         "Denoising strength": f"{begun.denoising:g}" if begun else None,
         **(begun.inpaint.words if begun and begun.inpaint else {}),
+        "Color correction": True if begun and begun.colour_correction else None,
         **(_second_pass(named, job.negative_prompt, sampling, hires) if hires else {}),
         **{f"ControlNet {place}": _unit(one) for place, one in enumerate(sampling.controls)},
         "Clip skip": model.clip_skip if model.clip_skip != 1 else None,

@@ -165,6 +165,25 @@ def test_the_picture_that_it_was_painted_from_is_found_beside_it_or_named(paint:
     assert (request.original, request.begin) == (None, api.FromPicture(other, 0.3, "crop", background=(0, 0, 0)))
 
 
+def test_colours_that_were_brought_back_are_brought_back_again(paint: Paint, tmp_path: Path) -> None:
+    start = tmp_path / "images" / "start.png"
+    start.parent.mkdir()
+    clouds(1, (96, 64)).save(start)
+    (plain,) = paint(begin=api.FromPicture(start, 0.6))
+    (picture,) = paint(begin=api.FromPicture(start, 0.6, colour_correction=True))
+    hue = [np.asarray(Image.open(one).convert("LAB"), np.uint8).astype(int)[..., 1:] for one in (plain, picture, start)]
+    before, after, wanted = (np.where(one > 127, one - 256, one).mean((0, 1)) for one in hue)
+    assert np.abs(after - wanted).max() < np.abs(before - wanted).max() / 2
+    assert same(picture)
+    told = carriers.read(picture)
+    assert told.infotext is not None
+    assert told.infotext.settings["Color correction"] == "True"
+    assert told.record is not None
+    assert told.record["begun"]["colour_correction"] is True
+    assert "Color correction" not in (carriers.read(plain).text or "")
+    assert api.again(picture, changes=api.Changes(begin={"colour_correction": False})).original is None
+
+
 def test_what_is_changed_is_changed_and_the_rest_stays(paint: Paint) -> None:
     (picture,) = paint("a boat", negative="a cat", hires=Hires(2.0, denoising=0.5))
     before = api.again(picture)

@@ -12,7 +12,7 @@ from velatura import run as runs
 from velatura.api.comparing.varying import changed, ordered, varied
 from velatura.api.inputs import read_texts
 from velatura.api.painting.fingerprint import fingerprints
-from velatura.api.painting.paint import Read, check, made_ready, opened
+from velatura.api.painting.paint import Read, check, laid, made_ready, opened
 from velatura.api.painting.repeating import pixels_hash
 from velatura.api.painting.request import GenerateRequest
 from velatura.api.painting.wanted import wanted
@@ -263,7 +263,8 @@ def _painted(
                     one = waiting[place]
                     with_it = [waiting[at] for at in beside] if place in beside else [one]
                     file, number = Placed(one.cell, one.name), number + 1
-                    write_bytes(told.folder / file.file, _file(axes, one, image, with_it, shared=shared))
+                    data = _file(axes, one, laid(one.ready, image), with_it, shared=shared)
+                    write_bytes(told.folder / file.file, data)
                     yield Preview(number, file.file)
                     yield file
             case _:

@@ -93,6 +93,8 @@ class Ready:
     """The part of that picture that is painted anew; none: all of it."""
     original: Image | None = None
     """That picture, where the rest of it stays."""
+    colours: Image | None = None
+    """The picture whose colours what is painted is brought back to; none: they stay as painted."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,17 @@ def made_ready(
     for sentence in (*named.passed_over, *unread(model.readers, told, called="prompt"), *map(_weight_note, lone)):
         yield Note(sentence)
     return Ready(
-        request, model, files, sampling, ready, named.embeddings, begun.start, begun.told, begun.patch, begun.original
+        request,
+        model,
+        files,
+        sampling,
+        ready,
+        named.embeddings,
+        begun.start,
+        begun.told,
+        begun.patch,
+        begun.original,
+        begun.colours,
     )
 
 
@@ -301,15 +313,18 @@ def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -
     Raises:
         VelaturaError: as `generation.generate.generate`; FileProblem: a file has no room for what is to be said.
     """
-    from velatura.generation.generate import Painted, Unfinished
+    from velatura.generation.generate import Painted, Unfinished, batch_of, steps_of
     from velatura.generation.generate import generate as paint
-    from velatura.generation.passes import second_pass
+    from velatura.generation.passes import passes_of, second_pass
     from velatura.training.samples import merged
 
     request, model, sampling = ready.request, ready.model, ready.sampling
     for group, loras in ready.groups:
-        check_room(request.form, *_told(ready, group, loras, 0))
-    batches = [-(-len(group.jobs) // request.batch) for group, _ in ready.groups]
+        check_room(request.form, *_told(ready, group, loras, 0, group.jobs[: request.batch], request.batch))
+    steps = []
+    for group, _ in ready.groups:
+        passes = passes_of(model, group.jobs, sampling, start=ready.start, hires=group.hires)
+        steps.append(steps_of(passes, len(group.jobs), batch_of(passes, request.batch)))
     for number, (group, loras) in enumerate(ready.groups):
         hires, at = group.hires, 0
         apart = sampling.apart or (hires is not None and second_pass(model, sampling, hires).sampling.apart)
@@ -326,22 +341,26 @@ def painted(ready: Ready, *, more: Mapping[int, dict[str, Any]] | None = None) -
                 shown_every=request.preview_every if request.preview else 0,
             ):
                 if isinstance(event, Painted):
-                    place, image = group.places[at], _laid(ready, event.image)
-                    infotext, record = _told(ready, group, loras, at)
+                    place, image = group.places[at], laid(ready, event.image)
+                    infotext, record = _told(ready, group, loras, at, event.together, event.batch)
                     record |= {"pixels": pixels_hash(image), **(more or {}).get(place, {})}
                     yield Finished(event.job, place, image, picture_file(image, request, infotext, record))
                     at += 1
                 elif isinstance(event, Unfinished):
                     yield _shown(event.images, request)
                 elif isinstance(event, Progress):
-                    steps = event.total // batches[number]
-                    yield replace(event, done=event.done + steps * sum(batches[:number]), total=steps * sum(batches))
+                    steps[number] = event.total  # more than was thought where the memory is too small for the batch
+                    yield replace(event, done=event.done + sum(steps[:number]), total=sum(steps))
                 else:
                     yield event
 
 
-def _laid(ready: Ready, painted: Image) -> Image:
-    """What was painted, in the picture of which it is a part."""
+def laid(ready: Ready, painted: Image) -> Image:
+    """What was painted, its colours corrected where that is asked for, in the picture of which it is a part."""
+    from velatura.generation.colours import corrected
+
+    if ready.colours is not None:
+        painted = corrected(painted, ready.colours)
     if ready.patch is None or ready.original is None:
         return painted
     whole = ready.original.copy()
@@ -363,12 +382,14 @@ def _shown(images: Sequence[Image], request: GenerateRequest) -> Glimpse:
     return Glimpse(len(images), str(request.preview))
 
 
-def _told(ready: Ready, group: Together, loras: Sequence[UsedLora], at: int) -> tuple[str, dict[str, Any]]:
-    """What is to be said of a picture of a group."""
+def _told(
+    ready: Ready, group: Together, loras: Sequence[UsedLora], at: int, together: Sequence[Job], batch: int
+) -> tuple[str, dict[str, Any]]:
+    """What is to be said of a picture of a group, painted together with some of it."""
     from velatura.generation.record import infotext_of
     from velatura.text.embeddings import named
 
-    model, job, batch = ready.model, group.jobs[at], ready.request.batch
+    model, job = ready.model, group.jobs[at]
     texts = [text for one in _prompts(model, replace(group, jobs=[job]), ready.sampling) for text in one.texts]
     return infotext_of(
         model,
@@ -379,7 +400,7 @@ def _told(ready: Ready, group: Together, loras: Sequence[UsedLora], at: int) -> 
         embeddings=named(texts, model.tokenizers[0], ready.embeddings) if ready.embeddings else (),
         begun=ready.begun,
         hires=group.hires,
-        together=group.jobs[at - at % batch :][:batch],
+        together=together,
         files=ready.files,
     )
 
@@ -403,6 +424,7 @@ class _Beginning:
     told: Begun | None = None
     patch: Patch | None = None
     original: Image | None = None
+    colours: Image | None = None
 
 
 def _begin(model: Model, request: GenerateRequest, read: dict[tuple[object, ...], Tensor]) -> _Beginning:
@@ -417,7 +439,7 @@ def _begin(model: Model, request: GenerateRequest, read: dict[tuple[object, ...]
     from velatura.generation.inpaint import begin_with, mask_bytes, mask_of, patch
     from velatura.generation.record import Begun, parent_of
     from velatura.generation.sampling import check_size, nearest_side
-    from velatura.generation.start import Start, encoded_picture
+    from velatura.generation.start import Start, encoded_picture, fitted
 
     width, height, told = request.width, request.height, request.begin
     if told is None:
@@ -444,12 +466,17 @@ def _begin(model: Model, request: GenerateRequest, read: dict[tuple[object, ...]
         )
         if isinstance(inpaint.mask, Path):
             inpaint = replace(inpaint, mask=mask_bytes(mask_of(replace(inpaint, boxes=()), image.size)))
-        return _Beginning((width, height), start, Begun(*shared, inpaint, parent), one, image)
+        colours = one.begun(inpaint.fill) if told.colour_correction else None
+        return _Beginning(
+            (width, height), start, Begun(*shared, inpaint, parent, told.colour_correction), one, image, colours
+        )
     key = told.path, told.background, width, height, told.resize_mode
     if (latents := read.get(key)) is None:
         latents = read[key] = encoded_picture(model, image, width, height, mode=told.resize_mode)
     start = Start(latents, told.denoising, told.exact_steps)
-    return _Beginning((width, height), start, Begun(*shared, parent=parent))
+    colours = fitted(image, width, height, told.resize_mode) if told.colour_correction else None
+    begun = Begun(*shared, parent=parent, colour_correction=told.colour_correction)
+    return _Beginning((width, height), start, begun, colours=colours)
 
 
 def drawn_unless(seed: int | None) -> int:

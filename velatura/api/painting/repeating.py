@@ -254,6 +254,7 @@ def _begin(
         raise missing(told, "painted")
     before: dict[str, Any] = {"background": tuple(told["background"])}
     before |= {key: told[key] for key in ("denoising", "resize_mode", "exact_steps")}
+    before["colour_correction"] = told.get("colour_correction", False)
     if (part := told.get("inpaint")) is not None:
         mask = None if part["mask"] is None else base64.b64decode(part["mask"])
         boxes = tuple(tuple(box) for box in part["boxes"])

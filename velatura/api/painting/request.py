@@ -28,6 +28,8 @@ class FromPicture:
     """What shows through where it is transparent."""
     inpaint: Inpaint | None = None
     """The part of it that is painted anew; none: all of it."""
+    colour_correction: bool = False
+    """What is painted gets its colours back, in A1111's way: `generation.colours`."""
 
 
 @dataclass(frozen=True)

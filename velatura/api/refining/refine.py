@@ -57,6 +57,8 @@ class RefineRequest:
     """How much is painted anew, 0 to 1; none: what suits the work."""
     exact_steps: bool = False
     """Take as many steps as are asked for, and not that share of them."""
+    colour_correction: bool = False
+    """Bring what is painted back to the colours that were there: for painting a part anew."""
     changes: Changes = field(default_factory=Changes)
     """What is to be otherwise than the pictures say: prompt, base, seed, sampler..."""
     out: Path | None = None
@@ -88,6 +90,8 @@ def refine(request: RefineRequest) -> Iterator[Event]:
 def _refined(request: RefineRequest) -> Iterator[Event]:
     if not request.pictures:
         raise SettingsError("there is nothing to refine", fix="name a picture")
+    if request.colour_correction and not isinstance(request.work, Inpaint):
+        raise SettingsError("colour correction is for painting a part anew", fix="leave it out")
     told = [_told(request, picture) for picture in request.pictures]
     for picture, one in zip(request.pictures, told, strict=True):
         _check(picture, one, request.work)
@@ -113,7 +117,14 @@ def _told(request: RefineRequest, picture: Path) -> GenerateRequest:
     if not isinstance(request.work, Inpaint):
         return told
     share = INPAINT_DENOISING if request.denoising is None else request.denoising
-    return replace(told, begin=FromPicture(picture, share, exact_steps=request.exact_steps, inpaint=request.work))
+    begin = FromPicture(
+        picture,
+        share,
+        exact_steps=request.exact_steps,
+        inpaint=request.work,
+        colour_correction=request.colour_correction,
+    )
+    return replace(told, begin=begin)
 
 
 def _check(picture: Path, told: GenerateRequest, work: Inpaint | Detail | Enlarge) -> None:
