@@ -199,9 +199,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = comparing.opened
 
-    def opened(request: api.GenerateRequest) -> Any:
-        found.append(Path(request.base).name)
-        return real(request)
+    def opened(*requests: api.GenerateRequest) -> Any:
+        found.append(Path(requests[0].base).name)
+        return real(*requests)
 
     monkeypatch.setattr(comparing, "opened", opened)
     return found
