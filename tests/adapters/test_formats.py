@@ -306,6 +306,30 @@ def test_damaged_settings_are_refused() -> None:
             _read(tensors, {"lora_adapter_metadata": settings})
 
 
+@pytest.mark.parametrize(
+    ("name", "on_input", "expected"),
+    [
+        (Q, 0, [1.25, 2.5, 3.75, 3.5, 4.375, 5.25]),
+        (Q, 1, [1.25, 1.75, 4.5, 5, 4.375, 9]),
+        (CONV, 0, [1.25, 2.5, 3.75, 5, 6.25, 7.5, 6.125, 7, 7.875, 8.75, 9.625, 10.5]),
+        (CONV, 1, [1.25, 2.5, 2.625, 3.5, 7.5, 9, 8.75, 10, 7.875, 8.75, 16.5, 18]),
+    ],
+)
+def test_an_ia3_of_lycoris_at_half_strength_is_what_its_own_code_makes_of_the_weight(
+    name: str, on_input: int, expected: list[float]
+) -> None:
+    """The numbers are those of LyCORIS' `IA3Module.make_weight` (commit 164f5027), run beside this."""
+    shape = (2, 3) if name == Q else (2, 3, 1, 2)
+    factors = np.array([0.5, -0.25, 1] if on_input else [0.5, -0.25], np.float32)
+    stored = factors if name == Q else factors.reshape(1, -1, 1, 1)
+    stem = SD15.kohya(name)
+    raw = {f"{stem}.weight": tensorfile.raw(stored), f"{stem}.on_input": tensorfile.raw(np.array(on_input))}
+    adapter = formats.from_tensors(raw, {}, keys=SD15, layers={name: shape})
+
+    weight = np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(shape)
+    assert adapter.layers[name].applied(weight, 0.5).ravel().tolist() == expected
+
+
 def test_a_kind_that_is_not_read_is_named_with_a_way_round() -> None:
     blocks = np.ones((2, 3, 3), np.float32)
     with pytest.raises(AdapterError, match=r"before its release 0\.14.*velatura lora extract"):
