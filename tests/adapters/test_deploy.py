@@ -133,6 +133,13 @@ def test_a1111_is_given_kohyas_names_and_comfyui_the_file_itself(
     assert other.way == "link"
     assert loras.deploy_lora(source, "a1111") == one
 
+    again = tmp_path / "again"
+    again.mkdir()
+    other_source = written(again / "peft.safetensors", {key: 2 * tensor for key, tensor in tensors.items()})
+    with pytest.raises(AdapterError, match="another file stands there"):
+        loras.deploy_lora(other_source, "a1111")
+    assert sorted(path.name for path in place.iterdir()) == ["peft.safetensors"]
+
 
 @pytest.mark.parametrize("name", ["a/b", "..", "a:b", "x\n", " ", "NUL", "com1.v2"])
 def test_a_name_that_no_system_has_is_refused(source: Path, place: Path, name: str) -> None:

@@ -107,21 +107,17 @@ def deploy(
     if device or not stem.strip(". ") or any(letter in FORBIDDEN or ord(letter) < 32 for letter in stem):
         raise AdapterError(f"{stem!r} is no name for a file", fix="choose another with --name")
     target = folder / f"{stem}.safetensors"
-    if target.exists():
-        known = next((one for one in remembered() if Path(one.target) == target.absolute()), None)
-        if known is not None and (converted is not None or sha256(source) == known.sha256) and known.state == "there":
-            return known
-        raise AdapterError("another file stands there already", where=target, fix="choose another name with --name")
     beside = folder / f".{os.getpid()}-deploy.part"
     with disk_problems(target):
         try:
-            way: Way = "copy"
+            way: Way = "converted"
             if converted is not None:
                 converted(beside)
-                way = "converted"
-            elif not copy and _linked(source, target):
-                way = "link"
-            else:
+            if target.exists():
+                return _there(target, source if converted is None else beside)
+            if converted is None:
+                way = "link" if not copy and _linked(source, target) else "copy"
+            if way == "copy":
                 shutil.copyfile(source, beside)
             if way != "link":
                 _placed(beside, target)
@@ -131,6 +127,14 @@ def deploy(
     done = Deployed(str(source.absolute()), str(target.absolute()), sha256(target), way)
     _remember([*remembered(), done])
     return done
+
+
+def _there(target: Path, content: Path) -> Deployed:
+    """What stands at the target, where it is this content and was put there before."""
+    known = next((one for one in remembered() if Path(one.target) == target.absolute()), None)
+    if known is None or known.state != "there" or sha256(content) != known.sha256:
+        raise AdapterError("another file stands there already", where=target, fix="choose another name with --name")
+    return known
 
 
 def _linked(source: Path, target: Path) -> bool:
