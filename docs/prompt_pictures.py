@@ -1,8 +1,8 @@
 """Make the pictures of `docs/guide/prompts.md`, painted by the pocket base.
 
-velatura demo /tmp/a --style pastel
+velatura demo /tmp/a --style contour --portraits
 velatura demo /tmp/b --style watercolour
-python docs/prompt_pictures.py pastel=/tmp/a watercolour=/tmp/b
+python docs/prompt_pictures.py contour=/tmp/a watercolour=/tmp/b
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     whens = ("0", "0.1", "0.2", "0.3", "0.5", "1.0")
     images: list[Image.Image] = []
     rows = ("[a red apple:a blue teapot:WHEN] on a table", "a lighthouse by the sea[ at night:WHEN]")
-    for text, seed in zip(rows, (5, 8), strict=True):
+    for text, seed in zip(rows, (5, 9), strict=True):
         images += painted(model, [text.replace("WHEN", when) for when in whens], seed)
     sheet = contact_sheet(
         images, columns=len(whens), row_labels=rows, column_labels=[f"WHEN = {when}" for when in whens]
@@ -75,7 +75,7 @@ def two_loras(model: Model, told: Mapping[str, str]) -> None:
     for pair in product(STRENGTHS, STRENGTHS):
         words = [trigger for trigger, strength in zip(triggers, pair, strict=True) if trigger and strength]
         loras = [f"{file}:{strength}" for file, strength in zip(files, pair, strict=True)]
-        images += painted(model, [", ".join(["a lighthouse by the sea", *words])], 8, loras)
+        images += painted(model, [", ".join(["a lighthouse by the sea", *words])], 9, loras)
     rows, columns = ([f"{name} {strength:g}" for strength in STRENGTHS] for name in told)
     contact_sheet(images, columns=len(STRENGTHS), row_labels=rows, column_labels=columns).save(
         FOLDER / "prompt-two-loras.png"

@@ -63,9 +63,11 @@ def test_what_is_said_of_a_picture_to_paint_from_is_handed_on(
 ) -> None:
     velatura("generate", "a boat", "--from", "sketch.png", "--denoising", 0.4, "--background", "#102030")
     velatura("generate", "a boat", "--from", "sketch.png", "--resize-mode", "crop", "--exact-steps")
+    velatura("generate", "a boat", "--from", "sketch.png", "--colour-correction")
     assert [one.begin for one in asked] == [
         api.FromPicture(Path("sketch.png"), 0.4, background=(16, 32, 48)),
         api.FromPicture(Path("sketch.png"), resize_mode="crop", exact_steps=True),
+        api.FromPicture(Path("sketch.png"), colour_correction=True),
     ]
 
 

@@ -85,6 +85,19 @@ def test_a_part_is_painted_anew_and_the_rest_stays(paint: Paint) -> None:
     assert (pixels(whole) != pixels(masked)).any()
 
 
+def test_colours_of_a_part_are_brought_back_and_again_and_of_finds_that_is_refused(paint: Paint) -> None:
+    picture = paint()
+    work = Inpaint(boxes=(BOX,), blur=0, fill="fill")
+    ((plain,), _) = refined(picture, work=work)
+    ((corrected,), _) = refined(picture, work=work, colour_correction=True)
+    apart = np.abs(pixels(corrected) - pixels(plain))
+    assert apart[10:40, 20:50].max() > 8 and apart[:9].max() == apart[41:].max() == 0
+    notes = [event.text for event in api.refine_again(corrected) if isinstance(event, Note)]
+    assert any("bit for bit" in note for note in notes)
+    with pytest.raises(SettingsError, match="for painting a part anew"):
+        refined(picture, work=Detail(boxes=(BOX,)), colour_correction=True)
+
+
 def test_the_result_says_what_it_was_made_from_back_to_the_first(paint: Paint) -> None:
     picture = paint("a (red:1.2) boat", negative="a cat")
     ((part,), _) = refined(picture, work=Inpaint(boxes=(BOX,)))
