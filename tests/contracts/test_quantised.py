@@ -14,15 +14,15 @@ from velatura.adapters.lora import LoraLayer
 from velatura.errors import MissingExtra
 from velatura.family import Model
 from velatura.weights.quantise import Kind, nbytes, packed, quantise
-from velatura.weights.remade import plain, remake, stored, weight_of
+from velatura.weights.remade import Layer, plain, remake, stored, weight_of
 
-KINDS: tuple[Kind, ...] = ("int8", "int4")
+KINDS: tuple[Kind, ...] = ("int8", "int4", "fp8")
 
-WEIGHTS = {"int8": 0.008, "int4": 0.1}
+WEIGHTS = {"int8": 0.008, "int4": 0.1, "fp8": 0.03}
 """Error of a normally distributed weight, as a share of its size."""
 
-PREDICTION = {"int8": 0.03, "int4": 0.35}
-GRADIENT = {"int8": 0.06, "int4": 0.65}
+PREDICTION = {"int8": 0.03, "int4": 0.35, "fp8": 0.12}
+GRADIENT = {"int8": 0.06, "int4": 0.65, "fp8": 0.24}
 """Errors as shares of the size, at random weights: those of a trained network are smaller."""
 
 
@@ -41,8 +41,12 @@ def linears(network: nn.Module) -> dict[str, nn.Linear]:
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
 
 
+def layers(network: nn.Module) -> dict[str, Layer]:
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+
+
 def restore(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, layer in linears(network).items():
+    for name, layer in layers(network).items():
         if stored(layer) is not None:
             plain(layer, weights[f"{name}.weight"])
 
@@ -61,11 +65,11 @@ def test_predictions_and_gradients_are_near_the_plain_ones_and_those_of_the_weig
         found = computed(loaded, beside)
     assert 0 < share(found[:1], expected[:1]) < PREDICTION[kind]
     assert 0 < share(found[1:], expected[1:]) < GRADIENT[kind]
-    multiplied = {f"{name}.weight": weight_of(layer) for name, layer in linears(network).items()}
+    multiplied = {f"{name}.weight": weight_of(layer) for name, layer in layers(network).items()}
     restore(network, multiplied)
     with injected(loaded) as beside:
         dense = computed(loaded, beside)
-    for name, layer in linears(network).items():
+    for name, layer in layers(network).items():
         plain(layer, weights[f"{name}.weight"])
     assert share(found, dense) < 1e-6
     with injected(loaded) as beside:
@@ -80,7 +84,28 @@ def test_a_weight_is_stored_in_so_many_bits_with_so_much_error(kind: Kind, dtype
     made = kept.weight()
     assert (made.dtype, made.shape) == (dtype, weight.shape)
     assert share([made.float()], [weight.float()]) < WEIGHTS[kind]
-    assert 8 * kept.nbytes / weight.numel() == {"int8": 8.25, "int4": 4.5}[kind]
+    assert 8 * kept.nbytes / weight.numel() == {"int8": 8.25, "int4": 4.5, "fp8": 8 + 32 / 320}[kind]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_numbers_that_fp8_has_are_kept_exactly_and_small_rows_do_not_vanish(dtype: torch.dtype) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    every = every[every.isfinite()]
+    weight = torch.stack([every, every.flip(0), torch.zeros_like(every), every / 2**20, every * 2**5]).to(dtype)
+    held = weight if dtype != torch.float16 else weight[:3]  # fp16 has neither so small numbers nor so large ones
+    assert torch.equal(packed(held, "fp8").weight(), held)
+
+    small = (torch.randn(4, 256, generator=torch.Generator().manual_seed(0)) * 1e-5).to(dtype)
+    assert share([packed(small, "fp8").weight().float()], [small.float()]) < 0.04
+
+
+def test_in_fp8_convolutions_rest_too(loaded: Model) -> None:
+    network = loaded.parts["denoiser"]
+    weights = dict(network.state_dict())
+    done = set(quantise(network, "fp8", smallest=0).layers)
+    inside = {name for name, one in layers(network).items() if isinstance(one, nn.Conv2d)} - {"conv_in", "conv_out"}
+    assert inside <= done and not {"conv_in", "conv_out"} & done
+    restore(network, weights)
 
 
 @pytest.mark.parametrize("kind", KINDS)

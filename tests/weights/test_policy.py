@@ -174,3 +174,10 @@ def test_16_bits_rest_only_where_more_are_computed_in() -> None:
         policy(CPU, quantised="half")
     held = choose([PLAIN_CPU], SDXL, MemorySettings(quantised="half"), task="train", quantiser=False)
     assert held.policy.quantised == "half", "it needs no package"
+
+
+def test_fp8_needs_no_package_and_is_refused_where_there_are_no_such_numbers() -> None:
+    held = choose([CARD, CPU], SDXL, MemorySettings(quantised="fp8"), task="paint", quantiser=False)
+    assert held.policy.quantised == "fp8" and any("fp8: asked for" in one for one in held.reasons)
+    with pytest.raises(SettingsError, match="Apple's graphics"):
+        choose([replace(CPU, kind="mps"), CPU], SDXL, MemorySettings(quantised="fp8"), task="paint", quantiser=True)

@@ -341,7 +341,8 @@ def generate(
     quantise: Annotated[
         str | None,
         typer.Option(
-            help="Store the base in int8 or int4, or off; none: what suits a card's memory.", rich_help_panel=MACHINE
+            help="Store the base in int8, int4 or fp8, or off; none: what suits a card's memory.",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     swap: Annotated[

@@ -14,12 +14,12 @@ from typing import Protocol
 from velatura.doctor.devices import Device
 from velatura.errors import SettingsError
 from velatura.recipe import MemorySettings
-from velatura.weights.quantise import LARGE, Kind, missing
+from velatura.weights.quantise import BITSANDBYTES, LARGE, Kind, missing
 
 ROOM = 3 / 4
 """Share of the memory that weights may fill; the rest is for what is computed."""
 
-PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8, "half": 2.0}
+PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8, "fp8": 1.0, "half": 2.0}
 """Of one number."""
 
 PRESENT = 2
@@ -128,12 +128,18 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
                 where="memory.quantised",
                 fix="set it to off, or memory.precision to fp32",
             )
-        if kind in ("int8", "int4") and not quantiser:
+        if kind in BITSANDBYTES and not quantiser:
             raise missing()
+        if kind == "fp8" and device.kind == "mps":
+            raise SettingsError(
+                "Apple's graphics know no numbers of 8 bits with a point",
+                where="memory.quantised",
+                fix="use int8, or leave it out",
+            )
         reasons += [f"weights stored in {kind}: asked for"] if kind else []
     elif device.kind == "cuda" and room is not None and least > room:
         kind = "int8" if quantiser else None
-        asked = "" if quantiser else '; pip install "velatura[quantise]" would store them in 8 bits'
+        asked = "" if quantiser else '; pip install "velatura[quantise]", or fp8, would store them in 8 bits'
         reasons.append(f"weights {'stored in int8' if kind else 'not quantised'}: {_full(least, device)}{asked}")
     else:
         kind = None

@@ -1,4 +1,4 @@
-"""The frozen base's linear layers in 8 or 4 bits, multiplied out when they are used; or all of its in 16.
+"""The frozen base's layers in 8 or 4 bits, multiplied out when they are used; or in 16.
 
 What is stored is one number per weight and a scale per block of weights: 8.25 bits a weight in evenly spaced
 levels ("int8"), 4.5 in the levels of NormalFloat ("int4"; Dettmers et al. 2023, arXiv:2305.14314). The products
@@ -7,6 +7,10 @@ beside the weights multiplied out. The arithmetic is bitsandbytes' (MIT; CUDA, R
 functions store no more than plain tensors.
 
 Convolutions stay as they are there: of the transformers there are none, of a UNet's weights they are a third to a half.
+
+"fp8" stores each weight as an E4M3 number (Micikevicius et al. 2022, arXiv:2209.05433) and a power of two for each
+output: 8 bits a weight, convolutions too, without a package. Its error is five times that of int8, whose levels lie
+where weights are, but a base whose file holds E4M3 numbers is kept exactly. It is computed with as the others are.
 
 In 16 bits ("half") a weight rests as most files hold it, and is widened when it is used: half the memory of fp32, and
 where the file holds 16 bits, the very same numbers; a processor then reads them where the file is mapped, so they take
@@ -29,10 +33,16 @@ from velatura.errors import MissingExtra
 from velatura.weights.products import Place
 from velatura.weights.remade import Layer, Stored, lent_space, remakable, remake, stored
 
-Kind = Literal["int8", "int4", "half"]
+Kind = Literal["int8", "int4", "fp8", "half"]
+
+BITSANDBYTES: tuple[Kind, ...] = ("int8", "int4")
+"""Kinds that need the package."""
 
 BLOCK = {"int8": 128, "int4": 64}
 """Weights that share a scale."""
+
+LARGEST = 448
+"""The largest number that E4M3 has."""
 
 SMALLEST = 1 << 16
 """Weights; a layer with fewer is not worth its error."""
@@ -44,6 +54,7 @@ PASSED_OVER = (
     r"(^|\.)\w*embed\w*(\.|$)",  # of time, text and patches: what comes in
     r"(^|\.)time_emb_proj$",
     r"^proj_out$|^norm_out\.|^all_final_layer\.",  # what goes out
+    r"^conv_(in|out)$",
 )
 """Patterns of the layers that every step depends on and that are small beside the rest."""
 
@@ -71,16 +82,16 @@ def planned(
         return {name: kind for name, layer in large if layer.weight.numel() >= smallest}
     left = re.compile("|".join(passed_over) if passed_over else r"(?!)")
     return {
-        name: "int8" if MODULATION.search(name) else kind
+        name: "int8" if kind == "int4" and MODULATION.search(name) else kind
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear) and remakable(layer)
+        if remakable(layer) and (kind == "fp8" or isinstance(layer, nn.Linear))
         if layer.weight.numel() >= smallest and not left.search(name)
     }
 
 
 @torch.no_grad()
 def quantise_layer(layer: Layer, kind: Kind) -> None:
-    """Quantise one frozen layer in place, on the device where it is; convolutions to "half" alone.
+    """Quantise one frozen layer in place, on the device where it is; convolutions to "fp8" and "half" alone.
 
     Raises:
         MissingExtra: bitsandbytes is not installed.
@@ -100,7 +111,7 @@ def quantise(
     Raises:
         MissingExtra: bitsandbytes is not installed.
     """
-    if kind != "half":
+    if kind in BITSANDBYTES:
         _library()
     before = nbytes(network)
     chosen = planned(network, kind, passed_over=passed_over, smallest=smallest)
@@ -135,6 +146,8 @@ def packed(weight: Tensor, kind: Kind) -> Stored:
     """
     if kind == "half":
         return halved(_narrowed(weight), weight.dtype)
+    if kind == "fp8":
+        return _in_fp8(weight)
     library, shape, dtype = _library(), weight.shape, weight.dtype
     if kind == "int4":
         numbers, made = library.quantize_4bit(weight, blocksize=BLOCK[kind], quant_type="nf4")
@@ -146,6 +159,27 @@ def packed(weight: Tensor, kind: Kind) -> Stored:
         return _multiplied_out(tensors, kind, shape, dtype)
 
     return Stored((numbers, made.absmax), restore)
+
+
+def _in_fp8(weight: Tensor) -> Stored:
+    """E4M3 numbers, as bytes, and for each output the power of two that brings its largest to at most `LARGEST`.
+
+    A power of two only shifts their exponents: nothing is rounded by it, neither here nor when it is multiplied out.
+    """
+    shape, dtype = weight.shape, weight.dtype
+    # Of fp16 and up: products of small scales would fall below what fp16 holds.
+    wide = torch.float32 if dtype == torch.float16 else dtype
+    rows = weight.flatten(1).to(torch.float32)
+    mantissa, exponent = torch.frexp(rows.abs().amax(1, keepdim=True) / LARGEST)
+    exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
+    scales = torch.ldexp(torch.ones_like(mantissa), exponent)
+    numbers = (rows / scales).to(torch.float8_e4m3fn).view(torch.uint8)
+
+    def restore(tensors: tuple[Tensor, ...]) -> Tensor:
+        held, powers = tensors
+        return (held.view(torch.float8_e4m3fn).to(wide) * powers.to(wide)).to(dtype).view(shape)
+
+    return Stored((numbers, scales), restore)
 
 
 def _narrowed(weight: Tensor) -> Tensor:

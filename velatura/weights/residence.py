@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from velatura.weights.networks import check, copied, count_positions, slots
 from velatura.weights.policy import MemoryPolicy
-from velatura.weights.quantise import LARGE, halved, planned, quantise_layer
+from velatura.weights.quantise import LARGE, Kind, halved, planned, quantise_layer
 from velatura.weights.remade import Stored, plain, remake, stored
 from velatura.weights.shelf import Shelf
 from velatura.weights.swap import Swapped, blocks_of, swap
@@ -173,7 +173,8 @@ def _packed(part: str, network: nn.Module, policy: MemoryPolicy) -> dict[str, An
         return {}
     if _of_text(part):
         count = sum(parameter.numel() for parameter in network.parameters())
-        chosen = planned(network, "half" if policy.quantised == "half" else "int8") if count >= LARGE else {}
+        kind: Kind = "int8" if policy.quantised == "int4" else policy.quantised
+        chosen = planned(network, kind) if count >= LARGE else {}
     else:
         chosen = planned(network, policy.quantised) if part == "denoiser" else {}
     return {f"{name}.weight": kind for name, kind in chosen.items()}
