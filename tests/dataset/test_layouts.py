@@ -153,6 +153,21 @@ def test_rights_go_along_and_what_cannot_is_said(kind: str, tmp_path: Path) -> N
         assert brought.regularisation == (kind != "imagefolder")
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "civitai"])
+def test_masks_come_back_from_whatever_was_exported(kind: str, tmp_path: Path) -> None:
+    folder = plain(tmp_path / "source")
+    Image.new("L", (96, 64), 128).save(make_folder(folder / "masks") / "01.png")
+    target = tmp_path / "out"
+
+    export(scan(folder), target, kind, words="mara woman")  # type: ignore[arg-type]
+    add([target / "dataset.toml" if kind == "toml" else target], tmp_path / "again")
+
+    greys = [one.mask and Image.open(one.mask).getpixel((9, 9)) for one in scan(tmp_path / "again").pictures]
+    assert greys == ([128, 255, 255] if kind == "toml" else [128, None, None])
+    if kind != "toml":
+        assert [one.mask is not None for one in scan(target).pictures] == [True, False, False]
+
+
 def test_pictures_of_the_class_are_exported_with_their_words(tmp_path: Path) -> None:
     source = scan(kohya(tmp_path / "source"))
     for kind in ("plain", "folders", "kohya", "toml"):
@@ -218,6 +233,16 @@ def test_adding_twice_adds_nothing_and_gives_missing_captions(tmp_path: Path) ->
     assert "is there already as 01.png" in str(again.problems[0])
     captions = told(tmp_path / "set")
     assert captions["01.png"] == ("a red boat",) and captions["03.png"] == ("now it has one",)
+
+
+def test_of_copies_added_at_once_the_first_gets_the_caption_of_the_second(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, text in (("1.png", None), ("2.png", "a boat"), ("3.png", "a ship")):
+        picture(source / name, 5, text)
+
+    assert add([source], tmp_path / "set").names == ("1.png",)
+    assert told(tmp_path / "set") == {"1.png": ("a boat",)}
 
 
 def test_adding_can_be_undone(tmp_path: Path) -> None:

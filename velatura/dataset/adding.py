@@ -125,12 +125,15 @@ def _from_toml(path: Path) -> Layout:
             found.problems += [Problem(subset.metadata.name, remark) for remark in remarks]
         by_stem = {Path(name).stem: text for name, text in listed.items()}
         words = (subset.class_words,) if subset.class_words else None
+        masks_in = layout.collect(subset.masks).entries if subset.masks is not None else []
+        masked = {layout.stem_of(entry.path): entry.path for entry in masks_in}
         entries = []
         for entry in inner.entries:
             files = sorted(entry.caption_files, key=lambda one: one.suffix.lower() != subset.caption_suffix)
             text = by_stem.get(layout.stem_of(entry.path))
             told = words if text is None else (text,)
-            entries.append(replace(entry, caption_files=tuple(files), told=told, repeats=subset.repeats))
+            mask = masked.get(layout.stem_of(entry.path), entry.mask)
+            entries.append(replace(entry, caption_files=tuple(files), told=told, mask=mask, repeats=subset.repeats))
         (found.regularisation if subset.regularisation else found.entries).extend(entries)
     return found
 

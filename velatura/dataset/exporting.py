@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from PIL import Image
+
 from velatura.dataset import archives, layout, masks, rights
 from velatura.dataset.captions import read_captions
 from velatura.dataset.layout import Entry
@@ -105,10 +107,8 @@ def _items(dataset: Dataset) -> list[Item]:
 
 
 def _plain(items: list[Item], folder: Path, words: str, repeats: int) -> None:
-    for item in items:
-        _copy(item.picture.path, folder / f"{item.stem}{item.suffix}")
-        _caption(item, folder)
-    _masks(items, folder)
+    _pictures(items, folder)
+    _masks(items, folder / layout.MASKS)
 
 
 def _folders(items: list[Item], folder: Path, words: str, repeats: int) -> None:
@@ -116,23 +116,27 @@ def _folders(items: list[Item], folder: Path, words: str, repeats: int) -> None:
     for item in items:
         _copy(item.picture.path, pictures_in / f"{item.stem}{item.suffix}")
         _caption(item, captions_in)
-    _masks(items, folder)
+    _masks(items, folder / layout.MASKS)
     told = {"version": 1, "words": words, "pictures": len(items)}
     _write(folder / "config.json", json.dumps(told, ensure_ascii=False, indent=1) + "\n")
 
 
 def _kohya(items: list[Item], folder: Path, words: str, repeats: int) -> None:
-    _plain(items, make_folder(folder / f"{repeats}_{legal_name(words)}"), words, repeats)
+    name = f"{repeats}_{legal_name(words)}"
+    _pictures(items, make_folder(folder / name))
+    _masks(items, folder / layout.MASKS / name)  # a folder without a number, which kohya passes over
 
 
 def _toml(items: list[Item], folder: Path, words: str, repeats: int) -> None:
-    _plain(items, make_folder(folder / "images"), words, repeats)
-    masked = "alpha_mask = false  # masks/ holds grey pictures of the same names\n"
+    _pictures(items, make_folder(folder / "images"))
+    masked = any(item.picture.mask for item in items)
+    if masked:  # with masked_loss, kohya wants one for every picture
+        _masks(items, folder / layout.MASKS, every=True)
     _write(
         folder / "dataset.toml",
         "[general]\nenable_bucket = true\n\n[[datasets]]\n\n  [[datasets.subsets]]\n"
         f'  image_dir = "images"\n  caption_extension = ".txt"\n  class_tokens = {json.dumps(words)}\n'
-        f"  num_repeats = {repeats}\n" + (f"  {masked}" if any(item.picture.mask for item in items) else ""),
+        f"  num_repeats = {repeats}\n" + (f'  conditioning_data_dir = "{layout.MASKS}"\n' if masked else ""),
     )
 
 
@@ -143,7 +147,7 @@ def _imagefolder(items: list[Item], folder: Path, words: str, repeats: int) -> N
         _copy(item.picture.path, folder / name)
         text = " ".join(item.picture.captions or ("",)[:1])
         lines.append(json.dumps({"file_name": name, "text": text}, ensure_ascii=False) + "\n")
-    _masks(items, folder)
+    _masks(items, folder / layout.MASKS)
     _write(folder / "metadata.jsonl", "".join(lines))
 
 
@@ -212,13 +216,24 @@ def _rights(dataset: Dataset, items: list[Item], folder: Path, prefix: str) -> N
         _write(folder / rights.FILE, record.to_toml())
 
 
-def _masks(items: list[Item], folder: Path) -> None:
+def _pictures(items: list[Item], folder: Path) -> None:
+    """With their captions beside them."""
+    for item in items:
+        _copy(item.picture.path, folder / f"{item.stem}{item.suffix}")
+        _caption(item, folder)
+
+
+def _masks(items: list[Item], folder: Path, *, every: bool = False) -> None:
+    """Masks into a folder; a white one for each picture without, where every one is to have one."""
     for item in items:
         one = item.picture
-        if one.mask is not None:
-            path = make_folder(folder / layout.MASKS) / f"{item.stem}.png"
-            with disk_problems(path):
-                path.write_bytes(masks.png(masks.read(one.mask, (one.width, one.height))))
+        if one.mask is None and not every:
+            continue
+        size = one.width, one.height
+        held = Image.new("L", size, 255) if one.mask is None else masks.read(one.mask, size)
+        path = make_folder(folder) / f"{item.stem}.png"
+        with disk_problems(path):
+            path.write_bytes(masks.png(held))
 
 
 def _write(path: Path, text: str) -> None:

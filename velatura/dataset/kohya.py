@@ -29,6 +29,8 @@ class Subset:
     regularisation: bool
     caption_suffix: str
     metadata: Path | None
+    masks: Path | None = None
+    """`conditioning_data_dir`, which its masked loss reads."""
 
 
 def folder_name(name: str) -> tuple[int, str] | None:
@@ -71,7 +73,7 @@ def _subset(told: dict[str, Any], path: Path) -> Subset:
     if not isinstance(image_dir, str) or not image_dir:
         raise DatasetError("a subset has no image_dir", where=path, fix="name its folder of pictures")
     listed = told.get("metadata_file")
-    repeats = told.get("num_repeats", 1)
+    repeats, masks = told.get("num_repeats", 1), told.get("conditioning_data_dir")
     return Subset(
         folder=path.parent / image_dir,
         class_words=str(told.get("class_tokens") or ""),
@@ -79,6 +81,7 @@ def _subset(told: dict[str, Any], path: Path) -> Subset:
         regularisation=told.get("is_reg") is True,
         caption_suffix=str(told.get("caption_extension", ".caption")).lower(),
         metadata=path.parent / listed if isinstance(listed, str) else None,
+        masks=path.parent / masks if isinstance(masks, str) and masks else None,
     )
 
 

@@ -71,7 +71,9 @@ def undecide(folder: Folder, names: Names = None, where: Where = None, as_json: 
 def pick(
     folder: Folder,
     count: Annotated[int, typer.Option("--n", min=1, help="How many pictures.")] = 30,
-    balanced: Annotated[str | None, typer.Option(help="Even shares of each kind: framing or origin.")] = None,
+    balanced: Annotated[
+        str | None, typer.Option("--balanced", "--balance", help="Even shares of each kind: framing or origin.")
+    ] = None,
     diverse: Annotated[bool, typer.Option("--diverse", help="As unlike one another as can be; the default.")] = False,
     where: Where = None,
     sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a contact sheet of the pick, .png.")] = None,
