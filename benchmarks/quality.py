@@ -1,6 +1,6 @@
 """Time to quality on the pocket base: how soon Velatura reaches the held-out loss at which kohya's usual recipe ends.
 
-    python benchmarks/quality.py [--steps 1600] [--tuned-on ink] [--styles watercolour neon mosaic]
+    python benchmarks/quality.py [--steps 1600] [--tuned-on watercolour] [--styles ink neon mosaic]
 
 The baseline is what kohya's trainer does when it is told a network of rank 16 and nothing else: AdamW, batch 1, a
 constant rate, 1600 steps, its default layers (attention, feed-forward and projections of the UNet, attention and MLP of
@@ -144,8 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1600, help="of the baseline")
     parser.add_argument("--pictures", type=int, default=20)
-    parser.add_argument("--tuned-on", default="ink")
-    parser.add_argument("--styles", nargs="+", default=["watercolour", "neon", "mosaic"])
+    parser.add_argument("--tuned-on", default="watercolour")
+    parser.add_argument("--styles", nargs="+", default=["ink", "neon", "mosaic"])
     parser.add_argument("--out", type=Path, help="courses, as JSON")
     given = parser.parse_args()
     torch.set_num_threads(1)
