@@ -139,7 +139,8 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
         reasons += [f"weights stored in {kind}: asked for"] if kind else []
     elif device.kind == "cuda" and room is not None and least > room:
         kind = "int8" if quantiser else None
-        asked = "" if quantiser else '; pip install "velatura[quantise]", or fp8, would store them in 8 bits'
+        without = '; in 8 bits they are stored with pip install "velatura[quantise]", or without it by fp8'
+        asked = "" if quantiser else without
         reasons.append(f"weights {'stored in int8' if kind else 'not quantised'}: {_full(least, device)}{asked}")
     else:
         kind = None
