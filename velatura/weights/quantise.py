@@ -9,8 +9,9 @@ functions store no more than plain tensors.
 Convolutions stay as they are there: of the transformers there are none, of a UNet's weights they are a third to a half.
 
 "fp8" stores each weight as an E4M3 number (Micikevicius et al. 2022, arXiv:2209.05433) and a power of two for each
-output: 8 bits a weight, convolutions too, without a package. Its error is five times that of int8, whose levels lie
-where weights are, but a base whose file holds E4M3 numbers is kept exactly. It is computed with as the others are.
+output: 8 bits a weight, convolutions too, without a package. Its error is four times that of int8 (2.6 % of a
+weight against 0.65 %, root mean square), whose levels lie where weights are, but a base whose file holds E4M3 numbers
+is kept exactly. It is computed with as the others are.
 
 In 16 bits ("half") a weight rests as most files hold it, and is widened when it is used: half the memory of fp32, and
 where the file holds 16 bits, the very same numbers; a processor then reads them where the file is mapped, so they take
