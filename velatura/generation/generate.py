@@ -87,7 +87,7 @@ def generate(
         group = jobs[first : first + batch]
         latents = None if start is None else start.of(first, len(group))
         known, total = len(model.notes), done + steps_of(passes, len(jobs) - first, batch)
-        images: list[Image.Image] = []
+        images: list[Image.Image] | None = None
         try:
             for event in _batch(model, passes, group, latents, texts, adapters, shown_every):
                 if isinstance(event, int):
@@ -99,7 +99,7 @@ def generate(
         except (RuntimeError, MemoryError) as error:
             if len(group) == 1 or not room.is_full(error):
                 raise
-        if not images:  # out of the handler, so that what the failed attempt held is free
+        if images is None:  # out of the handler, so that what the failed attempt held is free
             room.give_back()
             batch = len(group) // 2
             yield Note(f"there is no memory for {len(group)} pictures at a time; so it is {batch} from now on")
