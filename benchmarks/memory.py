@@ -44,6 +44,7 @@ OURS: dict[str, tuple[str, ...]] = {
     ),
     "int8": ("precision=fp32", "quantised=int8", "checkpointing=true", "in_turn=true"),
     "int4": ("precision=fp32", "quantised=int4", "checkpointing=true", "in_turn=true"),
+    "fp8": ("precision=fp32", "quantised=fp8", "checkpointing=true", "in_turn=true"),
     "fp32, all blocks swapped": ("precision=fp32", "swapped_blocks=99", "checkpointing=true", "in_turn=true"),
     "int8, all blocks swapped": (
         "precision=fp32",
