@@ -456,8 +456,13 @@ def test_a_stop_after_a_broken_step_saves_nothing_broken(
     assert all(np.isfinite(tensorfile.as_float32(one)).all() for one in saved.values())
 
 
+@pytest.mark.parametrize(
+    "full",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")],
+    ids=["card", "mps"],
+)
 def test_memory_that_is_too_small_halves_the_micro_batch_and_changes_nothing_else(
-    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    full: RuntimeError, trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = trainer("train.batch=4", "train.steps=1", "train.clip=0")
     trained.finish()
@@ -467,7 +472,7 @@ def test_memory_that_is_too_small_halves_the_micro_batch_and_changes_nothing_els
     def short(model: Model, noisy: torch.Tensor, *rest: Any) -> torch.Tensor:
         tried.append(len(noisy))
         if len(noisy) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise full
         return predict(model, noisy, *rest)
 
     monkeypatch.setattr(trained.model.family, "predict", short)

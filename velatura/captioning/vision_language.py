@@ -24,7 +24,7 @@ from velatura.dataset import images
 from velatura.doctor.devices import Device, devices
 from velatura.errors import DatasetError, MissingExtra, ModelError
 from velatura.recipe import MemorySettings
-from velatura.weights import fetching, hub, policy
+from velatura.weights import fetching, hub, policy, room
 from velatura.weights.containers import read_header
 from velatura.weights.fit import ROOM, gigabytes
 
@@ -115,7 +115,9 @@ class VisionLanguageModel:
         try:
             with torch.inference_mode():
                 tokens = network.generate(**given.to(network.device, network.dtype), generation_config=told)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not room.is_full(error):
+                raise
             what = f"there is no memory for {len(pictures)} pictures at once" if len(pictures) > 1 else "out of memory"
             raise ModelError(what, where=self.model, fix="give a smaller --batch or --side") from None
         # What is told back before the answer: the question, or the one token that a decoder of its own begins with.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from velatura.errors import TrainingError
 from velatura.training.data import Batch
 from velatura.training.gradients import Gradients
+from velatura.weights import room
 
 MORE_MEMORY = "set memory.checkpointing to true, memory.quantised to int8, or a smaller dataset.resolution"
 
@@ -61,13 +61,13 @@ class Descent:
         while True:
             try:
                 return self._in_parts(batch)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not room.is_full(error):
+                    raise
                 self._halve(len(batch.clean_BCHW), error)
             # out of the handler, so that what the failed attempt held is free
             self._gradients.forget()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            room.give_back()
 
     def said(self) -> Iterator[str]:
         """What has been decided since it was asked last, in a sentence."""
