@@ -56,16 +56,3 @@ def test_cameras_painters_and_pages_are_read_from_the_files(tmp_path: Path) -> N
     assert record.of("painted.png").origin == "generated: A1111 or its like"
     assert record.of("found.png") == Rights(author="Bo", source="https://example.org/1")
     assert record.of("plain.png") == Rights()
-
-
-def test_a_signed_manifest_and_xmp_are_read(tmp_path: Path) -> None:
-    clouds(1, (64, 48)).save(tmp_path / "a.jpg")
-    packet = (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><dc:creator><rdf:Seq><rdf:li>Cy</rdf:li></rdf:Seq></dc:creator>'
-        "<xmpRights:UsageTerms><rdf:Alt><rdf:li>CC0</rdf:li></rdf:Alt></xmpRights:UsageTerms></x:xmpmeta>"
-    )
-    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes() + packet.encode() + b"trainedAlgorithmicMedia")
-
-    found = rights.of_file(tmp_path / "a.jpg")
-
-    assert (found.author, found.licence, found.origin.partition(":")[0]) == ("Cy", "CC0", "generated")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from velatura.dataset import alike, rights, wording
+from velatura.dataset import alike, provenance, rights, wording
 from velatura.dataset.findings import Finding, argument, sorted_findings
 from velatura.dataset.images import open_image
 from velatura.dataset.survey import Survey, Surveyed
@@ -68,7 +68,7 @@ def check(found: Survey, wanted: Wanted, *, record: rights.Record | None = None)
         *_set(found, wanted),
         *(_faces(found, wanted) if wanted.look_for_faces or wanted.face_model else ()),
         *wording.check(found.dataset.pictures, wanted.told, kind=wanted.kind, folder=wanted.folder),
-        *_rights(found, record, wanted),
+        *provenance.check(found, record, kind=wanted.kind, folder=wanted.folder),
     ]
     return sorted_findings(findings)
 
@@ -161,15 +161,6 @@ def _each(found: Survey, wanted: Wanted) -> list[Finding]:
             )
             findings.append(Finding(kind, "note" if usual else "warning", names, what, why, mends))
     findings += _small(found, wanted)
-    placed = tuple(one.picture.name for one in found.pictures if one.file.has_place)
-    if placed:
-        what, why = "say where they were taken", "whoever gets the set learns it"
-        findings.append(Finding("place", "note", placed, what, why, f"velatura dataset clean {folder}"))
-    painted = tuple(one.picture.name for one in found.pictures if one.file.origin.startswith("generated"))
-    if painted:
-        what, why = "painted by a model", "its habits are learnt with them"
-        fix = f"keep them knowingly, or velatura dataset reject {folder} {argument(painted)}"
-        findings.append(Finding("generated", "note", painted, what, why, fix))
     return findings
 
 
@@ -352,18 +343,6 @@ def _strangers(people: Mapping[str, object], wanted: Wanted) -> list[Finding]:
     what, why = "show another person than most", "the trigger is learnt for both"
     fix = f"look at them; velatura dataset reject {wanted.folder} {argument(names)}"
     return [Finding("another person", "warning", names, what, why, fix)]
-
-
-def _rights(found: Survey, record: rights.Record, wanted: Wanted) -> list[Finding]:
-    needed = (*rights.NEEDED, "consent") if wanted.kind == "character" else rights.NEEDED
-    gaps = rights.gaps(record, [one.picture.name for one in found.pictures], needed=needed)
-    if not gaps:
-        return []
-    told = ", ".join(f"{key} of {len(names)}" for key, names in gaps.items())
-    names = tuple(dict.fromkeys(name for lacking in gaps.values() for name in lacking))
-    why = "what was learnt from pictures of unknown rights cannot be handed on"
-    fix = f'velatura dataset rights {wanted.folder} --author "..." --source "..." --licence "..."'
-    return [Finding("rights", "note", names, f"unknown: {told} of {len(found.pictures)} pictures", why, fix)]
 
 
 def of_split(train: Sequence[str], held_out: Sequence[str], groups: Iterable[Sequence[str]]) -> list[Finding]:

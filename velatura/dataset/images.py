@@ -12,13 +12,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from velatura.dataset.buckets import Size, cover_size
+from velatura.dataset.c2pa.embedded import store_of
 from velatura.dataset.colour import WHITE, alpha_of, profile_name, to_srgb
 from velatura.errors import DatasetError
 
@@ -143,7 +144,7 @@ class Header:
     jpeg_quality: int | None
     """Estimated from the tables that its numbers were divided by; None for other formats."""
     told: bool
-    """It says more than its pixels: EXIF, XMP, text."""
+    """It says more than its pixels: EXIF, XMP, text, a manifest."""
 
 
 def file_info(path: Path) -> tuple[dict[Any, Any], Image.Exif]:
@@ -163,22 +164,18 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> Header:
         DatasetError: as `picture_size`.
     """
     with _opened(path, max_pixels) as (image, orientation):
-        return header_of(image, orientation)
-
-
-def header_of(image: Image.Image, orientation: int) -> Header:
-    """The same for a file that is open."""
-    tables = getattr(image, "quantization", None)
-    return Header(
-        format=image.format or "",
-        mode=image.mode,
-        frames=getattr(image, "n_frames", 1),
-        orientation=orientation,
-        profile=profile_name(image.info.get("icc_profile")),
-        transparent=image.has_transparency_data,
-        jpeg_quality=_jpeg_quality(tables[0]) if tables else None,
-        told=any(isinstance(key, str) and key.lower() in _TELLING for key in image.info),
-    )
+        tables = getattr(image, "quantization", None)
+        beside = any(isinstance(key, str) and key.lower() in _TELLING for key in image.info)
+        return Header(
+            format=image.format or "",
+            mode=image.mode,
+            frames=getattr(image, "n_frames", 1),
+            orientation=orientation,
+            profile=profile_name(image.info.get("icc_profile")),
+            transparent=image.has_transparency_data,
+            jpeg_quality=_jpeg_quality(tables[0]) if tables else None,
+            told=beside or store_of(path) is not None,
+        )
 
 
 def _jpeg_quality(table: list[int]) -> int:

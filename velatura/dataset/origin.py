@@ -1,11 +1,13 @@
 """What a picture's file says about where it comes from: camera, program, author, licence, the page it was on.
 
 Read are EXIF, XMP, the infotext of A1111 and what other painting programs leave in PNG files, C2PA manifests,
-and the JSON that gallery-dl writes beside a download. What none of them says stays unknown.
+and the JSON that gallery-dl writes beside a download. What none of them says stays unknown, and what they say is told,
+not vouched for: none of it is hard to forge, and the signatures of manifests are not checked.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -15,12 +17,16 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from velatura.dataset.c2pa import telling
 from velatura.dataset.images import file_info
 from velatura.errors import DatasetError
 
+TRAINING = "training of generative models"
+"""Of what `Origin.training` speaks: no such training, or such training on conditions."""
+
 SIDECAR_BYTES = 4_000_000
 _HEAD, _TAIL = 2 << 20, 1 << 20
-"""Manifests stand near the beginning or the end of a file."""
+"""Where XMP is looked for in files that Pillow finds none in: near the beginning and the end."""
 
 _PAINTED_BY = {
     "parameters": "A1111 or its like",
@@ -37,7 +43,14 @@ _PROGRAMS = ("novelai", "stable diffusion", "midjourney", "dall-e", "firefly", "
 
 _AUTHOR_KEYS = ("author", "artist", "tag_string_artist", "creator", "user", "uploader", "username")
 _SOURCE_KEYS = ("post_url", "page_url", "permalink", "source", "url", "file_url", "category")
+_LICENCE_KEYS = ("license", "licence", "rights", "copyright")
 """What the sites that gallery-dl knows call them; the first that is there is taken."""
+
+_SOURCE_TYPE = re.compile(r"""\bDigitalSourceType\b(?:\s+rdf:resource)?[\s=>"']+(?:https?://[^"'<]*/)?(\w+)""")
+"""IPTC's word in XMP for how a picture came about, as an attribute, an element or a link."""
+
+_RESERVED = re.compile(r"\bDataMining\b[^<]*DMI-PROHIBITED")
+"""The words of PLUS: all that begin so forbid training."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +58,22 @@ class Origin:
     """What is known; "" is unknown."""
 
     kind: str = ""
-    """`camera`, `generated` or ""."""
+    """`camera`, `drawn`, `generated` or ""."""
     made_with: str = ""
     """The camera, or the program."""
     author: str = ""
     source: str = ""
     """A page or a site."""
     licence: str = ""
+    training: str = ""
+    """What it says against training generative models on it."""
     has_place: bool = False
     """It says where on Earth it was taken."""
+
+    @property
+    def made(self) -> str:
+        """Kind and what it was made with, `camera: Maker Model 1`; "" where neither is known."""
+        return f"{self.kind}: {self.made_with}" if self.made_with else self.kind
 
 
 def read(path: Path) -> Origin:
@@ -63,14 +83,15 @@ def read(path: Path) -> Origin:
         info, exif = file_info(path)
     except DatasetError:
         return sidecar
-    return _merged(sidecar, _from_text(info), _from_exif(exif), _from_packets(path))
+    signed = map(_from_manifest, telling.read(path))
+    return _merged(sidecar, _from_text(info), _from_exif(exif), *signed, _from_xmp(_xmp(info, path)))
 
 
 def _merged(*origins: Origin) -> Origin:
     """Of each thing what the first says that says anything."""
     fields = {
         name: next((value for one in origins if (value := getattr(one, name))), "")
-        for name in ("author", "source", "licence")
+        for name in ("author", "source", "licence", "training")
     }
     kinds = [one for one in origins if one.kind]
     best = next((one for one in kinds if one.kind == "generated"), kinds[0] if kinds else Origin())
@@ -103,8 +124,19 @@ def _from_exif(exif: Image.Exif) -> Origin:
     return Origin(kind, made_with, author=author, licence=licence, has_place=place)
 
 
-def _from_packets(path: Path) -> Origin:
-    """XMP and C2PA, found by their names in the file's first and last bytes."""
+def _from_manifest(told: telling.Told) -> Origin:
+    made_with = f"{told.made_with or 'not said with what'} (C2PA, signature not checked)" if told.kind else ""
+    training = f"no {TRAINING}" if told.training == "no" else f"{TRAINING} {told.training}" if told.training else ""
+    return Origin(told.kind, made_with, told.author, told.source, told.licence, training, has_place=told.has_place)
+
+
+def _xmp(info: Mapping[Any, Any], path: Path) -> str:
+    """The file's XMP packet; where Pillow finds none it is looked for by its name."""
+    found = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    if isinstance(found, str):
+        return found
+    if isinstance(found, bytes):
+        return found.decode("utf-8", "replace")
     try:
         with path.open("rb") as file:
             data = file.read(_HEAD)
@@ -113,16 +145,22 @@ def _from_packets(path: Path) -> Origin:
                 file.seek(max(_HEAD, size - _TAIL))
                 data += file.read(_TAIL)
     except OSError:
-        return Origin()
-    generated = b"trainedAlgorithmicMedia" in data or b"compositeWithTrainedAlgorithmicMedia" in data
+        return ""
     packet = re.search(rb"<x:xmpmeta.*?</x:xmpmeta>", data, flags=re.DOTALL)
-    xmp = packet[0].decode("utf-8", "replace") if packet else ""
+    return packet[0].decode("utf-8", "replace") if packet else ""
+
+
+def _from_xmp(xmp: str) -> Origin:
+    found = _SOURCE_TYPE.search(xmp)
+    kind = telling.kind_of(found[1]) if found else ""
     return Origin(
-        "generated" if generated else "",
-        "a program that signs its pictures (C2PA)" if generated else "",
+        kind,
+        f"{found[1]} in its XMP" if found and kind else "",
         author=_listed(xmp, "dc:creator"),
         source=_listed(xmp, "dc:source") or _listed(xmp, "plus:LicensorURL"),
         licence=_listed(xmp, "xmpRights:UsageTerms") or _listed(xmp, "xmpRights:WebStatement"),
+        training=f"no {TRAINING}" if _RESERVED.search(xmp) else "",
+        has_place=bool(_listed(xmp, "exif:GPSLatitude")),
     )
 
 
@@ -131,7 +169,7 @@ def _listed(xmp: str, name: str) -> str:
     element = re.search(rf"<{name}\b[^>]*>(.*?)</{name}>", xmp, flags=re.DOTALL)
     attribute = re.search(rf'\b{name}="([^"]*)"', xmp)
     inside = element[1] if element else attribute[1] if attribute else ""
-    return " ".join(re.sub(r"<[^>]*>", " ", inside).split())[:300]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", inside)).split())[:300]
 
 
 def _sidecar(path: Path) -> Origin:
@@ -144,13 +182,8 @@ def _sidecar(path: Path) -> Origin:
         except (OSError, ValueError):
             continue
         if isinstance(told, dict):
-            return Origin(
-                author=_first(
-                    told, ("author", "artist", "tag_string_artist", "creator", "user", "uploader", "username")
-                ),
-                source=_first(told, ("post_url", "page_url", "permalink", "source", "url", "file_url", "category")),
-                licence=_first(told, ("license", "licence", "rights", "copyright")),
-            )
+            author, source, licence = (_first(told, keys) for keys in (_AUTHOR_KEYS, _SOURCE_KEYS, _LICENCE_KEYS))
+            return Origin(author=author, source=source, licence=licence)
     return Origin()
 
 

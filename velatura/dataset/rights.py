@@ -106,8 +106,8 @@ def load(folder: Path) -> Record:
 def of_file(path: Path) -> Rights:
     """What a picture's file says of itself; see `velatura.dataset.origin`."""
     found = origin.read(path)
-    made = f"{found.kind}: {found.made_with}" if found.made_with else found.kind
-    return Rights(author=found.author, source=found.source, licence=found.licence, origin=made)
+    licence = "; ".join(one for one in (found.licence, found.training) if one)
+    return Rights(author=found.author, source=found.source, licence=licence, origin=found.made)
 
 
 def gaps(record: Record, names: Iterable[str], *, needed: Iterable[str] = NEEDED) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from velatura.errors import DatasetError
 from velatura.events import Done, Event, Progress
 from velatura.files import append_line, disk_problems, make_folder, write_text
 
-VERSION = 2
+VERSION = 3
 """Of what is measured; a record of another version is measured anew."""
 
 
@@ -38,6 +38,7 @@ class File:
     transparent: bool
     jpeg_quality: int | None
     origin: str
+    training: str
     has_place: bool
 
 
@@ -152,7 +153,8 @@ def examine(entry: Entry) -> tuple[Picture, File, Measures]:
         profile=header.profile,
         transparent=header.transparent,
         jpeg_quality=header.jpeg_quality,
-        origin=f"{made.kind}: {made.made_with}" if made.made_with else made.kind,
+        origin=made.made,
+        training=made.training,
         has_place=made.has_place,
     )
     looked = scan.look(entry, deep=False)
