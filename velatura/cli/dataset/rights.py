@@ -23,8 +23,8 @@ def rights(
 ) -> None:
     """Note or show source, author, licence and consent, in rights.toml; exits with 1 where something is unknown.
 
-    Read are camera data, XMP, painting programs' texts, C2PA manifests (signatures are not checked), and what gallery-dl
-    writes beside a picture.
+    Read are camera data, XMP, painting programs' texts, C2PA manifests (signatures are not checked), and what
+    gallery-dl writes beside a picture.
     """
     from velatura.dataset import layout
     from velatura.dataset import rights as record_of
