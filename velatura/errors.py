@@ -77,6 +77,11 @@ class MissingExtra(VelaturaError):
     """An optional part that is not installed."""
 
 
+def counted(number: int, what: str) -> str:
+    """How messages tell numbers of things: "1 picture", "2 pictures"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, known: list[str]) -> str | None:
     """The known name that a mistyped one most likely meant, or None."""
     import difflib

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from tests.paintings import clouds
+from velatura import lettering
 from velatura.dataset import alike, rights, survey, wording
 from velatura.dataset.checks import Wanted, check
 from velatura.dataset.findings import Finding
 from velatura.dataset.measures import measure, writing
 from velatura.dataset.scan import Picture
-from velatura.dataset.sheet import html_sheet, marks, png_sheet, with_lost, words
+from velatura.dataset.sheet import html_sheet, label, marks, numbered, png_sheet, with_lost, words
 from velatura.dataset.survey import Surveying
 from velatura.dataset.wording import Told
 from velatura.randomness import generator
@@ -315,6 +316,19 @@ def test_sheets_show_every_picture(folder: Path) -> None:
     marked = png_sheet(pictures, {"s01.png": [("error", "soft")]}, title="t", columns=4)
     plain = png_sheet(pictures, {}, title="t", columns=4)
     assert marked.width == plain.width and marked.height > plain.height
+
+
+def test_names_in_letters_that_no_typeface_has_stand_on_sheets_as_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lettering, "FILES", ())
+    (folder / "s02.png").rename(folder / "s02 кошка.png")
+    shown = survey.survey(folder).dataset.pictures
+
+    assert numbered(shown) == {"s02 кошка.png": 2}
+    assert label("s02 кошка.png", numbered(shown)) == "2. s02 кошка.png"
+    assert label("s03.png", numbered(shown)) == "s03.png"
+    assert png_sheet(shown, {}, title="été").size[0] > 0
 
 
 def test_a_mark_stands_once_on_a_picture_and_groups_of_one_kind_are_told_apart(folder: Path) -> None:

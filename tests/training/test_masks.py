@@ -177,7 +177,7 @@ def test_masks_that_are_used_or_not_are_told(make_project: MakeProject, model: M
 
     used, aside = (" ".join(read_pictures(one, project, model).notes) for one in (recipe, off))
 
-    assert "parts of 1 pictures count in the loss as their masks say" in used
+    assert "parts of 1 picture count in the loss as their masks say" in used
     assert "masked_loss = off leaves aside" in aside
     assert encoded(project, model)[1] == ["1.png: its mask is black all over, so nothing is learnt from it"]
 

@@ -9,6 +9,7 @@ import typer
 
 from velatura.cli import output
 from velatura.cli.options import Json, Overrides
+from velatura.errors import counted
 
 if TYPE_CHECKING:
     from velatura.api.training.planning import Estimate, Plan
@@ -53,8 +54,8 @@ def _course(made: Plan) -> list[str]:
     rows = [(size, one.pictures, one.samples, one.batches, one.short or "-") for size, one in made.buckets.items()]
     return [
         f"{made.steps} steps of up to {together} pictures: {made.epochs:g} epochs of {made.steps_per_epoch} steps,"
-        f" {made.images} pictures seen",
-        f"{made.pictures} pictures{kept_back}",
+        f" {counted(made.images, 'picture')} seen",
+        f"{counted(made.pictures, 'picture')}{kept_back}",
         output.table(("size", "pictures", "seen in an epoch", "batches", "of them short"), rows),
     ]
 

@@ -20,7 +20,7 @@ from velatura.dataset.captions import decode, lines_of
 from velatura.dataset.journal import Edit, edit
 from velatura.dataset.layout import Entry, Layout, Problem
 from velatura.dataset.names import free_name, legal_name, natural_key
-from velatura.errors import DatasetError, FileProblem
+from velatura.errors import DatasetError, FileProblem, counted
 from velatura.files import disk_problems, make_folder
 
 SPARE = 64 << 20
@@ -65,7 +65,7 @@ def add(sources: Sequence[Path | str], dataset: Path, *, workers: int | None = 1
             raise DatasetError(what, where=", ".join(str(source) for source in sources), fix="name other files")
         _refuse_without_room(dataset, [entry.path for entry, _ in readable])
         make_folder(dataset)
-        told = f"add {len(readable)} pictures"
+        told = f"add {counted(len(readable), 'picture')}"
         with edit(dataset, told) as changes:
             names, remarks = _copy_in(readable, dataset, changes, _noted_rights(found))
             regularisation = _copy_class([entry for one in found for entry in one.regularisation], dataset, changes)

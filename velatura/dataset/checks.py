@@ -14,7 +14,7 @@ from velatura.dataset.findings import Finding, argument, sorted_findings
 from velatura.dataset.images import open_image
 from velatura.dataset.survey import Survey, Surveyed
 from velatura.dataset.wording import Told
-from velatura.errors import VelaturaError
+from velatura.errors import VelaturaError, counted
 
 SOFT = 0.42
 """Sharpness below which even the sharpest part has lost its finest detail; see `Measures.sharpness`."""
@@ -255,7 +255,8 @@ def _set(found: Survey, wanted: Wanted) -> list[Finding]:
     findings = []
     if count < FEW[kind]:
         few = count < FEWEST
-        what = f"{count} pictures are {'very ' if few else ''}few" + (f" for a {kind}" if kind else "")
+        are = "is" if count == 1 else "are"
+        what = f"{counted(count, 'picture')} {are} {'very ' if few else ''}few" + (f" for a {kind}" if kind else "")
         why = "what few pictures have in common by chance is learnt as if it were meant"
         fix = f"velatura dataset add {wanted.folder} MORE; {FEW[kind]} to {3 * FEW[kind]} varied ones do better"
         findings.append(Finding("few", "warning" if few else "note", (), what, why, fix))

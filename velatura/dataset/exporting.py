@@ -18,7 +18,7 @@ from velatura.dataset.captions import read_captions
 from velatura.dataset.layout import Entry
 from velatura.dataset.names import free_name, legal_name
 from velatura.dataset.scan import Dataset, Picture
-from velatura.errors import DatasetError, FileProblem
+from velatura.errors import DatasetError, FileProblem, counted
 from velatura.files import disk_problems, make_folder, sync_folder
 
 Kind = Literal["plain", "folders", "kohya", "toml", "imagefolder", "civitai"]
@@ -87,7 +87,7 @@ def left_out(dataset: Dataset, kind: Kind) -> list[str]:
     masked = sum(one.mask is not None for one in dataset.pictures)
     if kind == "civitai":
         if masked:
-            said.append(f"the masks of {masked} pictures are left out: Civitai's trainer takes none")
+            said.append(f"the masks of {counted(masked, 'picture')} are left out: Civitai's trainer takes none")
         if rights.load(dataset.folder) != rights.Record():
             said.append("what is known of rights is left out: Civitai takes pictures and captions only, tell it there")
     if kind in ("civitai", "imagefolder") and layout.find(dataset.folder).regularisation:

@@ -18,7 +18,7 @@ from velatura.dataset.journal import edit
 from velatura.dataset.layout import Entry
 from velatura.dataset.reframing import pick_named
 from velatura.dataset.scan import judged
-from velatura.errors import DatasetError, MissingExtra, VelaturaError
+from velatura.errors import DatasetError, MissingExtra, VelaturaError, counted
 
 Maker = Callable[[Path], Image.Image | None]
 """A picture's mask, at the upright picture's size; None where there is nothing to mask."""
@@ -70,7 +70,7 @@ def remove(dataset: Path, *, names: Sequence[str] = ()) -> list[str]:
     """Take masks away; of which pictures."""
     entries = pick_named(layout.find(dataset).entries, names, dataset)
     masked: list[Entry] = [entry for entry in entries if entry.mask is not None]
-    with edit(dataset, f"remove {len(masked)} masks") as changes:
+    with edit(dataset, f"remove {counted(len(masked), 'mask')}") as changes:
         for entry in masked:
             assert entry.mask is not None
             changes.remove(entry.mask.relative_to(dataset).as_posix())

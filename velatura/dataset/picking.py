@@ -13,7 +13,7 @@ import numpy as np
 
 from velatura.dataset import alike, checks, choice, filters
 from velatura.dataset.survey import Surveyed
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, counted
 
 KEYS = (
     "width", "height", "pixels", "shape", "bytes", "sharpness", "noise", "brightness", "contrast", "saturation",
@@ -94,7 +94,7 @@ def diverse(pictures: Sequence[Surveyed], count: int, *, kept: Sequence[str] = (
         kept: names that are taken in any case.
     """
     if not pictures:
-        return Pick((), (f"{count} pictures",))
+        return Pick((), (counted(count, "picture"),))
     vectors = alike.features([one.measures for one in pictures])
     worth = np.array([_quality(one) for one in pictures], dtype=np.float32)
     names = [one.picture.name for one in pictures]
@@ -154,4 +154,4 @@ def _quality(one: Surveyed) -> float:
 
 
 def _lacking(found: int, count: int) -> tuple[str, ...]:
-    return () if found >= count else (f"{count - found} pictures: there are no more than {found}",)
+    return () if found >= count else (f"{counted(count - found, 'picture')}: there are no more than {found}",)

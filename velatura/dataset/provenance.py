@@ -9,6 +9,7 @@ from velatura.dataset import rights
 from velatura.dataset.findings import Finding, argument
 from velatura.dataset.origin import TRAINING
 from velatura.dataset.survey import Survey
+from velatura.errors import counted
 
 
 def check(found: Survey, record: rights.Record, *, kind: str = "", folder: str = "DIR") -> list[Finding]:
@@ -76,4 +77,4 @@ def _unknown(found: Survey, record: rights.Record, needed: tuple[str, ...], fold
     names = tuple(dict.fromkeys(name for lacking in gaps.values() for name in lacking))
     why = "what was learnt from pictures of unknown rights cannot be handed on"
     fix = f'velatura dataset rights {folder} --author "..." --source "..." --licence "..."'
-    return [Finding("rights", "note", names, f"unknown: {told} of {len(found.pictures)} pictures", why, fix)]
+    return [Finding("rights", "note", names, f"unknown: {told} of {counted(len(found.pictures), 'picture')}", why, fix)]

@@ -11,7 +11,7 @@ from velatura.dataset.journal import edit
 from velatura.dataset.layout import Entry
 from velatura.dataset.names import free_name, legal_name, numbered
 from velatura.dataset.reframing import follow
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, counted
 from velatura.files import disk_problems
 
 
@@ -46,7 +46,7 @@ def rename(dataset: Path, *, prefix: str = "", legal: bool = False) -> dict[str,
         folder, _, _ = entry.name.rpartition("/")
         renamed[entry.name] = f"{folder}/" * bool(folder) + f"{stem}{entry.path.suffix.lower()}"
     renamed = {old: new for old, new in renamed.items() if old != new}
-    told = "name legally" if legal else f"rename {len(stems)} pictures"
+    told = "name legally" if legal else f"rename {counted(len(stems), 'picture')}"
     with edit(dataset, told) as changes:
         changes.rename(pairs)
         follow(dataset, renamed, changes)

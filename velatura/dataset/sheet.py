@@ -8,12 +8,13 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from velatura.dataset.findings import Finding
 from velatura.dataset.images import open_image
 from velatura.dataset.scan import Dataset, Picture
 from velatura.errors import DatasetError
+from velatura.lettering import Font, direction, lacks, shown, typeface
 
 PAPER, INK, FAINT = (247, 244, 238), (38, 36, 33), (122, 116, 108)
 MARKS = {"error": (176, 44, 22), "warning": (196, 122, 16), "note": (70, 104, 140)}
@@ -25,7 +26,6 @@ MOST_MARKS = 4
 Box = tuple[float, float, float, float]
 Mark = tuple[str, str]
 """A level, and the words."""
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def marks(findings: Sequence[Finding], pictures: int) -> dict[str, list[Mark]]:
@@ -65,6 +65,8 @@ def png_sheet(
 ) -> Image.Image:
     """Pictures in rows with their names, and below each its marks.
 
+    A name that no typeface at hand has the letters of stands behind its place on the sheet: see `numbered`.
+
     Args:
         pictures: what is shown.
         marks: picture's name -> (level, words) of each mark; a picture without any is framed in nothing.
@@ -73,7 +75,6 @@ def png_sheet(
         columns: pictures in a row.
     """
     columns = max(1, min(columns, len(pictures)))
-    font, small = ImageFont.load_default(14), ImageFont.load_default(13)
     rows = -(-len(pictures) // columns)
     most = [
         max(min(MOST_MARKS, len(marks.get(one.name, ()))) for one in pictures[row * columns : (row + 1) * columns])
@@ -83,18 +84,19 @@ def png_sheet(
     width = GAP + columns * (CELL + GAP)
     sheet = Image.new("RGB", (width, 52 + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 16), fitting(title, ImageFont.load_default(18), width - 2 * GAP), INK, ImageFont.load_default(18))
+    write(draw, (GAP, 16), title, INK, size=18, width=width - 2 * GAP)
+    numbers = numbered(pictures)
     y = 52
     for row in range(rows):
         for column, picture in enumerate(pictures[row * columns : (row + 1) * columns]):
             x = GAP + column * (CELL + GAP)
             told = list(marks.get(picture.name, ()))
             _cell(sheet, draw, picture, (x, y), told, (boxes or {}).get(picture.name, ()))
-            draw.text((x, y + CELL + 3), fitting(latin(picture.name), font, CELL), INK, font)
+            write(draw, (x, y + CELL + 3), label(picture.name, numbers), INK, size=14, width=CELL)
             for line, (level, words) in enumerate(told[:MOST_MARKS], start=1):
                 rest = len(told) - MOST_MARKS
                 text = f"{words} +{rest} more" if line == MOST_MARKS and rest > 0 else words
-                draw.text((x, y + CELL + 3 + line * LINE), fitting(latin(text), small, CELL), MARKS[level], small)
+                write(draw, (x, y + CELL + 3 + line * LINE), text, MARKS[level], size=13, width=CELL)
         y += heights[row]
     return sheet
 
@@ -154,7 +156,7 @@ def _cell(
     draw.rectangle((x, y, x + CELL - 1, y + CELL - 1), (236, 231, 221))
     shown = _thumbnail(picture)
     if shown is None:
-        draw.text((x + 8, y + 8), "cannot be read", FAINT, ImageFont.load_default(13))
+        write(draw, (x + 8, y + 8), "cannot be read", FAINT, size=13, width=CELL)
     else:
         left, top = x + (CELL - shown.width) // 2, y + (CELL - shown.height) // 2
         sheet.paste(shown, (left, top))
@@ -186,7 +188,7 @@ def _data(picture: Picture) -> str:
 
 
 def fitting(text: str, font: Font, width: int) -> str:
-    """The text, shortened to a width in pixels."""
+    """A text that the typeface can show, shortened to a width in pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
@@ -194,6 +196,29 @@ def fitting(text: str, font: Font, width: int) -> str:
     return f"{text}..."
 
 
-def latin(text: str) -> str:
-    """Pillow's own typeface knows Latin letters only; others are shown by their numbers."""
-    return "".join(sign if ord(sign) < 0x180 else f"\\u{ord(sign):04x}" for sign in text)
+def numbered(pictures: Sequence[Picture]) -> dict[str, int]:
+    """Names that a sheet cannot show, as no typeface at hand has all of their letters -> the picture's place on it."""
+    return {
+        one.name: place
+        for place, one in enumerate(pictures, start=1)
+        if not one.name.isascii() and lacks(one.name, typeface(one.name, 14))
+    }
+
+
+def label(name: str, numbers: Mapping[str, int]) -> str:
+    """What stands for a name on a sheet."""
+    return f"{numbers[name]}. {name}" if name in numbers else name
+
+
+def write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    colour: tuple[int, int, int],
+    *,
+    size: int,
+    width: int,
+) -> None:
+    """One line of text, in a typeface that has its letters, shortened to a width in pixels."""
+    font = typeface(text, size)
+    draw.text(place, fitting(shown(text, font), font, width), colour, font, direction=direction(font))

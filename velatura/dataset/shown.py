@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from velatura.dataset.buckets import Bucket, Size
 from velatura.dataset.images import open_image
 from velatura.dataset.prepared import Prepared
-from velatura.dataset.sheet import CELL, GAP, INK, LINE, MARKS, PAPER, fitting, latin
+from velatura.dataset.scan import Picture
+from velatura.dataset.sheet import CELL, GAP, INK, LINE, MARKS, PAPER, label, numbered, write
+from velatura.errors import counted
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,15 @@ def short_batches(epoch: Sequence[Bucket], *, batch: int) -> dict[Size, int]:
 
 def picture(prepared: Sequence[Prepared], *, columns: int = 6) -> Image.Image:
     """Every picture, bucket by bucket, with what is cut away in grey."""
-    by_bucket: dict[Size, list[Prepared]] = defaultdict(list)
-    for one in prepared:
-        by_bucket[one.bucket].append(one)
+    by_bucket = _by_bucket(prepared)
     rows = sum(-(-len(group) // columns) for group in by_bucket.values())
     height = GAP + rows * (CELL + LINE + GAP) + len(by_bucket) * (LINE + GAP)
     sheet = Image.new("RGB", (GAP + columns * (CELL + GAP), height), PAPER)
-    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(13)
+    draw, numbers = ImageDraw.Draw(sheet), numbered(in_order(prepared))
     y = GAP
-    for size in sorted(by_bucket):
-        group = by_bucket[size]
-        draw.text((GAP, y), f"{size[0]} x {size[1]}: {len(group)} picture{'' if len(group) == 1 else 's'}", INK, font)
+    for size, group in by_bucket.items():
+        told = f"{size[0]} x {size[1]}: {counted(len(group), 'picture')}"
+        write(draw, (GAP, y), told, INK, size=16, width=sheet.width)
         y += LINE + GAP // 2
         for place, one in enumerate(group):
             x = GAP + place % columns * (CELL + GAP)
@@ -71,10 +71,22 @@ def picture(prepared: Sequence[Prepared], *, columns: int = 6) -> Image.Image:
             sheet.paste(shown, (x + (CELL - shown.width) // 2, y + (CELL - shown.height) // 2))
             lost = 1 - one.bucket[0] * one.bucket[1] / (one.resized[0] * one.resized[1])
             held = ", held out" if one.held_out else ""
-            text = f"{latin(one.picture.name)}  -{lost:.0%}{held}"
-            draw.text((x, y + CELL + 2), fitting(text, small, CELL), INK, small)
+            text = f"{label(one.picture.name, numbers)}  -{lost:.0%}{held}"
+            write(draw, (x, y + CELL + 2), text, INK, size=13, width=CELL)
         y += CELL + LINE + GAP + GAP // 2
     return sheet
+
+
+def in_order(prepared: Sequence[Prepared]) -> list[Picture]:
+    """The pictures as they stand on the sheet."""
+    return [one.picture for group in _by_bucket(prepared).values() for one in group]
+
+
+def _by_bucket(prepared: Sequence[Prepared]) -> dict[Size, list[Prepared]]:
+    found: dict[Size, list[Prepared]] = defaultdict(list)
+    for one in prepared:
+        found[one.bucket].append(one)
+    return dict(sorted(found.items()))
 
 
 def _cut_shown(one: Prepared) -> Image.Image:

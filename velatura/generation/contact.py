@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from velatura.lettering import Font, shown, typeface
 
 PAPER = (247, 244, 238)
 INK = (38, 36, 33)
@@ -12,8 +14,6 @@ GAP = 8
 """Pixels between pictures and around the sheet."""
 LABEL_LINES = 3
 """Longer labels end in an ellipsis."""
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
@@ -34,8 +34,8 @@ def contact_sheet(
         title: one line over everything, shortened if it must be.
 
     Returns:
-        An RGB picture. Labels wrap to the size of a cell; they are set in Pillow's own typeface,
-        which knows Latin letters only.
+        An RGB picture. Labels wrap to the size of a cell; they are set in Pillow's own typeface, or in one at hand that
+        has their letters.
 
     Raises:
         ValueError: no pictures, no columns, or labels that do not match the rows and columns.
@@ -49,15 +49,15 @@ def contact_sheet(
 
     cell_width = max(image.width for image in images)
     cell_height = max(image.height for image in images)
-    font = ImageFont.load_default(label_size(cell_width))
-    title_font = ImageFont.load_default(label_size(cell_width) * 5 // 4)
-    lefts = [wrapped(label, font, cell_width) for label in row_labels or ()]
-    tops = [wrapped(label, font, cell_width) for label in column_labels or ()]
+    font = typeface("".join((*(row_labels or ()), *(column_labels or ()))), label_size(cell_width))
+    title_font = typeface(title or "", label_size(cell_width) * 5 // 4)
+    lefts = [wrapped(shown(label, font), font, cell_width) for label in row_labels or ()]
+    tops = [wrapped(shown(label, font), font, cell_width) for label in column_labels or ()]
     left = _margin(max((_extent(text, font)[0] for text in lefts), default=0))
     row_height = max([cell_height, *(_extent(text, font)[1] for text in lefts)])
 
     width = left + columns * (cell_width + GAP) + GAP
-    heading = wrapped(title, title_font, width - 2 * GAP, lines=1) if title else ""
+    heading = wrapped(shown(title, title_font), title_font, width - 2 * GAP, lines=1) if title else ""
     head = _margin(_extent(heading, title_font)[1])
     top = head + _margin(max((_extent(text, font)[1] for text in tops), default=0))
     sheet = Image.new("RGB", (width, top + rows * (row_height + GAP) + GAP), PAPER)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from velatura import errors
 from velatura import settings as user
 from velatura.dataset import layout, telling
 from velatura.dataset.buckets import Bucket, Step, plan_steps
@@ -261,7 +262,8 @@ def _of_class(
     notes = [f"{told}; {len(found) - len(beside)} more are not needed" if len(found) > len(beside) else told]
     silent = [one.picture.name for one in beside if not any(one.captions)]
     if silent:
-        notes.append(f"{len(silent)} pictures of the class have no caption: {', '.join(silent[:3])}")
+        told = errors.counted(len(silent), "picture")
+        notes.append(f"{told} of the class {'has' if len(silent) == 1 else 'have'} no caption: {', '.join(silent[:3])}")
     return notes
 
 
@@ -269,9 +271,10 @@ def _of_masks(recipe: Recipe, prepared: Sequence[Prepared]) -> list[str]:
     masked = len({one.picture.path for one in prepared if one.picture.mask is not None})
     if not masked:
         return []
+    told = errors.counted(masked, "picture")
     if recipe.objective.masked_loss == "off":
-        return [f"{masked} pictures have masks, which objective.masked_loss = off leaves aside"]
-    return [f"the parts of {masked} pictures count in the loss as their masks say"]
+        return [f"there are masks of {told}, which objective.masked_loss = off leaves aside"]
+    return [f"the parts of {told} count in the loss as their masks say"]
 
 
 def refuse_leaks(dataset: Dataset, split: Split, groups: Sequence[Sequence[int]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from velatura.adapters.algebra.spectrum import BlockSpectrum, Spectrum
+from velatura.lettering import shown, typeface
 
 ROW, MARGIN, LABEL, BAR, GAP, FALL = 26, 28, 70, 300, 150, 520
 """Pixels: height of a row, border, and the columns' widths."""
@@ -30,9 +31,10 @@ def draw(found: Spectrum, *, title: str) -> Image.Image:
     height = top + ROW * len(found.blocks) + MARGIN + 66
     image = Image.new("RGB", (2 * MARGIN + LABEL + BAR + GAP + FALL, height), PAPER)
     pen = ImageDraw.Draw(image)
-    large, plain, small = (ImageFont.load_default(size) for size in (19, 14, 12))
+    plain, small = ImageFont.load_default(14), ImageFont.load_default(12)
     name = title if len(title) <= TITLE_LETTERS else f"{title[:TITLE_LETTERS]}..."
-    pen.text((MARGIN, MARGIN - 6), name, fill=INK, font=large)
+    large = typeface(name, 19)
+    pen.text((MARGIN, MARGIN - 6), shown(name, large), fill=INK, font=large)
     bars, falls = MARGIN + LABEL, MARGIN + LABEL + BAR + GAP
     pen.text((bars, top - 26), "share of the change", fill=FAINT, font=small)
     rank = max((block.rank for block in found.blocks), default=1)

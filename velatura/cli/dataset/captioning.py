@@ -12,9 +12,9 @@ import typer
 
 from velatura.cli import output, progress
 from velatura.cli.dataset.captions import Names, Where, counting
-from velatura.cli.dataset.shared import FOUND_PROBLEMS, Folder, counted, dataset_in, some
+from velatura.cli.dataset.shared import FOUND_PROBLEMS, Folder, dataset_in, some
 from velatura.cli.options import Json
-from velatura.errors import DatasetError, SettingsError, VelaturaError
+from velatura.errors import DatasetError, SettingsError, VelaturaError, counted
 
 if TYPE_CHECKING:
     from velatura.captioning.captioner import Captioner

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from velatura.cli import output
-from velatura.cli.dataset.shared import Folder, as_list, counted, dataset_in, tell
+from velatura.cli.dataset.shared import Folder, as_list, dataset_in, tell
 from velatura.cli.options import Json
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, counted
 
 if TYPE_CHECKING:
     from velatura.dataset.editing import Planned, Rewording
@@ -135,7 +135,8 @@ def stats(
     if where:
         for one in found:
             output.say(one.name)
-    output.say(f"{counted(made.pictures, 'picture')}, {made.captioned} with a caption, {made.captions} captions")
+    pictures, written = counted(made.pictures, "picture"), counted(made.captions, "caption")
+    output.say(f"{pictures}, {made.captioned} with a caption, {written}")
     rows = [[tag, number, f"{number / made.pictures:.0%}"] for tag, number in made.frequencies.most_common(most)]
     output.say(output.table(["tag", "pictures", "share"], rows))
     if made.together:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from velatura.cli import output, progress
-from velatura.cli.dataset.shared import FOUND_PROBLEMS, Folder, Workers, dataset_in, some
+from velatura.cli.dataset.shared import FOUND_PROBLEMS, Folder, Workers, dataset_in, some, tell_numbers
 from velatura.cli.options import Json
+from velatura.errors import counted
 
 if TYPE_CHECKING:
     from velatura.dataset.findings import Finding
@@ -94,7 +95,8 @@ def _write_sheet(path: Path, found: Survey, findings: Sequence[Finding], folder:
     pictures = sheet.with_lost(found.dataset)
     count = sum(one.level != "note" for one in findings)
     name = folder.absolute().parent.name if folder.name == "dataset" else folder.absolute().name
-    title = f"{name}: {len(found.dataset.pictures)} pictures, {count or 'no'} finding{'' if count == 1 else 's'}"
+    told = counted(count, "finding") if count else "no findings"
+    title = f"{name}: {counted(len(found.dataset.pictures), 'picture')}, {told}"
     if path.suffix.lower() in (".html", ".htm"):
         write_text(path, sheet.html_sheet(pictures, findings, title=title))
         return
@@ -103,6 +105,7 @@ def _write_sheet(path: Path, found: Survey, findings: Sequence[Finding], folder:
     buffer = io.BytesIO()
     sheet.png_sheet(pictures, marks, title=title, boxes=boxes).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
+    tell_numbers(pictures)
 
 
 def _as_dict(found: Survey, findings: Sequence[Finding]) -> dict[str, object]:

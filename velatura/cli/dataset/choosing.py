@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from velatura.cli import output, progress
-from velatura.cli.dataset.shared import Folder, Workers, counted, dataset_in, some
+from velatura.cli.dataset.shared import Folder, Workers, dataset_in, some, tell_numbers
 from velatura.cli.options import Json
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, counted
 
 if TYPE_CHECKING:
     from velatura.dataset.choice import Choice, Status
@@ -165,8 +165,10 @@ def _sheet(path: Path, pictures: list[Surveyed]) -> None:
 
     marks = {one.picture.name: [("note", f"{place}. {picking.framing(one)}")] for place, one in enumerate(pictures, 1)}
     buffer = io.BytesIO()
-    png_sheet([one.picture for one in pictures], marks, title=f"{len(pictures)} pictures picked").save(buffer, "PNG")
+    shown = [one.picture for one in pictures]
+    png_sheet(shown, marks, title=f"{counted(len(shown), 'picture')} picked").save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
+    tell_numbers(shown)
 
 
 def _order(found: object) -> tuple[bool, float, str]:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from velatura.cli import output
-from velatura.cli.dataset.shared import Folder, counted, dataset_in
+from velatura.cli.dataset.shared import Folder, dataset_in
 from velatura.cli.options import Json
+from velatura.errors import counted
 
 
 def undo(folder: Folder, as_json: Json = False) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from velatura.cli import output
-from velatura.cli.dataset.shared import Folder, Workers, as_list, counted, dataset_in, tell
+from velatura.cli.dataset.shared import Folder, Workers, as_list, dataset_in, tell
 from velatura.cli.options import Json
+from velatura.errors import counted
 
 
 class Kind(StrEnum):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from velatura.cli import output, progress
-from velatura.cli.dataset.shared import Folder, Workers, counted, dataset_in, some
+from velatura.cli.dataset.shared import Folder, Workers, dataset_in, some
 from velatura.cli.options import Json
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, counted
 
 if TYPE_CHECKING:
     from velatura.dataset.framing import Box

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from velatura.cli import output
-from velatura.cli.dataset.shared import Folder, counted, dataset_in, some
+from velatura.cli.dataset.shared import Folder, dataset_in, some, tell_numbers
 from velatura.cli.options import Json
+from velatura.errors import counted
 
 
 def buckets(
@@ -66,6 +67,7 @@ def buckets(
         buffer = io.BytesIO()
         shown.picture(prepared).save(buffer, "PNG")
         write_bytes(sheet, buffer.getvalue())
+        tell_numbers(shown.in_order(prepared))
     if as_json:
         output.emit(
             {

@@ -12,6 +12,7 @@ from velatura.cli import output
 
 if TYPE_CHECKING:
     from velatura.dataset.layout import Problem
+    from velatura.dataset.scan import Picture
 
 FOUND_PROBLEMS = 1
 
@@ -45,6 +46,10 @@ def some(names: Sequence[str], *, most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def counted(number: int, what: str) -> str:
-    """ "1 picture", "2 pictures"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def tell_numbers(pictures: Sequence[Picture]) -> None:
+    """Which pictures stand on a sheet by their numbers, since no typeface here has the letters of their names."""
+    from velatura.dataset.sheet import numbered
+
+    numbers = [f"{number} {name}" for name, number in numbered(pictures).items()]
+    if numbers:
+        output.tell(f"no typeface here has all letters of these names; on the sheet they are: {', '.join(numbers)}")
