@@ -124,7 +124,7 @@ def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path) -> None
         (errno.ENOSPC, "the disk is full"),
         (errno.EDQUOT, "the disk is full"),
         (errno.EACCES, "no permission"),
-        (errno.EROFS, "no permission"),
+        (errno.EROFS, "may only be read"),
         (errno.EIO, "the disk refused"),
     ],
 )
@@ -134,6 +134,30 @@ def test_every_refusal_of_the_disk_has_its_sentence(tmp_path: Path, number: int,
 
     assert caught.value.where == str(tmp_path)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("closed", "way", "asked", "sentence"),
+    [
+        ("project", os.X_OK, "project/dataset/01.png", "the folder may not be entered"),
+        ("project/recipe.toml", os.R_OK, "project/recipe.toml", "the file or folder may not be read"),
+        ("project/recipe.toml", os.W_OK, "project/recipe.toml", "the file or folder may not be written to"),
+        ("project", os.W_OK, "project/new.toml", "nothing may be written into the folder"),
+    ],
+)
+def test_what_is_closed_is_named_and_not_what_was_asked_for_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, way: int, asked: str, sentence: str
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "recipe.toml").write_text("")
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and not (path == tmp_path / closed and mode == way)
+    )
+    with pytest.raises(FileProblem, match=sentence) as caught, files.disk_problems(tmp_path / asked):
+        refuse(errno.EACCES)()
+
+    assert caught.value.where == str(tmp_path / closed)
 
 
 def test_a_line_is_appended_behind_one_that_was_torn(tmp_path: Path) -> None:

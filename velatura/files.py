@@ -94,8 +94,10 @@ def problem(error: OSError, path: Path) -> FileProblem:
     """The sentence for an operating system's refusal."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FileProblem("the disk is full", where=path, fix="free some space and start again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return FileProblem("no permission to read or write here", where=path, fix="change it, or take another place")
+    if error.errno == errno.EROFS:
+        return FileProblem("this disk may only be read", where=path, fix="take another place")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return _refused(path)
     if error.errno == errno.ENOENT:
         return FileProblem("there is no such file or folder", where=path, fix="check the path")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
@@ -104,6 +106,24 @@ def problem(error: OSError, path: Path) -> FileProblem:
         )
     reason = os.strerror(error.errno) if error.errno else str(error)
     return FileProblem(f"the disk refused: {reason}", where=path, fix="check the disk")
+
+
+def _refused(path: Path) -> FileProblem:
+    """What exactly may not be entered, read or written: a folder may be closed far above the file that was asked for."""
+    above = (one for one in reversed((path, *path.parents)) if one.is_dir())  # behind a closed one nothing can be asked
+    closed = next((one for one in above if not os.access(one, os.X_OK)), None)
+    if closed is not None:
+        fix = "give yourself permission to read and enter it, or take another place"
+        return FileProblem("the folder may not be entered", where=closed, fix=fix)
+    for one, way, what in (
+        (path, os.R_OK, "the file or folder may not be read"),
+        (path, os.W_OK, "the file or folder may not be written to"),
+        (path.parent, os.W_OK, "nothing may be written into the folder"),
+    ):
+        if one.exists() and not os.access(one, way):
+            return FileProblem(what, where=one, fix="give yourself permission, or take another place")
+    fix = "change it, close the program that has it open, or take another place"  # on Windows that looks the same
+    return FileProblem("no permission to read or write here", where=path, fix=fix)
 
 
 def make_folder(path: Path) -> Path:
