@@ -109,7 +109,7 @@ def problem(error: OSError, path: Path) -> FileProblem:
 
 
 def _refused(path: Path) -> FileProblem:
-    """What exactly may not be entered, read or written: a folder may be closed far above the file that was asked for."""
+    """What exactly may not be entered, read or written: it may be a folder far above the file that was asked for."""
     above = (one for one in reversed((path, *path.parents)) if one.is_dir())  # behind a closed one nothing can be asked
     closed = next((one for one in above if not os.access(one, os.X_OK)), None)
     if closed is not None:
