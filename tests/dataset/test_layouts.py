@@ -221,6 +221,22 @@ def test_nothing_is_exported_over_something(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
+@pytest.mark.parametrize("kind", ["folders", "kohya", "imagefolder"])
+def test_pictures_are_not_added_where_they_would_hide_those_that_are_there(kind: str, tmp_path: Path) -> None:
+    inside = {"folders": "images", "kohya": "10_mara", "imagefolder": "train"}[kind]
+    (tmp_path / "set" / inside).mkdir(parents=True)
+    clouds(1, (64, 48)).save(tmp_path / "set" / inside / "a.png")
+    if kind == "imagefolder":
+        (tmp_path / "set" / "metadata.jsonl").write_text('{"file_name": "train/a.png", "text": "a"}\n')
+    clouds(2, (64, 48)).save(tmp_path / "b.png")
+
+    with pytest.raises(DatasetError, match="together with others beside them they are not read"):
+        add([tmp_path / "b.png"], tmp_path / "set")
+
+    assert [one.path.name for one in scan(tmp_path / "set").pictures] == ["a.png"]
+    assert len(add([tmp_path / "set", tmp_path / "b.png"], tmp_path / "new").names) == 2
+
+
 def test_adding_twice_adds_nothing_and_gives_missing_captions(tmp_path: Path) -> None:
     plain(tmp_path / "source")
     add([tmp_path / "source"], tmp_path / "set")

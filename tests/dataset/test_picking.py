@@ -75,6 +75,22 @@ def test_a_diverse_pick_takes_one_of_each_motif(folder: Path) -> None:
     assert picking.diverse(pictures, 3).names == picked.names[:3]
 
 
+def test_what_is_kept_is_in_a_balanced_pick_too_however_unbalanced_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = survey.survey(folder).pictures
+    kinds = {one.picture.name: "close" if index < 8 else "half" for index, one in enumerate(found)}
+    monkeypatch.setattr(picking, "framing", lambda one: kinds[one.picture.name])
+    kept = [one.picture.name for one in found[:3]]
+
+    three, six = (picking.balanced(found, count, kept=kept).names for count in (3, 6))
+
+    assert set(three) == set(kept)
+    assert set(kept) < set(six)
+    assert [kinds[name] for name in six] == ["close"] * 3 + ["half"] * 3
+    assert len(set(six)) == 6
+
+
 def test_what_is_kept_is_in_every_pick_and_what_lacks_is_named(folder: Path) -> None:
     pictures = survey.survey(folder).pictures
 

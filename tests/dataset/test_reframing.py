@@ -319,6 +319,19 @@ def test_a_box_makes_a_mask_and_masks_can_be_removed(folder: Path) -> None:
     assert not any(one.mask for one in scan(folder).pictures)
 
 
+def test_a_box_beyond_a_picture_or_of_less_than_a_pixel_masks_nothing(tmp_path: Path) -> None:
+    clouds(1, (64, 48)).save(tmp_path / "small.png")
+    clouds(2, (200, 150)).save(tmp_path / "large.png")
+    clouds(3, (1, 1)).save(tmp_path / "dot.png")
+
+    weights, without = masking.make(tmp_path, masking.box((100, 100, 150, 140)), told="box")
+    assert set(weights) == {"large.png"}
+    assert without["small.png"] == "is 64 x 48 pixels, of which the box holds none"
+
+    weights, without = masking.make(tmp_path, masking.box((0, 0, 0.5, 0.5)), told="half", replace=True)
+    assert set(weights) == {"small.png", "large.png"} and set(without) == {"dot.png"}
+
+
 def test_a_subject_is_masked_by_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         """Stands in for onnxruntime's: it takes the left half for the subject."""

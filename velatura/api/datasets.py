@@ -11,7 +11,7 @@ from velatura import recipe as recipes
 from velatura.api.inputs import base_of, readers_of
 from velatura.bases import BaseFiles
 from velatura.dataset.checks import Wanted, check
-from velatura.dataset.findings import Finding
+from velatura.dataset.findings import Finding, place
 from velatura.dataset.survey import Survey, Surveying
 from velatura.dataset.wording import Told
 from velatura.errors import SettingsError, VelaturaError
@@ -83,7 +83,7 @@ def check_dataset(
             face_model=face_model,
             person_model=person_model,
             look_for_faces=faces,
-            folder=shown or str(folder),
+            folder=place(shown or str(folder)),
         )
 
     return CheckingDataset(inside, wanted, workers=workers)

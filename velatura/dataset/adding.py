@@ -46,9 +46,11 @@ def add(sources: Sequence[Path | str], dataset: Path, *, workers: int | None = 1
         workers: processes that look at the pictures; None takes all cores.
 
     Raises:
-        DatasetError: a source is not there or holds no picture that can be read; the dataset is as it was.
+        DatasetError: a source is not there or holds no picture that can be read, or the dataset is of another layout;
+            it is as it was.
         FileProblem: the disk refuses; the dataset is as it was.
     """
+    _refuse_other_layouts(dataset)
     with ExitStack() as stack:
         found = [read_source(source, stack) for source in _expanded(sources)]
         entries = [entry for one in found for entry in one.entries]
@@ -70,6 +72,16 @@ def add(sources: Sequence[Path | str], dataset: Path, *, workers: int | None = 1
             names, remarks = _copy_in(readable, dataset, changes, _noted_rights(found))
             regularisation = _copy_class([entry for one in found for entry in one.regularisation], dataset, changes)
     return Added(tuple(names), (*problems, *remarks), regularisation)
+
+
+def _refuse_other_layouts(dataset: Path) -> None:
+    """Pictures beside folders of pictures would be taken for the whole set."""
+    found = layout.find(dataset) if dataset.is_dir() else Layout()
+    if found.kind != "plain" and found.entries:
+        how = {"folders": "in images/", "kohya": "in folders of repeats and words", "imagefolder": "in metadata.jsonl"}
+        what = f"the pictures of this set are {how[found.kind]}; together with others beside them they are not read"
+        fix = "make one plain set of both: `velatura dataset add NEW` with this folder and the others"
+        raise DatasetError(what, where=dataset, fix=fix)
 
 
 def read_source(source: Path, stack: ExitStack) -> Layout:

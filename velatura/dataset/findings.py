@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -54,6 +56,23 @@ def shown(names: Sequence[str], *, most: int = 8) -> str:
 
 
 def argument(names: Sequence[str], *, most: int = 6) -> str:
-    """Names as a command line takes them, in quotes where they need them; "..." for the rest."""
-    quoted = (f'"{name}"' if set(name) & set(" '&;()$*?![]") else name for name in names[:most])
-    return " ".join(quoted) + (" ..." if len(names) > most else "")
+    """Names of pictures as a command line takes them; "..." for the rest. None of them is taken for an option."""
+    words = (quoted(f"./{name}" if name.startswith("-") else name) for name in names[:most])
+    return " ".join(words) + (" ..." if len(names) > most else "")
+
+
+def quoted(text: str) -> str:
+    """One word of a command line, in quotes where it needs them.
+
+    Double ones, which every shell knows, but around what a shell would run inside of them: what a file is called may
+    have been chosen by somebody else.
+    """
+    if re.fullmatch(r"[\w+=:./-]+", text):
+        return text
+    return shlex.quote(text) if re.search(r'["$`\\!\n%]', text) else f'"{text}"'
+
+
+def place(text: str) -> str:
+    """A folder as a word of a command line; the user's own, ~/, is left to the shell."""
+    home, rest = ("~/", text[2:]) if text.startswith("~/") else ("", text)
+    return home + quoted(rest)

@@ -93,9 +93,10 @@ def box(part: Box, *, outside: int = 0) -> Maker:
     def made(path: Path) -> Image.Image:
         width, height = images.picture_size(path)
         x, y = (width, height) if max(part) <= 1 else (1, 1)
-        return masks.from_boxes(
-            (width, height), [(part[0] * x, part[1] * y, part[2] * x, part[3] * y)], outside=outside
-        )
+        left, top, right, bottom = part[0] * x, part[1] * y, part[2] * x, part[3] * y
+        if min(right, width) - max(left, 0) < 1 or min(bottom, height) - max(top, 0) < 1:
+            raise DatasetError(f"is {width} x {height} pixels, of which the box holds none")
+        return masks.from_boxes((width, height), [(left, top, right, bottom)], outside=outside)
 
     return made
 

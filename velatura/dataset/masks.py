@@ -66,7 +66,8 @@ def from_boxes(
     mask = Image.new("L", size, outside)
     draw = ImageDraw.Draw(mask)
     for left, top, right, bottom in boxes:
-        draw.rectangle((left, top, right - 1, bottom - 1), fill=inside)
+        if right - 1 >= left and bottom - 1 >= top:  # a part of a pixel is none
+            draw.rectangle((left, top, right - 1, bottom - 1), fill=inside)
     return mask.filter(ImageFilter.GaussianBlur(blur)) if blur else mask
 
 

@@ -5,7 +5,7 @@ A pick is a proposal in an order of its own: the first ten of forty are themselv
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,21 +121,27 @@ def balanced(pictures: Sequence[Surveyed], count: int, *, by: str = "framing", k
     Args:
         pictures: to choose from.
         count: how many.
-        by: a key whose values are words: `framing`, `origin`, `status`.
+        by: `framing` or `origin`.
         kept: names that are taken in any case.
     """
-    if by not in ("framing", "origin", "status"):
+    if by not in ("framing", "origin"):
         raise DatasetError(f"a pick cannot be balanced by {by}", fix="use framing or origin")
     groups: dict[str, list[Surveyed]] = defaultdict(list)
     for one in pictures:
         groups[str(value(one, by))].append(one)
     wanted_kinds = list(FRAMINGS) if by == "framing" else sorted(groups)
-    orders = {kind: list(diverse(groups[kind], count, kept=kept).names) for kind in wanted_kinds if groups[kind]}
-    names: list[str] = []
-    while len(names) < count and any(orders.values()):
-        for order in orders.values():
-            if order and len(names) < count:
-                names.append(order.pop(0))
+    kind_of = {one.picture.name: str(value(one, by)) for one in pictures}
+    names = [name for name in kept if name in kind_of]
+    had = Counter(kind_of[name] for name in names)
+    orders = {
+        kind: [name for name in diverse(groups[kind], count + len(names), kept=kept).names if name not in names]
+        for kind in wanted_kinds
+        if groups[kind]
+    }
+    while len(names) < count and (left := [kind for kind in orders if orders[kind]]):
+        scarcest = min(left, key=had.__getitem__)
+        names.append(orders[scarcest].pop(0))
+        had[scarcest] += 1
     share = count // max(1, len(wanted_kinds))
     missing = []
     for kind in wanted_kinds:

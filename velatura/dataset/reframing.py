@@ -126,7 +126,7 @@ def reframe_each(
 
 
 def pick_named(entries: Sequence[Entry], names: Sequence[str], dataset: Path) -> list[Entry]:
-    """The entries of these names, with or without their ending; all where none is named.
+    """The entries of these names, with or without their ending, `./` before them or not; all where none is named.
 
     Raises:
         DatasetError: there is no such picture.
@@ -134,6 +134,7 @@ def pick_named(entries: Sequence[Entry], names: Sequence[str], dataset: Path) ->
     if not names:
         return list(entries)
     by_name = {key: entry for entry in entries for key in (entry.name.rpartition(".")[0], entry.name)}
+    names = [name.removeprefix("./") for name in names]
     missing = [name for name in names if name not in by_name]
     if missing:
         raise DatasetError(f"there is no picture {', '.join(missing)}", where=dataset, fix="check the names")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from velatura.dataset.findings import Finding, argument
+from velatura.dataset.findings import Finding, quoted
 from velatura.dataset.scan import Picture
 
 Counted = Callable[[str], int]
@@ -228,13 +228,13 @@ def _trigger(pictures: Sequence[Picture], told: Told, kind: str, folder: str) ->
     if lacking and having:
         what = f"the trigger {trigger} stands in some captions and not in these"
         why = "training puts it in front where it is missing, so it stands in two places"
-        fix = f"velatura dataset edit {folder} --trigger {argument([trigger])}, or leave it out everywhere"
+        fix = f"velatura dataset edit {folder} --trigger {quoted(trigger)}, or leave it out everywhere"
         findings.append(Finding("trigger missing", "warning", lacking, what, why, fix))
     late = tuple(one.name for one in having if not all(begins_with(text, trigger) for text in one.captions or ()))
     if late:
         what = f"the trigger {trigger} does not stand first"
         why = "words at the beginning weigh more, and shuffling keeps only the first"
-        fix = f"velatura dataset edit {folder} --trigger {argument([trigger])}"
+        fix = f"velatura dataset edit {folder} --trigger {quoted(trigger)}"
         findings.append(Finding("trigger late", "warning", late, what, why, fix))
     words = re.findall(r"\w+", trigger.lower())
     common = [word for word in words if word in COMMON_WORDS]
@@ -366,7 +366,7 @@ def _wordings(where: Mapping[str, Collection[str]], folder: str) -> list[Finding
         both = " and ".join(f"{word} ({len(where[word])})" for word in one.words)
         what = f"{both} {one.how}"
         why = "one thing under two names is learnt half as well under each"
-        fix = f"velatura dataset edit {folder} --rename {argument([one.rarer])} {argument([one.kept])}"
+        fix = f"velatura dataset edit {folder} --rename {quoted(one.rarer)} {quoted(one.kept)}"
         findings.append(Finding("wording", "note", tuple(where[one.rarer]), what, why, fix))
     return findings
 
