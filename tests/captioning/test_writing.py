@@ -143,7 +143,7 @@ def test_a_folder_that_is_not_there_is_not_made_and_an_empty_one_is_told(tmp_pat
     with pytest.raises(DatasetError, match="there is no such folder"):
         run(Captioning(tmp_path / "nowhere", Saying()))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="there is no picture to caption"):
+    with pytest.raises(DatasetError, match="the folder holds no pictures"):
         run(Captioning(tmp_path / "empty", Saying()))
 
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]

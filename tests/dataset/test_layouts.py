@@ -124,7 +124,7 @@ def test_what_is_exported_reads_as_it_was(kind: str, tmp_path: Path) -> None:
     add([target / "dataset.toml" if kind == "toml" else target], tmp_path / "again")
     again = scan(tmp_path / "again")
     assert [one.sha256 for one in again.pictures] == [one.sha256 for one in source.pictures]
-    last = {"kohya": ("mara woman",), "toml": ("mara woman",), "imagefolder": ("",)}.get(kind)
+    last = {"kohya": ("mara woman",), "toml": ("mara woman",)}.get(kind)
     assert [one.captions for one in again.pictures] == [("a red boat",), ("größer als 山",), last]
 
 
@@ -198,6 +198,21 @@ def test_rights_that_are_noted_in_a_zip_come_along(tmp_path: Path) -> None:
     assert known.of("01.png").author == "Mara" and known.of("02.png").licence == "CC0"
     add([tmp_path / "set" / "03.png"], tmp_path / "one")
     assert load(tmp_path / "one").of("03.png") == Rights(author="Mara")
+
+
+def test_a_list_of_captions_takes_the_first_of_several_and_says_so(tmp_path: Path) -> None:
+    for name, said in {"a": "one\ntwo\n", "b": "three\n", "c": None, "d": ""}.items():
+        clouds(ord(name), (64, 48)).save(make_folder(tmp_path / "set") / f"{name}.png")
+        if said is not None:
+            (tmp_path / "set" / f"{name}.txt").write_text(said)
+    found = scan(tmp_path / "set")
+
+    export(found, tmp_path / "out", "imagefolder")
+
+    assert [one.captions for one in scan(tmp_path / "out").pictures] == [("one",), ("three",), None, ("",)]
+    assert left_out(found, "imagefolder") == [
+        "all but the first captions of 1 picture are left out: this layout takes one"
+    ]
 
 
 def test_a_zip_for_civitai_is_the_same_every_time_and_says_nothing_of_this_machine(tmp_path: Path) -> None:

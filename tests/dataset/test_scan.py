@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import unicodedata
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.paintings import clouds
+from velatura.dataset import authors, borders, captioned, masking, rights
+from velatura.dataset.adding import add
 from velatura.dataset.layout import natural_key
+from velatura.dataset.reframing import Options, reframe
+from velatura.dataset.renaming import rename
 from velatura.dataset.scan import Dataset, scan
 from velatura.errors import DatasetError
 
@@ -312,3 +318,56 @@ def test_a_closed_folder_is_said_to_be_closed(tmp_path: Path, monkeypatch: pytes
 
     with pytest.raises(DatasetError, match="Permission denied"):
         scan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda folder: list(reframe(folder, Options(), told="x")),
+        lambda folder: list(borders.crops(folder)),
+        rename,
+        lambda folder: masking.make(folder, masking.alpha(), told="x"),
+        captioned.read,
+        scan,
+    ],
+    ids=["resize", "crop", "rename", "mask", "captions", "scan"],
+)
+def test_nothing_is_done_to_a_folder_without_pictures_and_it_is_said_why(
+    tmp_path: Path, work: Callable[[Path], object]
+) -> None:
+    with pytest.raises(DatasetError, match="the folder holds no pictures"):
+        work(tmp_path)
+
+    (tmp_path / "inner").mkdir()
+    clouds(1, (64, 48)).save(tmp_path / "inner" / "a.png")
+    with pytest.raises(DatasetError, match="inner/ is a folder of its own; the pictures in it are not read"):
+        work(tmp_path)
+    assert not (tmp_path / ".originals").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.csv", "file_name,text\na.png," + "x" * 200_000),
+        ("metadata.jsonl", "[" * 100_000),
+        ("rights.toml", "a = " + "[" * 100_000),
+        ("choice.json", "[" * 100_000),
+        ("authors.json", "[" * 100_000),
+        ("a.png.json", "[" * 100_000),
+        ("a.json", '{"author": ' + "[" * 100_000),
+    ],
+)
+def test_files_beside_the_pictures_that_are_nested_or_long_beyond_reason_are_one_sentence(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    clouds(1, (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / name).write_text(text)
+
+    with contextlib.suppress(DatasetError):
+        assert add([tmp_path], tmp_path / "set").names == ("a.png",)
+    with contextlib.suppress(DatasetError):
+        scan(tmp_path)
+    with contextlib.suppress(DatasetError):
+        rights.load(tmp_path)
+    with contextlib.suppress(DatasetError):
+        authors.load(tmp_path)

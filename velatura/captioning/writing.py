@@ -82,8 +82,6 @@ class Captioning:
         told = f"captions by {self.captioner.name}{_told(self.captioner.settings)}"
         with journal.edit(self.folder, told, resumable=True, pausing=(ModelError,)) as changes:
             found, problems = captioned.read(self.folder, self.selection.names)
-            if not found and not problems:
-                raise DatasetError("there is no picture to caption", where=self.folder, fix="check the path")
             done = changes.settled
             open_ones = [one for one in found if one.name not in done]
             open_ones = select(self.folder, open_ones, self.selection)

@@ -80,7 +80,7 @@ def load(folder: Path) -> Authors:
         if not all({"by", "sha256"} <= set(one) for one in noted.values()):
             raise ValueError
         return Authors(noted)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fix = "mend it, or take it away: all captions then count as written by a person"
         raise DatasetError("the file that says who wrote captions is damaged", where=path, fix=fix) from None
 

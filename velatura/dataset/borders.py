@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from velatura.dataset import images, layout, pool
+from velatura.dataset import images, pool
 from velatura.dataset.framing import Box, Target
 from velatura.dataset.layout import Entry
 from velatura.dataset.reframing import Options, pick_named, reframe_each
-from velatura.dataset.scan import judged
+from velatura.dataset.scan import chosen
 from velatura.errors import DatasetError
 from velatura.events import Event
 
@@ -65,7 +65,7 @@ def crops(dataset: Path, *, names: Sequence[str] = (), workers: int | None = 1) 
     Yields:
         Progress, Notes and Done, as `reframing.reframe`.
     """
-    entries = pick_named(judged(dataset, layout.find(dataset).entries)[0], names, dataset)
+    entries = pick_named(chosen(dataset), names, dataset)
     boxes = pool.over(box_inside, entries, count=len(entries), workers=workers)
     options = {
         entry.name: Options(Target(box=box)) for entry, box in zip(entries, boxes, strict=True) if box is not None

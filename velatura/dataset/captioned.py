@@ -14,6 +14,7 @@ from velatura.dataset import authors, choice, filters, images, layout
 from velatura.dataset.captions import read_captions
 from velatura.dataset.layout import Entry, Problem
 from velatura.dataset.reframing import pick_named
+from velatura.dataset.scan import nothing
 from velatura.errors import DatasetError
 
 
@@ -37,7 +38,7 @@ def read(folder: Path, names: Sequence[str] = ()) -> tuple[list[Captioned], list
     Pictures that share a caption file are there once.
 
     Raises:
-        DatasetError: no such folder or picture.
+        DatasetError: no such folder or picture, or no picture at all.
     """
     found = layout.find(folder)
     made = choice.load(folder)
@@ -45,6 +46,8 @@ def read(folder: Path, names: Sequence[str] = ()) -> tuple[list[Captioned], list
         entries = pick_named(found.entries, names, folder)
     else:
         entries = [entry for entry in found.entries if made.chosen(entry.name)]
+    if not entries:
+        raise nothing(folder, found.problems, tuple(entry.name for entry in found.entries))
     captions_in = folder / "captions" if (folder / "captions").is_dir() and found.kind == "folders" else None
     captioned, problems, seen = list[Captioned](), list[Problem](), set[str]()
     start = len(str(folder)) + 1

@@ -76,6 +76,6 @@ def load(folder: Path) -> Choice:
         if set(decided.values()) - set(STATUSES):
             raise ValueError
         return Choice(decided, bool(tree.get("only_kept", False)))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fix = "mend it, or take it away to decide anew"
         raise DatasetError("the file that says which pictures are kept is damaged", where=path, fix=fix) from None

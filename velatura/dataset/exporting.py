@@ -90,6 +90,9 @@ def left_out(dataset: Dataset, kind: Kind) -> list[str]:
             said.append(f"the masks of {counted(masked, 'picture')} are left out: Civitai's trainer takes none")
         if rights.load(dataset.folder) != rights.Record():
             said.append("what is known of rights is left out: Civitai takes pictures and captions only, tell it there")
+    several = sum(len(one.captions or ()) > 1 for one in dataset.pictures)
+    if kind == "imagefolder" and several:
+        said.append(f"all but the first captions of {counted(several, 'picture')} are left out: this layout takes one")
     if kind in ("civitai", "imagefolder") and layout.find(dataset.folder).regularisation:
         said.append("pictures of the class in reg/ are left out: this layout has no place for them")
     return said
@@ -145,8 +148,8 @@ def _imagefolder(items: list[Item], folder: Path, words: str, repeats: int) -> N
     for item in items:
         name = f"{item.stem}{item.suffix}"
         _copy(item.picture.path, folder / name)
-        text = " ".join(item.picture.captions or ("",)[:1])
-        lines.append(json.dumps({"file_name": name, "text": text}, ensure_ascii=False) + "\n")
+        told = {} if item.picture.captions is None else {"text": item.picture.captions[0]}
+        lines.append(json.dumps({"file_name": name, **told}, ensure_ascii=False) + "\n")
     _masks(items, folder / layout.MASKS)
     _write(folder / "metadata.jsonl", "".join(lines))
 

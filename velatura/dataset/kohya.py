@@ -55,7 +55,7 @@ def read_toml(path: Path) -> list[Subset]:
         data = path.read_bytes()
     try:
         tree = tomllib.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DatasetError(f"this is not valid TOML: {error}", where=path, fix="mend the line named") from None
     subsets = []
     general = _table(tree.get("general", {}), "general", path)

@@ -17,7 +17,7 @@ from velatura.dataset.framing import Box
 from velatura.dataset.journal import edit
 from velatura.dataset.layout import Entry
 from velatura.dataset.reframing import pick_named
-from velatura.dataset.scan import judged
+from velatura.dataset.scan import chosen
 from velatura.errors import DatasetError, MissingExtra, VelaturaError, counted
 
 Maker = Callable[[Path], Image.Image | None]
@@ -45,7 +45,7 @@ def make(
     Returns:
         Picture -> its mask's mean weight, and picture -> why it got none.
     """
-    entries = pick_named(judged(dataset, layout.find(dataset).entries)[0], names, dataset)
+    entries = pick_named(chosen(dataset), names, dataset)
     weights: dict[str, float] = {}
     without: dict[str, str] = {}
     with edit(dataset, told) as changes:

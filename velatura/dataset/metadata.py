@@ -57,12 +57,15 @@ def read(path: Path) -> tuple[dict[str, str | None], list[str]]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
     if path.suffix.lower() == ".csv":
-        yield from enumerate(csv.DictReader(io.StringIO(text)), start=2)
+        try:
+            yield from enumerate(csv.DictReader(io.StringIO(text)), start=2)
+        except csv.Error as error:
+            raise DatasetError(f"this is not a table that can be read: {error}", where=path) from None
         return
     if path.suffix.lower() == ".json":
         try:
             tree = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DatasetError("this is not JSON", where=path) from None
         for number, (name, row) in enumerate(tree.items() if isinstance(tree, dict) else (), start=1):
             yield number, {"file_name": name, **row} if isinstance(row, dict) else row
@@ -71,7 +74,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield number, None
 
 

@@ -179,7 +179,7 @@ def _sidecar(path: Path) -> Origin:
             if not beside.is_file() or beside.stat().st_size > SIDECAR_BYTES:
                 continue
             told = json.loads(beside.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(told, dict):
             author, source, licence = (_first(told, keys) for keys in (_AUTHOR_KEYS, _SOURCE_KEYS, _LICENCE_KEYS))

@@ -20,7 +20,7 @@ from velatura.dataset.colour import WHITE
 from velatura.dataset.framing import Frame, Target, frame
 from velatura.dataset.journal import Edit, edit
 from velatura.dataset.layout import Entry
-from velatura.dataset.scan import judged
+from velatura.dataset.scan import chosen
 from velatura.errors import DatasetError
 from velatura.events import Done, Event, Note, Progress
 from velatura.files import disk_problems
@@ -87,7 +87,7 @@ def reframe(
         DatasetError: a name that is not there; another edit was interrupted.
         FileProblem: the disk refuses; the dataset is as it was.
     """
-    entries = pick_named(judged(dataset, layout.find(dataset).entries)[0], names, dataset)
+    entries = pick_named(chosen(dataset), names, dataset)
     yield from reframe_each(dataset, {entry.name: options for entry in entries}, told=told, workers=workers)
 
 

@@ -11,6 +11,7 @@ from velatura.dataset.journal import edit
 from velatura.dataset.layout import Entry
 from velatura.dataset.names import free_name, legal_name, numbered
 from velatura.dataset.reframing import follow
+from velatura.dataset.scan import nothing
 from velatura.errors import DatasetError, counted
 from velatura.files import disk_problems
 
@@ -24,9 +25,11 @@ def rename(dataset: Path, *, prefix: str = "", legal: bool = False) -> dict[str,
         legal: keep the names, and change only what another system would refuse.
 
     Raises:
-        DatasetError: the names stand in a list of captions, or pictures share one caption.
+        DatasetError: there is no picture, the names stand in a list of captions, or pictures share one caption.
     """
     found = layout.find(dataset)
+    if not found.entries:
+        raise nothing(dataset, found.problems)
     if found.kind == "imagefolder":
         what = "the names of these pictures stand in metadata.jsonl"
         raise DatasetError(what, where=dataset, fix="`velatura dataset add` them to a plain set first")

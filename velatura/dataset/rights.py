@@ -95,7 +95,7 @@ def load(folder: Path) -> Record:
         data = path.read_bytes()
     try:
         tree = tomllib.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DatasetError(f"this is not valid TOML: {error}", where=path, fix="mend the line named") from None
     pictures = tree.get("pictures", {})
     if not isinstance(pictures, dict):

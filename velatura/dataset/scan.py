@@ -81,6 +81,19 @@ def judged(folder: Path, entries: Iterable[Entry]) -> tuple[list[Entry], tuple[s
     return chosen, tuple(aside)
 
 
+def chosen(folder: Path) -> list[Entry]:
+    """The pictures that are part of the set, unread.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    found = layout.find(folder)
+    entries, aside = judged(folder, found.entries)
+    if not entries:
+        raise nothing(folder, found.problems, aside)
+    return entries
+
+
 @dataclass(frozen=True)
 class Looked:
     """What one file turned out to be: a picture, or a problem that leaves it out; and remarks."""
@@ -124,7 +137,7 @@ def assemble(
         else:
             pictures[one.picture.name] = one.picture
     if not pictures:
-        raise _nothing(folder, problems, left_aside)
+        raise nothing(folder, problems, left_aside)
     problems += _same_files(pictures.values())
     return Dataset(folder, tuple(pictures.values()), tuple(problems), left_aside)
 
@@ -178,8 +191,8 @@ def _same_files(pictures: Iterable[Picture]) -> list[Problem]:
     ]
 
 
-def _nothing(folder: Path, problems: Iterable[Problem], left_aside: tuple[str, ...]) -> DatasetError:
-    """No readable picture: why, from the problems met."""
+def nothing(folder: Path, problems: Iterable[Problem], left_aside: tuple[str, ...] = ()) -> DatasetError:
+    """That there is no readable picture: why, from the problems met."""
     if left_aside:
         what = f"none of the pictures is chosen: {len(left_aside)} are set aside"
         return DatasetError(what, where=folder, fix="take some back with `velatura dataset undecide`")
