@@ -350,3 +350,22 @@ def test_a_subject_is_masked_by_a_network(folder: Path, monkeypatch: pytest.Monk
 
     mask = Image.open(folder / "masks" / "p3.png")
     assert mask.size == (64, 64) and mask.getpixel((5, 30)) == 255 and mask.getpixel((60, 30)) == 51
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 32, 48), (1, 32, 48), (3,), (1, 0, 0)])
+def test_of_several_maps_the_first_counts_and_what_is_no_map_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    class Session:
+        def get_inputs(self) -> list[object]:
+            return [type("Input", (), {"name": "image", "shape": [1, 3, 32, 48]})]
+
+        def run(self, outputs: object, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            found = np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+            return [found]
+
+    monkeypatch.setattr(masking, "_session", lambda model: Session())
+    weights, without = masking.make(folder, masking.subject(Path("u2net.onnx")), told="subject", names=["p3"])
+
+    assert set(weights) == ({"p3.png"} if len(shape) > 2 and 0 not in shape else set())
+    assert set(without.values()) <= {"the model gives no map of the picture"}

@@ -105,3 +105,17 @@ def test_wordings_are_a_function_of_seed_and_caption_alone() -> None:
 def test_what_a_picture_is_judged_by_has_its_tags_in_order_and_its_choices_made() -> None:
     given = rules(shuffle=True, tag_dropout=0.9, wildcards=True, trigger="mara")
     assert told("sea, {sun|moon}", given, {}, seed=1) in ("mara, sea, sun", "mara, sea, moon")
+
+
+def test_lists_lie_in_their_folder_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("hidden")
+    name = (tmp_path / "secret").as_posix()
+
+    with pytest.raises(DatasetError, match="there is no such file"):
+        read_lists(tmp_path / "wildcards", [f"a __{name}__"])
+
+
+def test_a_choice_that_comes_to_the_name_of_a_list_is_said() -> None:
+    with pytest.raises(DatasetError, match="comes to the wildcard __cats__"):
+        said("a __{cats|cats}__", {}, wildcards=True)
+    assert set(said("a {__x__|__x__}", {"x": ("red",)}, wildcards=True)) == {"a red"}

@@ -146,9 +146,12 @@ def subject(model: Path, *, outside: int = 0) -> Maker:
         small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32) / 255
         pixels = ((small - mean) / spread_of).transpose(2, 0, 1)[None].astype(np.float32)
         try:
-            found = np.asarray(session.run(None, {told.name: pixels})[0], dtype=np.float32).squeeze()
+            found = np.asarray(session.run(None, {told.name: pixels})[0], dtype=np.float32)
         except Exception as error:
             raise DatasetError(f"the model refuses the picture: {error}", where=model) from error
+        if found.ndim < 2 or not found.size or not np.isfinite(found).all():
+            raise DatasetError("the model gives no map of the picture", where=model)
+        found = found.reshape(-1, *found.shape[-2:])[0]
         if found.min() < -0.01 or found.max() > 1.01:  # BiRefNet's are logits
             found = 1 / (1 + np.exp(-found.clip(-60, 60)))
         spread = float(found.max() - found.min())

@@ -110,7 +110,7 @@ def _from_text(info: Mapping[Any, Any]) -> Origin:
 def _from_exif(exif: Image.Exif) -> Origin:
     tags = ExifTags.Base
     try:
-        camera = " ".join(text for tag in (tags.Make, tags.Model) if (text := _text(exif.get(tag))))
+        camera = telling.camera_name(_text(exif.get(tags.Make)), _text(exif.get(tags.Model)))
         software = _text(exif.get(tags.Software))
         comment = exif.get_ifd(ExifTags.IFD.Exif).get(tags.UserComment, b"")
         place = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))

@@ -17,7 +17,7 @@ from velatura.dataset import captions, images, layout, origin, pool, scan
 from velatura.dataset.layout import Entry, Problem
 from velatura.dataset.measures import SIDE, Measures, measure
 from velatura.dataset.scan import Dataset, Looked, Picture
-from velatura.errors import DatasetError
+from velatura.errors import DatasetError, FileProblem
 from velatura.events import Done, Event, Progress
 from velatura.files import append_line, disk_problems, make_folder, write_text
 
@@ -175,7 +175,7 @@ def _examine(entry: Entry) -> _Record:
         return _Record(looked)
     try:
         picture, file, measures = examine(entry)
-    except DatasetError as error:
+    except (DatasetError, FileProblem) as error:  # it may have gone since it was looked at
         what = error.what if error.fix is None else f"{error.what}; {error.fix}"
         return _Record(Looked(None, (Problem(entry.name, f"is left out: {what}", left_out=True),)))
     return _Record(Looked(picture, looked.problems), file, measures)

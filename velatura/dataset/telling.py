@@ -68,7 +68,7 @@ def read_lists(folder: Path, captions: Sequence[str]) -> dict[str, tuple[str, ..
             if name in lists:
                 continue
             path = folder / f"{name}.txt"
-            if not path.is_file():
+            if name.startswith("/") or not path.is_file():  # captions may come from elsewhere, lists may not
                 fix = f"write what it may stand for into {FOLDER}/{name}.txt, one to a line"
                 raise DatasetError(f"a caption names the wildcard __{name}__, and there is no such file", fix=fix)
             lists[name] = tuple(line for line in read_captions(path).captions if line and not line.startswith("#"))
@@ -122,7 +122,7 @@ def _filled(caption: str, rules: FolderSettings, lists: Lists, draw: np.random.G
         return caption
     text = _escaped(caption)
     for _ in range(DEEPEST):
-        chosen = _LISTED.sub(lambda found: _one_of(lists[found[1]], draw), text)
+        chosen = _LISTED.sub(lambda found: _one_of(_list_of(found[1], lists), draw), text)
         chosen = _CHOICE.sub(lambda found: _one_of(found[1].split("|"), draw), chosen)
         if chosen == text:
             return text.replace(_OPEN, "{").replace(_CLOSED, "}")
@@ -132,6 +132,13 @@ def _filled(caption: str, rules: FolderSettings, lists: Lists, draw: np.random.G
 
 def _escaped(text: str) -> str:
     return text.replace("{{", _OPEN).replace("}}", _CLOSED)
+
+
+def _list_of(name: str, lists: Lists) -> Sequence[str]:
+    if name not in lists:
+        what = f"a choice in a caption comes to the wildcard __{name}__, which is not named as such in it"
+        raise DatasetError(what, fix="name wildcards whole: {__cats__|__dogs__} instead of __{cats|dogs}__")
+    return lists[name]
 
 
 def _one_of(choices: Sequence[str], draw: np.random.Generator) -> str:

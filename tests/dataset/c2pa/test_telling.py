@@ -159,3 +159,18 @@ def test_what_is_told_is_one_line_of_bounded_length() -> None:
     assert len(found.author) == 300
     assert "\n" not in found.author
     assert found.licence == "x y"
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "name"),
+    [
+        ("Canon", "Canon EOS 350D DIGITAL", "Canon EOS 350D DIGITAL"),
+        ("NIKON CORPORATION", "NIKON D90", "NIKON D90"),
+        ("SONY", "ILCE-7M3", "SONY ILCE-7M3"),
+        ("", "X100", "X100"),
+        ("Lumen", "", "Lumen"),
+        ("", "", ""),
+    ],
+)
+def test_a_camera_s_maker_is_named_once(make: str, model: str, name: str) -> None:
+    assert telling.camera_name(make, model) == name

@@ -64,6 +64,12 @@ def kind_of(source_type: object) -> str:
     return KINDS.get(source_type.strip().rpartition("/")[2], "") if isinstance(source_type, str) else ""
 
 
+def camera_name(make: str, model: str) -> str:
+    """Maker and model, the maker once: a Canon calls itself `Canon EOS 350D` already, a Nikon `NIKON D90`."""
+    named = bool(make) and model.casefold().startswith(make.split()[0].casefold())
+    return model if named else f"{make} {model}".strip()
+
+
 def _all_told(found: Mapping[str, memoryview]) -> Iterator[Told]:
     waiting = [(label, True) for label in list(found)[-1:]]
     seen: set[str] = set()
@@ -90,7 +96,7 @@ def _told(read: Manifest) -> Told:
     kind, agent = _made(read)
     works = list(read.assertions("stds.schema-org.CreativeWork"))
     about = [_without_prefixes(one) for one in read.assertions(*_METADATA)]
-    camera = " ".join(dict.fromkeys(text for key in ("make", "model") if (text := _first(about, key))))
+    camera = camera_name(_first(about, "make"), _first(about, "model"))
     kind = kind or ("camera" if camera else "")
     program = camera if kind == "camera" and camera else agent or _generator(read.claim)
     return Told(
