@@ -200,6 +200,17 @@ def test_rights_that_are_noted_in_a_zip_come_along(tmp_path: Path) -> None:
     assert load(tmp_path / "one").of("03.png") == Rights(author="Mara")
 
 
+def test_halves_of_characters_in_a_list_of_captions_do_not_stop_it(tmp_path: Path) -> None:
+    clouds(1, (64, 48)).save(make_folder(tmp_path / "set") / "a.png")
+    row = '{"file_name": "a.png", "text": "a \\ud83d boat"}\n{"file_name": "\\ud83d.png", "text": "b"}\n'
+    (tmp_path / "set" / "metadata.jsonl").write_text(row)
+
+    added = add([tmp_path / "set"], tmp_path / "plain")
+
+    assert added.names == ("a.png",)
+    assert scan(tmp_path / "plain").pictures[0].captions == ("a ? boat",)
+
+
 def test_a_list_of_captions_takes_the_first_of_several_and_says_so(tmp_path: Path) -> None:
     for name, said in {"a": "one\ntwo\n", "b": "three\n", "c": None, "d": ""}.items():
         clouds(ord(name), (64, 48)).save(make_folder(tmp_path / "set") / f"{name}.png")

@@ -56,3 +56,12 @@ def test_cameras_painters_and_pages_are_read_from_the_files(tmp_path: Path) -> N
     assert record.of("painted.png").origin == "generated: A1111 or its like"
     assert record.of("found.png") == Rights(author="Bo", source="https://example.org/1")
     assert record.of("plain.png") == Rights()
+
+
+def test_what_no_text_file_can_hold_is_noted_all_the_same(tmp_path: Path) -> None:
+    clouds(1, (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "a.png.json").write_text('{"author": "A\\ud800nn\\u0000\\u007f", "license": "\\"CC\\\\0\\""}')
+
+    add([tmp_path / "a.png"], tmp_path / "set")
+
+    assert rights.load(tmp_path / "set").of("a.png") == Rights(author="A?nn\0\x7f", licence='"CC\\0"')

@@ -51,7 +51,9 @@ def read(path: Path) -> tuple[dict[str, str | None], list[str]]:
         told = next((row[key] for key in _CAPTION_KEYS if isinstance(row.get(key), str | list)), None)
         if isinstance(told, list):
             told = ", ".join(str(one) for one in told)
-        rows[PurePosixPath(name.replace("\\", "/")).as_posix()] = told if told is None else " ".join(told.split())
+        if told is not None:  # halves of characters, as JSON may have them, are in no file of text
+            told = " ".join(told.encode("utf-8", "replace").decode().split())
+        rows[PurePosixPath(name.replace("\\", "/")).as_posix()] = told
     return rows, remarks
 
 

@@ -107,7 +107,12 @@ def of_file(path: Path) -> Rights:
     """What a picture's file says of itself; see `velatura.dataset.origin`."""
     found = origin.read(path)
     licence = "; ".join(one for one in (found.licence, found.training) if one)
-    return Rights(author=found.author, source=found.source, licence=licence, origin=found.made)
+    return Rights(_text(found.author), _text(found.source), _text(licence), origin=_text(found.made))
+
+
+def _text(told: str) -> str:
+    """What a stranger's file says as text that any file can hold: halves of characters, as JSON may have, are `?`."""
+    return told.encode("utf-8", "replace").decode()
 
 
 def gaps(record: Record, names: Iterable[str], *, needed: Iterable[str] = NEEDED) -> dict[str, list[str]]:
