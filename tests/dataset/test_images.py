@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, features
 
 from tests.paintings import clouds
+from velatura.dataset import images, reframing
 from velatura.dataset.images import cover_resize, open_image, picture_size
 from velatura.errors import DatasetError
 
@@ -458,3 +459,18 @@ def test_a_very_long_strip_is_cropped_without_being_scaled_whole() -> None:
 def test_a_scale_that_leaves_a_gap_is_refused() -> None:
     with pytest.raises(ValueError, match="does not cover"):
         cover_resize(Image.new("RGB", (40, 40)), 64, 64, resized=(64, 63))
+
+
+def test_a_photograph_with_previews_behind_it_is_one_jpeg_and_clean_takes_them_out(tmp_path: Path) -> None:
+    picture = clouds(1, (640, 480))
+    picture.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[picture.resize((160, 120))])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert (opened.format, opened.n_frames) == ("MPO", 2)  # type: ignore[attr-defined]
+
+    found = images.header(tmp_path / "a.jpg")
+
+    assert (found.format, found.frames, found.told) == ("JPEG", 1, True)
+    list(reframing.reframe(tmp_path, reframing.Options(strip=True), told="clean"))
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert (opened.format, opened.size) == ("JPEG", (640, 480))
+    assert not images.header(tmp_path / "a.jpg").told

@@ -144,7 +144,7 @@ class Header:
     jpeg_quality: int | None
     """Estimated from the tables that its numbers were divided by; None for other formats."""
     told: bool
-    """It says more than its pixels: EXIF, XMP, text, a manifest."""
+    """It says more than its pixels: EXIF, XMP, text, a manifest, smaller pictures of it."""
 
 
 def file_info(path: Path) -> tuple[dict[Any, Any], Image.Exif]:
@@ -166,15 +166,17 @@ def header(path: Path, *, max_pixels: int = MAX_PIXELS) -> Header:
     with _opened(path, max_pixels) as (image, orientation):
         tables = getattr(image, "quantization", None)
         beside = any(isinstance(key, str) and key.lower() in _TELLING for key in image.info)
+        # Cameras put previews behind the photograph, which makes their JPEG an MPO to Pillow: it is one picture.
+        previews = image.format == "MPO"
         return Header(
-            format=image.format or "",
+            format="JPEG" if previews else image.format or "",
             mode=image.mode,
-            frames=getattr(image, "n_frames", 1),
+            frames=1 if previews else getattr(image, "n_frames", 1),
             orientation=orientation,
             profile=profile_name(image.info.get("icc_profile")),
             transparent=image.has_transparency_data,
             jpeg_quality=_jpeg_quality(tables[0]) if tables else None,
-            told=beside or store_of(path) is not None,
+            told=beside or previews or store_of(path) is not None,
         )
 
 
