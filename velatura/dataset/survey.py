@@ -21,7 +21,7 @@ from velatura.errors import DatasetError, FileProblem
 from velatura.events import Done, Event, Progress
 from velatura.files import append_line, disk_problems, make_folder, write_text
 
-VERSION = 3
+VERSION = 4
 """Of what is measured; a record of another version is measured anew."""
 
 
