@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -116,3 +117,22 @@ def test_a_sidecar_speaks_before_the_file(tmp_path: Path) -> None:
     found = origin.read(tmp_path / "a.webp")
 
     assert (found.author, found.licence, found.source) == ("Bo", "CC BY 4.0", "https://press.example/works/12")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_damaged_exif_says_nothing_and_stops_nothing(tmp_path: Path, form: str) -> None:
+    exif = Image.Exif()
+    exif[271], exif[272], exif[315] = "Maker", "Model 1", "Ann"
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0hello"
+    exif.get_ifd(0x8825)[2] = (48.0, 8.0, 1.0)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a", form, exif=exif)
+    whole, chance, heard = (tmp_path / "a").read_bytes(), random.Random(form), set[str]()
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 10)):
+            at = chance.randrange(min(len(damaged), 400))
+            damaged[at] = chance.choice((0, 1, 4, 8, 12, 0xFF, chance.randrange(256)))
+        (tmp_path / "a").write_bytes(damaged)
+        heard.add(origin.read(tmp_path / "a").made)
+
+    assert len(heard) > 1  # the damage reaches what is read

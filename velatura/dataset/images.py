@@ -35,7 +35,7 @@ MAX_PIXELS = 300_000_000
 # Pillow decides by content, not by ending. Only these: its list also holds formats that start other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_BROKEN = (
+BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError, RuntimeError,
     AssertionError, AttributeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
@@ -254,7 +254,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[Image.Image, int]]:
         raise DatasetError("the picture may not be read", where=path, fix="give yourself read access") from None
     except IsADirectoryError:
         raise DatasetError("this is a folder, not a picture", where=path) from None
-    except _BROKEN as error:
+    except BROKEN as error:
         cut_off = isinstance(error, EOFError) or "truncated" in str(error).lower()
         what = "is cut off before the picture ends" if cut_off else f"is damaged ({_reason(error)})"
         raise DatasetError(f"the file {what}", where=path, fix=_AGAIN) from None
@@ -311,7 +311,7 @@ def _orientation(image: Image.Image, path: Path) -> int:
                 image.info["exif"] = late
         # PNG's own getexif would decode the whole picture to look behind it.
         found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except _BROKEN:
+    except BROKEN:
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 

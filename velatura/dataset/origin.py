@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from velatura.dataset.c2pa import telling
-from velatura.dataset.images import file_info
+from velatura.dataset.images import BROKEN, file_info
 from velatura.errors import DatasetError
 
 TRAINING = "training of generative models"
@@ -79,12 +80,15 @@ class Origin:
 def read(path: Path) -> Origin:
     """The origin of a picture. A file that cannot be read says nothing."""
     sidecar = _sidecar(path)
-    try:
-        info, exif = file_info(path)
-    except DatasetError:
-        return sidecar
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on damaged EXIF: what is damaged says nothing
+        try:
+            info, exif = file_info(path)
+        except DatasetError:
+            return sidecar
+        told = _from_exif(exif)
     signed = map(_from_manifest, telling.read(path))
-    return _merged(sidecar, _from_text(info), _from_exif(exif), *signed, _from_xmp(_xmp(info, path)))
+    return _merged(sidecar, _from_text(info), told, *signed, _from_xmp(_xmp(info, path)))
 
 
 def _merged(*origins: Origin) -> Origin:
@@ -115,7 +119,7 @@ def _from_exif(exif: Image.Exif) -> Origin:
         comment = exif.get_ifd(ExifTags.IFD.Exif).get(tags.UserComment, b"")
         place = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
         author, licence = _text(exif.get(tags.Artist)), _text(exif.get(tags.Copyright))
-    except (ValueError, TypeError, KeyError, SyntaxError, OSError, AttributeError):
+    except BROKEN:
         return Origin()
     raw = comment if isinstance(comment, bytes) else str(comment).encode()
     painted = b"Steps:" in raw.replace(b"\0", b"") or any(name in software.lower() for name in _PROGRAMS)
