@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.paintings import clouds
-from velatura.dataset import borders, journal, masking, masks, pool, reframing
+from velatura.dataset import borders, journal, masking, masks, origin, pool, reframing
 from velatura.dataset.framing import Target, frame
 from velatura.dataset.images import open_image
 from velatura.dataset.reframing import Options, reframe
@@ -284,6 +285,31 @@ def test_pictures_are_numbered_with_their_captions_and_masks(folder: Path) -> No
     assert_the_mask_followed(folder)
     journal.undo(folder)
     assert state(folder) == before
+
+
+def test_what_gallery_dl_wrote_goes_with_its_picture(tmp_path: Path) -> None:
+    for name, author in {"b": "Ann", "01": "Bo"}.items():
+        clouds(ord(name[0]), (64, 48)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.png.json").write_text(json.dumps({"author": author}))
+    (tmp_path / "c.json").write_text('{"author": "Cy"}')
+    clouds(9, (64, 48)).save(tmp_path / "c.jpg")
+    clouds(8, (64, 48)).save(tmp_path / "choice.png")
+    (tmp_path / "choice.json").write_text('{"version": 1, "pictures": {"b.png": "keep"}}')
+    whose = {path.read_bytes(): origin.read(path).author for path in pictures_in(tmp_path)}
+
+    rename(tmp_path, prefix="x-")
+    rename(tmp_path)
+
+    assert {path.read_bytes(): origin.read(path).author for path in pictures_in(tmp_path)} == whose
+    assert sorted(whose.values()) == ["", "Ann", "Bo", "Cy"]
+    assert "keep" in (tmp_path / "choice.json").read_text()
+    journal.undo(tmp_path)
+    journal.undo(tmp_path)
+    assert (tmp_path / "b.png.json").is_file() and (tmp_path / "c.json").is_file()
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
 
 
 def test_captions_are_recoded_and_that_can_be_undone(folder: Path) -> None:

@@ -40,6 +40,8 @@ _PAINTED_BY = {
 }
 """Text chunks of PNG files that only painting programs write."""
 
+_OF_THE_SET = ("authors.json", "choice.json", "config.json", "metadata.json")
+
 _PROGRAMS = ("novelai", "stable diffusion", "midjourney", "dall-e", "firefly", "comfyui", "invokeai", "imagen", "flux")
 
 _AUTHOR_KEYS = ("author", "artist", "tag_string_artist", "creator", "user", "uploader", "username")
@@ -176,11 +178,17 @@ def _listed(xmp: str, name: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", inside)).split())[:300]
 
 
+def sidecars(path: Path) -> list[Path]:
+    """The files NAME.png.json and NAME.json beside a picture, but for what a set itself keeps in such files."""
+    beside = (path.with_name(f"{path.name}.json"), path.with_suffix(".json"))
+    return [one for one in beside if one.name.lower() not in _OF_THE_SET and one.is_file()]
+
+
 def _sidecar(path: Path) -> Origin:
-    """What gallery-dl wrote beside a picture, as NAME.png.json or NAME.json."""
-    for beside in (path.with_name(f"{path.name}.json"), path.with_suffix(".json")):
+    """What gallery-dl wrote beside a picture."""
+    for beside in sidecars(path):
         try:
-            if not beside.is_file() or beside.stat().st_size > SIDECAR_BYTES:
+            if beside.stat().st_size > SIDECAR_BYTES:
                 continue
             told = json.loads(beside.read_bytes())
         except (OSError, ValueError, RecursionError):

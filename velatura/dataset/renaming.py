@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from velatura.dataset import layout
+from velatura.dataset import layout, origin
 from velatura.dataset.captions import decode
 from velatura.dataset.journal import edit
 from velatura.dataset.layout import Entry
@@ -46,6 +46,12 @@ def rename(dataset: Path, *, prefix: str = "", legal: bool = False) -> dict[str,
             label = layout.MASK_LABEL if path == entry.mask and path.parent == entry.path.parent else ""
             old = path.relative_to(dataset)
             pairs.append((old.as_posix(), old.with_name(f"{stem}{label}{path.suffix.lower()}").as_posix()))
+        for path in origin.sidecars(entry.path):  # left behind, it would speak of whichever picture has the name next
+            if path not in shared:
+                shared.add(path)
+                ending = entry.path.suffix.lower() if path.stem == entry.path.name else ""
+                old = path.relative_to(dataset)
+                pairs.append((old.as_posix(), old.with_name(f"{stem}{ending}.json").as_posix()))
         folder, _, _ = entry.name.rpartition("/")
         renamed[entry.name] = f"{folder}/" * bool(folder) + f"{stem}{entry.path.suffix.lower()}"
     renamed = {old: new for old, new in renamed.items() if old != new}
