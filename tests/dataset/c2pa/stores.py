@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from velatura.dataset.images import SUFFIXES
+
 GOLDEN = Path(__file__).parents[2] / "golden" / "c2pa"
-PICTURES = sorted(path for path in GOLDEN.iterdir() if path.suffix not in (".py", ".json"))
+PICTURES = sorted(path for path in GOLDEN.iterdir() if path.suffix in SUFFIXES)
 READER: dict[str, Any] = json.loads((GOLDEN / "reader.json").read_text(encoding="utf-8"))
 """What c2pa-python says of each of them."""
 
