@@ -125,6 +125,13 @@ def test_a_set_of_one_hue_is_warned_of_its_colours_instead_of_failed() -> None:
     assert any("set's own colours" in warning for warning in choice.warnings)
 
 
+def test_of_a_set_without_colours_the_colours_asked_for_do_not_hold_back_the_style() -> None:
+    results = run([0.5, 0.65, 0.9], [1.0, 0.8, 0.6])
+
+    assert choose(replace(results, colour_spread=0.9)).step == 80
+    assert choose(replace(results, colour_spread=0.05)).step == 120
+
+
 def test_a_checkpoint_that_copies_does_not_lift_its_neighbours() -> None:
     results = run([0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [1.0] * 6)
     memorised = replace(

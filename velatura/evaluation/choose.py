@@ -1,19 +1,20 @@
 """Choosing a checkpoint: gates first, then a smoothed score, then the earliest of those that tie.
 
-The score is the weighted harmonic mean of style (never counted above 1) and adherence. Its uncertainty
-comes from a bootstrap in which every checkpoint sees the same prompts and seeds, so differences are judged
-as pairs. Of checkpoints that cannot be told apart the earliest has had the least time to learn by heart.
+The score is the weighted harmonic mean of style (never counted above 1) and adherence; where the set has no
+colours, that is how well captions are read, without the colours asked for. Its uncertainty comes from a
+bootstrap in which every checkpoint sees the same prompts and seeds, so differences are judged as pairs. Of
+checkpoints that cannot be told apart the earliest has had the least time to learn by heart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from velatura.evaluation.gates import ADVICE, Gate, gates, passes, sentence
+from velatura.evaluation.gates import ADVICE, ONE_HUE, Gate, gates, passes, sentence
 from velatura.evaluation.results import CheckpointResult, Results
 from velatura.randomness import generator
 
@@ -62,6 +63,10 @@ def choose(results: Results, *, flexibility: float = 1.0) -> Choice:
     if not results.checkpoints:
         return Choice(None, ("The run has no checkpoint.",))
     checks = gates(results)
+    if results.colour_spread is not None and results.colour_spread < ONE_HUE:
+        # Pictures without colours cannot show the one asked for: the better the style, the less they would.
+        colourless = tuple(replace(one, separability=None) for one in results.checkpoints)
+        results = replace(results, checkpoints=colourless)
     standing = [one for one in results.checkpoints if passes(checks[one.step])]
     if not standing:
         return Choice(None, ("Every checkpoint fails a check.", *_why_none(checks)))
