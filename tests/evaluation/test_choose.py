@@ -116,6 +116,18 @@ def test_a_run_that_copies_is_refused() -> None:
     assert choose(run(RISING, [1.0] * 8, copied=8)).step is None
 
 
+def test_copies_that_captions_explain_are_a_warning_and_more_than_those_a_refusal() -> None:
+    def status(flagged: int, caption_rate: float) -> str:
+        results = run([0.8], [1.0])
+        check = CopyCheck(flagged, 16, wilson(flagged, 16), 0, 0.0, caption_rate=caption_rate)
+        (checks,) = gates(replace(results, checkpoints=(replace(results.checkpoints[0], copies=check),))).values()
+        return next(gate.status for gate in checks if gate.name == "Own pictures")
+
+    assert status(10, 0.0) == "fail"
+    assert status(10, wilson(3, 4)[0]) == "warn"
+    assert status(14, wilson(3, 4)[0]) == "fail"
+
+
 def test_a_set_of_one_hue_is_warned_of_its_colours_instead_of_failed() -> None:
     results = replace(run([0.8] * 3, [0.4] * 3), colour_spread=0.1)
 

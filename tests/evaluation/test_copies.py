@@ -105,6 +105,37 @@ def test_the_rate_is_that_of_provoked_pictures_where_there_are_any() -> None:
     assert check.interval[0] < 0.75 < check.interval[1]
 
 
+def test_what_captions_alone_make_alike_is_told_from_what_was_trained_on(draw: Draw, disturb: Draw) -> None:
+    training = [draw(index, strength=1.0) for index in range(12)]
+    held_out = [draw(100 + index, strength=1.0) for index in range(4)]
+    detector = copies.calibrate(training, held_out=held_out)
+    told = [disturb(picture, seed=index) for index, picture in enumerate(held_out)]
+    elsewhere = [draw(200 + index, strength=1.0) for index in range(4)]
+    by_heart = [disturb(picture, seed=index) for index, picture in enumerate(training[:4])]
+
+    assert detector.by_caption(told, held_out) == [True] * 4
+    assert detector.by_caption(elsewhere, held_out) == [False] * 4
+    # A set of near duplicates: what is held out hardly differs from what was learnt by heart.
+    twins = [disturb(picture, seed=20 + index) for index, picture in enumerate(training[:4])]
+    assert detector.by_caption(training[:4], twins) == [False] * 4
+    assert detector.by_caption(by_heart, held_out) == [False] * 4
+    assert detector.by_caption([], []) == []
+
+
+def test_the_rate_that_captions_explain_is_a_cautious_one() -> None:
+    found = [Nearest(0, {"hash": 0.9}, flagged=True)] * 16
+
+    def rate(by_caption: list[bool]) -> float:
+        check = copies.copy_check(found, by_caption=by_caption)
+        assert check is not None
+        return check.caption_rate
+
+    assert rate([]) == rate([False] * 4) == 0
+    assert 0 < rate([True, False, False, False]) < 0.1
+    assert rate([True, True, True, False]) == pytest.approx(copies.wilson(3, 4)[0])
+    assert rate([True] * 4) < 0.6
+
+
 def test_near_exact_copies_count_only_where_nobody_asked_for_them() -> None:
     exact = [Nearest(0, {"hash": 1.0}, True, near_exact=True)]
 

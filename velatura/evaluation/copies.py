@@ -3,7 +3,9 @@
 Three detectors see different disguises: a perceptual hash (small changes), correlation of thumbnails
 (shifts), histograms of gradients (recolouring); each looks at the mirrored picture too. None has a threshold
 that suits every set, so each is calibrated on the training set itself: as like as its own pictures are to
-each other is not a copy. A layout redrawn by another hand escapes all three.
+each other is not a copy. Where captions tell a picture in full, paintings of captions that were kept out of
+training come near their own pictures as well, and show how much the words alone make alike. A layout redrawn by
+another hand escapes all three.
 
 Shape suffixes: N pictures, M training pictures.
 """
@@ -61,6 +63,9 @@ class CopyCheck:
     """Share that the base model, which has not seen the pictures, is flagged for: false alarms."""
     repeated: tuple[int, ...] = ()
     """Training pictures that three or more generated ones come down to."""
+    caption_rate: float = 0.0
+    """Share of pictures that caption and style alone surely make as alike as a copy: the lower end of the interval
+    of paintings of held-out captions that are so like their own pictures, which nobody trained on."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Detector:
         if not generated:
             return []
         found = _similarities(_lights(generated), self.prints)
-        excess = np.stack([(found[name] - limit) / (1 - limit) for name, limit in self.thresholds.items()]).max(axis=0)
+        excess = self._excess(found)
         answers = []
         for row, index in enumerate(excess.argmax(axis=1)):
             similarity = {name: float(matrix[row, index]) for name, matrix in found.items()}
@@ -83,6 +88,24 @@ class Detector:
             near_exact = sum(similarity[name] >= limit for name, limit in CEILINGS.items()) >= 2
             answers.append(Nearest(int(index), similarity, bool(excess[row, index] > 0), near_exact))
         return answers
+
+    def by_caption(self, generated: Sequence[Picture], pictures: Sequence[Picture]) -> list[bool]:
+        """Whether each picture would be a suspected copy of the one beside it, which was not trained on.
+
+        One that is more like some training picture does not count: it may come from there.
+        """
+        if not generated:
+            return []
+        lights = _lights(generated)
+        own = self._excess(_similarities(lights, _prints(_lights(pictures)))).diagonal()
+        trained = self._excess(_similarities(lights, self.prints)).max(axis=1)
+        return [bool(here > max(0, there)) for here, there in zip(own, trained, strict=True)]
+
+    def _excess(self, found: Mapping[str, Matrix]) -> Matrix:
+        """How far above its threshold the detector is that speaks most clearly; 0 is at it, 1 the same picture."""
+        return np.asarray(
+            np.stack([(found[name] - limit) / (1 - limit) for name, limit in self.thresholds.items()]).max(axis=0)
+        )
 
 
 def calibrate(training: Sequence[Picture], *, held_out: Sequence[Picture] = ()) -> Detector:
@@ -133,7 +156,11 @@ def likeness(images: Sequence[Picture], training: Sequence[Picture]) -> dict[str
 
 
 def copy_check(
-    found: Sequence[Nearest], *, base: Sequence[Nearest] = (), provoked: Sequence[Nearest] = ()
+    found: Sequence[Nearest],
+    *,
+    base: Sequence[Nearest] = (),
+    provoked: Sequence[Nearest] = (),
+    by_caption: Sequence[bool] = (),
 ) -> CopyCheck | None:
     """Sum up what was found.
 
@@ -142,6 +169,7 @@ def copy_check(
         base: pictures of the base model for the same prompts.
         provoked: pictures of training captions verbatim, where copying shows first; the rate is theirs
             where they exist, since few ordinary pictures have no power to show it.
+        by_caption: what `Detector.by_caption` says of a painting of each held-out caption.
 
     Returns:
         None when there is no picture.
@@ -158,6 +186,7 @@ def copy_check(
         near_exact=sum(one.near_exact for one in found),
         base_rate=sum(one.flagged for one in base) / len(base) if base else 0.0,
         repeated=tuple(sorted(index for index in set(hits) if hits.count(index) >= REPEATED)),
+        caption_rate=wilson(sum(by_caption), len(by_caption))[0] if by_caption else 0.0,
     )
 
 

@@ -23,7 +23,8 @@ SEPARABILITY = (0.6, 0.8)
 """Share of the base's: fail under the first, warn under the second."""
 RELIANCE = (0.3, 0.6)
 LAYOUT_DIVERSITY = (0.5, 0.7)
-COPIES_ABOVE_BASE = 0.10
+COPIES_ABOVE = 0.10
+"""Share of copies, at the lower end of its interval, that is forgiven above what comes of no training."""
 OVERBAKE = 3.0
 ONE_HUE = 0.3
 """Training sets with less colour spread than this share of the base's are not failed on separability."""
@@ -158,7 +159,7 @@ def _copies(one: CheckpointResult) -> Gate:
     value = f"{check.flagged} of {check.total} close"
     if check.near_exact:
         return Gate("Own pictures", "fail", value, "It repeats training pictures without being asked to.")
-    if check.interval[0] > check.base_rate + COPIES_ABOVE_BASE:
+    if check.interval[0] > max(check.base_rate, check.caption_rate) + COPIES_ABOVE:
         return Gate("Own pictures", "fail", value, "It repeats training pictures.")
     if check.flagged > round(check.base_rate * check.total):
         return Gate("Own pictures", "warn", value, "Some pictures are close to a training picture: look.")

@@ -277,7 +277,7 @@ def _measure(
         reliance=reliance,
         separability=separability(_rows(images[count:]), _rows(base[count:]), names=COLOURS),
         diversity=diversity(_rows(images[count:]), _rows(base[count:])),
-        copies=_copies(found, base_found, asked.sources, len(reference.train)),
+        copies=_copies(found, base_found, asked.sources, reference, images),
         overbake=overbake(reference.train, base[:count], images[:count]) if len(reference.train) > 1 else None,
         broken=sum(bool(image.std() < 2) for image in images),
         samples=tuple(samples),
@@ -285,16 +285,23 @@ def _measure(
     )
 
 
-def _copies(found: list[Nearest], base: list[Nearest], sources: Sequence[int], trained_on: int) -> CopyCheck | None:
-    """Paintings of training captions provoke copies; those of held-out captions show what comes unasked."""
-    if not found:
+def _copies(
+    found: list[Nearest], base: list[Nearest], sources: Sequence[int], reference: Reference, images: list[Picture]
+) -> CopyCheck | None:
+    """Paintings of training captions provoke copies; those of held-out captions show what comes unasked, and how
+    like its own picture a caption makes what nobody trained on."""
+    if not found or reference.detector is None:
         return None
+    trained_on = len(reference.train)
     provoked = [place for place, source in enumerate(sources) if source < trained_on]
     plain = [place for place in range(len(sources)) if place not in provoked]
+    # One painting of each: the seeds of one caption are no independent evidence.
+    unseen = min(len(reference.held_out), len(plain))
     return copy_check(
         [found[place] for place in plain],
         base=[base[place] for place in provoked or plain],
         provoked=[found[place] for place in provoked],
+        by_caption=reference.detector.by_caption(images[:unseen], reference.held_out[:unseen]),
     )
 
 
