@@ -27,6 +27,7 @@ from velatura.diffusion.objective import Objective
 from velatura.errors import ModelError
 from velatura.text.readers import Reader
 from velatura.text.weighted import Embedding, WeightedText
+from velatura.weights.convolutions import FastConvolutions
 from velatura.weights.networks import listed
 from velatura.weights.policy import MemoryPolicy as MemoryPolicy
 from velatura.weights.policy import precision
@@ -334,7 +335,8 @@ class ModelFamily(Protocol):
         As it stands here: by an autoencoder of diffusers' kind.
         """
         vae: Any = model.parts["vae"]
-        encoded = vae.encode(images_BCHW.to(model.policy.device, model.policy.vae_dtype))
+        with FastConvolutions(vae):
+            encoded = vae.encode(_channels_last(images_BCHW.to(model.policy.device, model.policy.vae_dtype)))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         if model.vae_broke_down(latents):
             return self.encode_images(model, images_BCHW)
@@ -345,7 +347,8 @@ class ModelFamily(Protocol):
         """Pictures in [-1, 1], not clipped. As it stands here: by an autoencoder of diffusers' kind."""
         vae: Any = model.parts["vae"]
         latents = latents_BCHW / model.latent_scale + model.latent_shift
-        images: Tensor = vae.decode(latents.to(model.policy.vae_dtype)).sample
+        with FastConvolutions(vae):
+            images: Tensor = vae.decode(_channels_last(latents.to(model.policy.vae_dtype))).sample
         if bool(latents.isfinite().all()) and model.vae_broke_down(images):
             return self.decode_latents(model, latents_BCHW)
         return images.float()
@@ -385,6 +388,12 @@ class ModelFamily(Protocol):
             net: the ControlNet.
             hint_BCHW: RGB in [0, 1], of the size of the picture to paint.
         """
+
+
+def _channels_last(x_BCHW: Tensor) -> Tensor:
+    """As the fast convolutions of a processor give on what they make; elsewhere as it is."""
+    fast = x_BCHW.device.type == "cpu" and x_BCHW.dtype == torch.float32
+    return x_BCHW.contiguous(memory_format=torch.channels_last) if fast else x_BCHW
 
 
 def family(name: str) -> ModelFamily:

@@ -93,7 +93,7 @@ def test_memory_that_a_step_frees_is_there_for_the_next_one_without_the_system()
     assert faults() > pages / 4, "afterwards all is as it was"
 
 
-def test_large_convolutions_of_small_maps_are_products_in_training_and_not_in_painting(
+def test_large_convolutions_of_small_maps_are_products_of_matrices(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, used = trainer("train.steps=1"), []

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from velatura.weights import products, remade
-from velatura.weights.products import MatrixConv2d, as_matrix, suited
+from velatura.weights.convolutions import FastConvolutions
+from velatura.weights.products import as_matrix, convertible
 from velatura.weights.quantise import quantise_layer
 
 
@@ -62,8 +63,7 @@ def test_a_convolution_as_one_matrix_is_the_same(told: dict[str, object], count:
     if rests == "in 16 bits":
         quantise_layer(layer, "half")
     else:
-        (only,) = suited(layer)
-        only.__class__ = MatrixConv2d
+        FastConvolutions(layer).__enter__()
     assert as_matrix(layer, x_BCHW.shape, x_BCHW)
     equal(learnt(layer, x_BCHW), expected)
 
@@ -102,8 +102,9 @@ def test_only_large_weights_and_small_maps_are_worth_it(monkeypatch: pytest.Monk
     assert not as_matrix(layer, small.shape, small.double())
     monkeypatch.setattr(products, "SHARE", 200)
     assert not as_matrix(layer, small.shape, small)
+    monkeypatch.setattr(products, "SHARE", 1)
     monkeypatch.setattr(products, "SMALLEST", 1000)
-    assert not suited(layer)
+    assert not as_matrix(layer, small.shape, small)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +118,7 @@ def test_only_large_weights_and_small_maps_are_worth_it(monkeypatch: pytest.Monk
     ],
 )
 def test_other_convolutions_stay_as_they_are(layer: nn.Conv2d) -> None:
-    assert not suited(layer.requires_grad_(False))
-
-
-def test_convolutions_that_are_trained_stay_as_they_are() -> None:
-    assert not suited(nn.Conv2d(8, 8, 3, padding=1))
+    assert not convertible(layer)
 
 
 def test_the_columns_are_those_of_the_kernel() -> None:

@@ -29,6 +29,7 @@ from velatura.generation.pictures import decode
 from velatura.generation.reading import breakdown
 from velatura.generation.sampling import Job, Sampling, check_guidance, check_size, check_variations
 from velatura.generation.start import Held, Start
+from velatura.weights.convolutions import FastConvolutions
 
 
 def passes_of(
@@ -305,6 +306,7 @@ class _Denoise:
 
     def __init__(self, model: Model, guided: Guided, adapters: Switch | None, held: Held | None) -> None:
         self.model, self.guided, self.adapters, self.held = model, guided, adapters, held
+        self.fast = FastConvolutions(model.parts["denoiser"])
 
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         return self.both(x, sigma, step)[0]
@@ -315,7 +317,8 @@ class _Denoise:
         if self.adapters is not None:
             self.adapters.at(step + 1)
         sigma_B = torch.full((len(x),), sigma, dtype=torch.float64)
-        guided, negative = self.guided(x, sigma, step)
+        with self.fast:
+            guided, negative = self.guided(x, sigma, step)
         denoised = self._kept(self.model.objective.denoised(x, guided, sigma_B))
         if negative is None:
             return denoised, denoised

@@ -1,5 +1,5 @@
-"""How a denoiser is made to train faster: memory that is used again, convolutions as products of matrices, and where
-the recipe says so compiled block by block or laid out with channels last; and what a training takes of time and memory.
+"""How a denoiser is made to train faster: memory that is used again, convolutions in their fastest ways, and where the
+recipe says so compiled block by block or laid out with channels last; and what a training takes of time and memory.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from velatura.errors import RecipeError
 from velatura.family import Model
 from velatura.recipe import TrainSettings
-from velatura.weights.products import MatrixConv2d, suited
+from velatura.weights.convolutions import FastConvolutions
 from velatura.weights.swap import blocks_of
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1
@@ -51,9 +51,9 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 class Faster:
-    """The denoiser computes in the faster ways that there are while this is entered; pictures are painted without.
+    """The denoiser computes in the fastest ways that there are while this is entered.
 
-    Its blocks are compiled where that is wanted; else large convolutions of small maps become products of matrices.
+    Its blocks are compiled where that is wanted, which painting does without; else its convolutions are fast.
     """
 
     def __init__(self, model: Model, *, compiled: bool) -> None:
@@ -71,14 +71,13 @@ class Faster:
                 fix="set it to false, or memory.quantised to off and memory.swapped_blocks to 0",
             )
         self._made = [(block, torch.compile(block._call_impl)) for block in blocks]
-        self._convolutions = [] if compiled or policy.device != "cpu" else suited(denoiser)
+        self._convolutions = nullcontext() if compiled else FastConvolutions(denoiser)
 
     def __enter__(self) -> None:
-        """Calls of the blocks go to what was compiled of them, those of convolutions to `MatrixConv2d`."""
+        """Calls of the blocks go to what was compiled of them, those of convolutions to `FastConv2d`."""
         for block, made in self._made:
             block._compiled_call_impl = made
-        for layer in self._convolutions:
-            layer.__class__ = MatrixConv2d
+        self._convolutions.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -86,8 +85,7 @@ class Faster:
         """The denoiser is as it was."""
         for block, _ in self._made:
             block._compiled_call_impl = None
-        for layer in self._convolutions:
-            layer.__class__ = torch.nn.Conv2d
+        self._convolutions.__exit__(kind, error, trace)
 
 
 def channels_last(model: Model, settings: TrainSettings) -> None:

@@ -21,6 +21,7 @@ from velatura.training.adapter import changes_text
 from velatura.training.data import Batch, Cached, Sample, conditioned, stack_masks
 from velatura.training.encoding import retold
 from velatura.training.losses import errors
+from velatura.weights.convolutions import FastConvolutions
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
     Raises:
         ModelError: an error is no number.
     """
-    device = model.policy.device
+    device, fast = model.policy.device, FastConvolutions(model.parts["denoiser"])
     rows = []
     for sample in samples:
         shape = tuple(sample.latents_CHW.shape)
@@ -45,7 +46,8 @@ def cells(model: Model, samples: Sequence[Sample], *, strata: int) -> NDArray[np
         told = conditioned(model, text, [sample.geometry] * strata)
         mask = stack_masks([sample.mask_HW] * strata, sample.latents_CHW)
         batch = Batch(clean.to(device), noise.to(device), sigma_K, told, mask_B1HW=mask)
-        rows.append(errors(model, batch).cpu().double().numpy())
+        with fast:
+            rows.append(errors(model, batch).cpu().double().numpy())
         if not np.isfinite(rows[-1]).all():
             what = f"the held-out loss of {sample.prepared.picture.name}"
             raise breakdown(model, what, "memory.precision", model.policy.dtype)

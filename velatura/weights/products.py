@@ -13,12 +13,10 @@ everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 PIECE = 1 << 18
 """Numbers of a piece: a megabyte, which stays in a core's cache."""
@@ -79,13 +77,15 @@ def as_matrix(layer: nn.Conv2d, shape: torch.Size, like: Tensor) -> bool:
         return False
     height, width = mapped(layer, shape)
     count = shape[0] * height * width
-    return count <= MOST and layer.weight.numel() >= max(SMALLEST, SHARE * count)
+    return count <= MOST and layer.weight.numel() >= SHARE * count
 
 
 def convertible(layer: nn.Conv2d) -> bool:
-    """Whether it can be one product: of ungrouped channels, with a kernel and zeros around."""
+    """Whether it can be one product: of ungrouped channels, with a large kernel and zeros around."""
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return plain and layer.kernel_size != (1, 1) and bool(torch.backends.mkldnn.enabled)
+    large = layer.weight.numel() >= SMALLEST
+    as_it_lies = layer.weight.is_contiguous() or not any(layer.weight.stride())  # or stands in for one in pieces
+    return plain and large and as_it_lies and layer.kernel_size != (1, 1) and bool(torch.backends.mkldnn.enabled)
 
 
 def mapped(layer: nn.Conv2d, shape: torch.Size) -> tuple[int, int]:
@@ -119,46 +119,6 @@ def convolved_back(layer: nn.Conv2d, pieces: Pieces, gradient_BCHW: Tensor, into
     times_transposed(pieces, given_ON, columns_KN)
     columns_BKN = columns_KN.view(inside, into[0], -1).transpose(0, 1)
     return F.fold(columns_BKN, into[-2:], layer.kernel_size, layer.dilation, _padding(layer), layer.stride)
-
-
-class MatrixConv2d(nn.Conv2d):
-    """A frozen convolution that becomes one product where that is faster."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """As `nn.Conv2d`'s."""
-        if not as_matrix(self, input.shape, input):
-            return super().forward(input)
-        made: Tensor = _Convolved.apply(input, self)  # type: ignore[no-untyped-call]
-        return made
-
-
-def suited(network: nn.Module) -> list[nn.Conv2d]:
-    """The frozen convolutions of a network for which some map is small enough."""
-    found = (layer for layer in network.modules() if type(layer) is nn.Conv2d and convertible(layer))
-    return [
-        layer
-        for layer in found
-        if layer.weight.numel() >= SMALLEST and layer.weight.is_contiguous()
-        if not any(one.requires_grad for one in layer.parameters(recurse=False))
-    ]
-
-
-class _Convolved(torch.autograd.Function):
-    """Only the input has a gradient, and only the layer itself is remembered."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x_BCHW: Tensor, layer: nn.Conv2d) -> Tensor:
-        context: Any = ctx
-        context.layer, context.shape = layer, x_BCHW.shape
-        return convolved(layer, whole(layer.weight.detach()), x_BCHW)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, None]:
-        context: Any = ctx
-        if not context.needs_input_grad[0]:
-            return None, None
-        layer = context.layer
-        return convolved_back(layer, whole(layer.weight.detach()), gradients[0], context.shape), None
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.grad import conv2d_input
 
-from velatura.weights import products
+from velatura.weights import products, winograd
 from velatura.weights.products import Pieces, Place, places, whole
 
 Layer = nn.Linear | nn.Conv2d
@@ -183,6 +183,8 @@ class _Product(torch.autograd.Function):
         made: Tensor
         if isinstance(layer, nn.Conv2d) and products.as_matrix(layer, x.shape, x):
             made = products.convolved(layer, _pieces(layer), x)
+        elif isinstance(layer, nn.Conv2d) and winograd.suits(layer, x.shape, x):
+            made = winograd.convolved(_lent(layer), layer.bias, x)
         elif isinstance(layer, nn.Conv2d):
             made = layer._conv_forward(x, _lent(layer), layer.bias)
         elif x.dim() != 2:  # torch adds the bias afterwards here, so the bits are the same
@@ -206,6 +208,8 @@ class _Product(torch.autograd.Function):
         made: Tensor
         if isinstance(layer, nn.Conv2d) and products.as_matrix(layer, context.shape, gradient):
             made = products.convolved_back(layer, _pieces(layer), gradient, context.shape)
+        elif isinstance(layer, nn.Conv2d) and winograd.suits(layer, context.shape, gradient):
+            made = winograd.convolved_back(_lent(layer), gradient)
         elif isinstance(layer, nn.Conv2d):
             options = layer.stride, layer.padding, layer.dilation, layer.groups
             made = conv2d_input(context.shape, _lent(layer), gradient, *options)  # type: ignore[no-untyped-call]
