@@ -219,7 +219,7 @@ def test_guidance_is_told_to_dev_and_to_dev_alone(models: dict[str, Model], nois
 def test_latents_are_the_posterior_s_mean_shifted_and_scaled(model: Model, pipeline: Any) -> None:
     images = randomness.normal((2, 3, HEIGHT, WIDTH), 0, "images").clamp(-1, 1)
     posterior = pipeline.vae.encode(images).latent_dist
-    assert distance(FAMILY.encode_images(model, images), (posterior.mean - 0.15) * 0.7) < 1e-6
+    assert distance(FAMILY.encode_images(model, images), (posterior.mean - 0.15) * 0.7) < 1e-5
 
 
 # --- prompts ---------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_a_picture_is_decoded_as_the_pipeline_decodes_it(model: Model, pipeline:
 def test_latents_are_the_posterior_s_mean_shifted_and_scaled(model: Model, pipeline: Any) -> None:
     images = randomness.normal((2, 3, HEIGHT, WIDTH), 0, "images").clamp(-1, 1)
     expected = (pipeline.vae.encode(images).latent_dist.mean - 0.15) * 0.7
-    assert distance(FAMILY.encode_images(model, images), expected) < 1e-6
+    assert distance(FAMILY.encode_images(model, images), expected) < 1e-5
 
 
 # --- the prediction --------------------------------------------------------------------------

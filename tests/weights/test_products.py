@@ -94,6 +94,15 @@ def test_a_piece_takes_no_more_room_than_is_told(monkeypatch: pytest.MonkeyPatch
     assert sum(lent) == 2 * 60 * 203 and max(lent) <= products.PIECE
 
 
+def test_space_that_painting_was_lent_is_of_use_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remade, "_LENT", remade._Lent())
+    layer = nn.Linear(60, 203).requires_grad_(False)
+    quantise_layer(layer, "half")
+    with torch.inference_mode():
+        expected = layer(drawn(4, 60))
+    assert torch.equal(layer(drawn(4, 60)), expected)
+
+
 def test_only_large_weights_and_small_maps_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False)
     small, large = drawn(1, 8, 2, 2), drawn(1, 8, 32, 32)

@@ -65,6 +65,14 @@ def test_memory_that_is_used_again_is_not_what_was_given_out() -> None:
     assert torch.equal(found, kept)
 
 
+def test_what_painting_left_behind_is_of_use_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd._SPACE, "held", torch.empty(0))
+    weight, x = drawn(32, 32, 3, 3).float(), drawn(1, 32, 64, 64).float()
+    with torch.inference_mode():
+        expected = winograd.convolved(weight, None, x)
+    assert torch.equal(winograd.convolved(weight, None, x), expected)
+
+
 def test_only_large_maps_of_many_channels_are_worth_it() -> None:
     def suits(inside: int, outside: int, side: int, dtype: torch.dtype = torch.float32) -> bool:
         layer = nn.Conv2d(inside, outside, 3, padding=1, device="meta")

@@ -87,7 +87,8 @@ def lent_space(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
     count, held = math.prod(shape), _LENT.spaces.get((dtype, device))
     if held is None or held.numel() < count:
         _LENT.spaces.pop((dtype, device), None)
-        held = _LENT.spaces[dtype, device] = torch.empty(count, dtype=dtype, device=device)
+        with torch.inference_mode(False):  # what painting was lent is written to in training as well
+            held = _LENT.spaces[dtype, device] = torch.empty(count, dtype=dtype, device=device)
     return held[:count].view(*shape)
 
 

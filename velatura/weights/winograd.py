@@ -102,7 +102,8 @@ def transforms() -> Transforms:
     values = np.vstack([np.pad(one[::-1], (0, 1)) for one in others] + [np.poly(POINTS)[::-1]])
     scale = 2.0 ** np.round(np.log2(np.abs(values).sum(1)) / 2)[:, None]
     values, kernel = values / scale, kernel * scale
-    return Transforms(*(torch.from_numpy(np.kron(one, one)).float() for one in (values, kernel, outputs.T)))
+    with torch.inference_mode(False):
+        return Transforms(*(torch.from_numpy(np.kron(one, one)).float() for one in (values, kernel, outputs.T)))
 
 
 def _tile_sizes(inside: int, outside: int) -> tuple[tuple[int, ...], ...]:
@@ -167,6 +168,7 @@ def _lent(*shapes: tuple[int, ...]) -> list[Tensor]:
     counts = [math.prod(shape) for shape in shapes]
     if _SPACE.held.numel() < sum(counts):
         _SPACE.held = torch.empty(0)
-        _SPACE.held = torch.empty(sum(counts))
+        with torch.inference_mode(False):  # it is written to in training as well
+            _SPACE.held = torch.empty(sum(counts))
     parts = torch.split(_SPACE.held[: sum(counts)], counts)
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
