@@ -246,6 +246,15 @@ def test_of_copies_the_best_stands_for_what_a_part_was_cut_out_of(folder: Path) 
     assert [(one.names, one.what) for one in crops] == [(("part.png",), "cut out of s05.png")]
 
 
+def test_of_two_that_could_be_cut_out_of_each_other_one_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alike, "crops", lambda pictures, measures, known: [(1, 2), (2, 1)])
+
+    crops = [one for one in found(folder) if one.kind == "crop"]
+    assert len(crops) == 1, "who rejects what is told keeps one of them"
+
+
 def test_small_pictures_are_found_against_the_training_area(folder: Path) -> None:
     assert "small" not in kinds(found(folder, side=256))
     assert len(kinds(found(folder, side=1024))["small"]) == 10

@@ -225,11 +225,20 @@ def _copies(found: Survey, wanted: Wanted) -> list[Finding]:
 
 
 def _cut_out(found: Survey, near: Sequence[Sequence[int]]) -> dict[int, list[int]]:
-    """Part -> what it was cut out of; of several that are nearly the same picture the best stands for all."""
+    """Part -> what it was cut out of; of several that are nearly the same picture the best stands for all.
+
+    Of two that could each be cut out of the other, the better one is the whole: who rejects all parts loses neither.
+    """
     group_of = {index: group for group in near for index in group}
+
+    def rank(index: int) -> tuple[tuple[bool, float, int, bool], int]:
+        return _worth(found.pictures[index]), -index
+
     pairs = alike.crops([one.picture for one in found.pictures], [one.measures for one in found.pictures], known=near)
     parts: dict[int, list[int]] = {}
     for part, whole in pairs:
+        if (whole, part) in pairs and rank(part) > rank(whole):
+            continue
         best = max(group_of.get(whole, [whole]), key=lambda index: _worth(found.pictures[index]))
         if best not in (listed := parts.setdefault(part, [])):
             listed.append(best)
