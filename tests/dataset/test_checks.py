@@ -246,9 +246,7 @@ def test_of_copies_the_best_stands_for_what_a_part_was_cut_out_of(folder: Path) 
     assert [(one.names, one.what) for one in crops] == [(("part.png",), "cut out of s05.png")]
 
 
-def test_of_two_that_could_be_cut_out_of_each_other_one_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_that_could_be_cut_out_of_each_other_one_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "crops", lambda pictures, measures, known: [(1, 2), (2, 1)])
 
     crops = [one for one in found(folder) if one.kind == "crop"]
