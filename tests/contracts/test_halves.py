@@ -49,6 +49,29 @@ def test_convolutions_rest_in_16_bits_too(model: Model) -> None:
     assert sum(isinstance(network.get_submodule(name), nn.Conv2d) for name in done.layers) > 10
 
 
+def test_of_large_the_wide_convolutions_rest_in_16_bits_and_compute_the_same(
+    loaded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("velatura.weights.quantise.WIDE", 1)
+    network = loaded.parts["denoiser"]
+    wide = {name: one for name, one in layers(network).items() if isinstance(one, nn.Conv2d)}
+    exact = list(wide)[1:]
+    before = {name: layer.weight.detach() for name, layer in wide.items()}
+    try:
+        for name in exact:
+            wide[name].weight = nn.Parameter(wide[name].weight.half().float(), requires_grad=False)
+        with injected(loaded) as beside:
+            expected = computed(loaded, beside)
+        quantise(network, "large")
+        assert [name for name in wide if stored(wide[name]) is not None] == exact, "one is no number of 16 bits"
+        with injected(loaded) as beside:
+            found = computed(loaded, beside)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    finally:
+        for name, layer in wide.items():
+            plain(layer, before[name])
+
+
 @pytest.mark.parametrize(
     ("numbers", "kind"),
     [

@@ -160,7 +160,9 @@ def test_lean_rests_weights_in_16_bits_on_a_processor_that_does_not_compute_in_t
         "half",
     )
     assert (policy(CPU, prefer="lean").dtype, policy(CPU, prefer="lean").quantised) == (torch.bfloat16, None)
-    assert policy(PLAIN_CPU, prefer="fast").quantised is None
+    assert policy(PLAIN_CPU, prefer="fast").quantised == "large", "which costs hardly any time"
+    assert policy(PLAIN_CPU, prefer="fast", precision="bf16").quantised is None
+    assert policy(CPU, prefer="fast").quantised is None
 
 
 def test_what_is_asked_for_goes_before_what_is_preferred_and_painting_prefers_nothing() -> None:

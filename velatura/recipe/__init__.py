@@ -195,12 +195,13 @@ class MemorySettings(Settings):
     in_turn: bool | None = None
     """Text encoders leave before the denoiser comes; "none": where there is no room for both."""
     prefer: Literal["fast", "lean"] | None = None
-    """What the settings here that are none lean to while training: the fastest step (`fast`), or little memory for
-    little time (`lean`: checkpointing, parts in turn, weights in 16 bits); "none": room, where there is room."""
-    quantised: Literal["off", "half", "int8", "int4", "fp8"] | None = None
-    """Store the frozen weights in 8 or 4 bits (large text encoders' in 8), or in 16 while computing in fp32 (`half`),
-    which changes nothing of a base whose file holds 16; `fp8` needs no package and keeps what fp8 files hold, of others
-    it loses more than int8; "none": 8 where a card has no room."""
+    """What the settings here that are none lean to while training: a fast step (`fast`: parts in turn, on a processor
+    large convolutions in 16 bits), or little memory for little time (`lean`: all weights, and checkpointing); "none":
+    room, where there is room."""
+    quantised: Literal["off", "half", "large", "int8", "int4", "fp8"] | None = None
+    """Store the frozen weights in 8 or 4 bits (large text encoders' in 8), or in 16 while computing in fp32: all
+    (`half`) or large convolutions alone (`large`), which changes nothing of a base whose file holds 16; `fp8` needs no
+    package and keeps what fp8 files hold, of others it loses more than int8; "none": 8 where a card has no room."""
     swapped_blocks: int | None = Field(default=None, ge=0)
     """Blocks of the denoiser that wait outside the device's memory; "none": as many as a card has no room for."""
 

@@ -19,7 +19,7 @@ from velatura.weights.quantise import BITSANDBYTES, LARGE, Kind, missing
 ROOM = 3 / 4
 """Share of the memory that weights may fill; the rest is for what is computed."""
 
-PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8, "fp8": 1.0, "half": 2.0}
+PACKED_BYTES = {"int8": 8.25 / 8, "int4": 4.5 / 8, "fp8": 1.0, "half": 2.0, "large": 2.0}
 """Of one number."""
 
 PRESENT = 2
@@ -122,7 +122,7 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
     least = sizes.held(in_turn=told.in_turn is not False)
     if told.quantised is not None:
         kind: Kind | None = None if told.quantised == "off" else told.quantised
-        if kind == "half" and sizes.item == HALF:
+        if kind in ("half", "large") and sizes.item == HALF:
             raise SettingsError(
                 "weights in 16 bits are what this precision has anyway",
                 where="memory.quantised",
@@ -136,7 +136,8 @@ def fit(device: Device, base: Facts, told: MemorySettings, sizes: Sizes, quantis
                 where="memory.quantised",
                 fix="use int8, or leave it out",
             )
-        reasons += [f"weights stored in {kind}: asked for"] if kind else []
+        stored = {"half": "stored in 16 bits", "large": "of large convolutions stored in 16 bits"}
+        reasons += [f"weights {stored.get(kind, f'stored in {kind}')}: asked for"] if kind else []
     elif device.kind == "cuda" and room is not None and least > room:
         kind = "int8" if quantiser else None
         without = '; in 8 bits they are stored with pip install "velatura[quantise]", or without it by fp8'

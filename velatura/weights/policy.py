@@ -171,12 +171,12 @@ def preferred(told: MemorySettings, device: Device) -> MemorySettings:
     if told.prefer is None:
         return told
     lean = told.prefer == "lean"
-    halves = lean and not device.bf16 and told.precision in (None, "fp32")
+    halves = device.kind == "cpu" and not device.bf16 and told.precision in (None, "fp32")
     leaning = {
         "checkpointing": lean,
         "in_turn": True,
-        "precision": "fp32" if halves and device.kind == "cpu" else None,
-        "quantised": "half" if halves and device.kind == "cpu" else "off",
+        "precision": "fp32" if halves else None,
+        "quantised": ("half" if lean else "large") if halves else "off",
     }
     return told.model_copy(update={name: to for name, to in leaning.items() if getattr(told, name) is None})
 

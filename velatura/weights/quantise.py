@@ -15,7 +15,9 @@ is kept exactly. It is computed with as the others are.
 
 In 16 bits ("half") a weight rests as most files hold it, and is widened when it is used: half the memory of fp32, and
 where the file holds 16 bits, the very same numbers; a processor then reads them where the file is mapped, so they take
-memory that the system can have back. It is for processors that do not compute in bf16 themselves.
+memory that the system can have back. It is for processors that do not compute in bf16 themselves. "large" is the same
+for the convolutions alone that are multiplied piece by piece (`products`), which hardly costs them time, and only where
+16 bits hold every number: half of a UNet's numbers, and nothing of it changes.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ import torch
 from torch import Tensor, nn
 
 from velatura.errors import MissingExtra
+from velatura.weights import products
 from velatura.weights.products import Place
 from velatura.weights.remade import Layer, Stored, lent_space, remakable, remake, stored
 
-Kind = Literal["int8", "int4", "fp8", "half"]
+Kind = Literal["int8", "int4", "fp8", "half", "large"]
 
 BITSANDBYTES: tuple[Kind, ...] = ("int8", "int4")
 """Kinds that need the package."""
@@ -47,6 +50,9 @@ LARGEST = 448
 
 SMALLEST = 1 << 16
 """Weights; a layer with fewer is not worth its error."""
+
+WIDE = products.SHARE * products.MOST
+"""Numbers of a convolution that is multiplied piece by piece for every map that may be."""
 
 LARGE = 1_000_000_000
 """Numbers; a text encoder of so many is a language model, which is quantised with the denoiser, in 8 bits."""
@@ -78,9 +84,14 @@ def planned(
     network: nn.Module, kind: Kind, *, passed_over: Collection[str] = PASSED_OVER, smallest: int = SMALLEST
 ) -> dict[str, Kind]:
     """The layers that `quantise` changes, and how many bits each gets; the network may be empty yet."""
-    if kind == "half":
-        large = ((name, layer) for name, layer in network.named_modules() if remakable(layer))
-        return {name: kind for name, layer in large if layer.weight.numel() >= smallest}
+    if kind in ("half", "large"):
+        found = ((name, layer) for name, layer in network.named_modules() if remakable(layer))
+        return {
+            name: kind
+            for name, layer in found
+            if (kind == "half" and layer.weight.numel() >= smallest)
+            or (isinstance(layer, nn.Conv2d) and layer.weight.numel() >= WIDE)
+        }
     left = re.compile("|".join(passed_over) if passed_over else r"(?!)")
     return {
         name: "int8" if kind == "int4" and MODULATION.search(name) else kind
@@ -92,11 +103,13 @@ def planned(
 
 @torch.no_grad()
 def quantise_layer(layer: Layer, kind: Kind) -> None:
-    """Quantise one frozen layer in place, on the device where it is; convolutions to "fp8" and "half" alone.
+    """Quantise one frozen layer in place, on the device where it is; to "large" only what stays as it is.
 
     Raises:
         MissingExtra: bitsandbytes is not installed.
     """
+    if kind == "large" and not torch.equal(_narrowed(layer.weight).to(layer.weight.dtype), layer.weight):
+        return
     remake(layer, packed(layer.weight.detach(), kind), dtype=layer.weight.dtype, device=layer.weight.device)
 
 
@@ -145,7 +158,7 @@ def packed(weight: Tensor, kind: Kind) -> Stored:
     Raises:
         MissingExtra: bitsandbytes is not installed, and 8 or 4 are asked for.
     """
-    if kind == "half":
+    if kind in ("half", "large"):
         return halved(_narrowed(weight), weight.dtype)
     if kind == "fp8":
         return _in_fp8(weight)

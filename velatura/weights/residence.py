@@ -76,7 +76,7 @@ class Resident:
     def _fill(self, shelf: Shelf | None) -> None:
         for name, slot in self._slots.items():
             layer: Any = slot.holder
-            if self._packed.get(name) == "half" and not self._waiting and self._mapped(name):
+            if self._packed.get(name) in ("half", "large") and not self._waiting and self._mapped(name):
                 remake(layer, halved(self._weights[name], self._dtype), dtype=self._dtype, device=self._device)
                 continue
             slot.put(copied(self._weights[name], dtype=self._dtype, device="cpu" if self._waiting else self._device))
