@@ -481,7 +481,7 @@ def test_shipped_recipes_are_listed_and_shown(velatura: Velatura) -> None:
 def test_a_project_begins_with_a_shipped_recipe(velatura: Velatura, tmp_path: Path, pictures: Path) -> None:
     assert velatura("new", "hand", "--recipe", "pocket-style", "--images", pictures, "--trigger", "hand").code == 0
     made = recipe.load(tmp_path / "hand")
-    assert (made.name, made.dataset.trigger, made.train.steps, made.base.model) == ("hand", "hand", 240, "pocket")
+    assert (made.name, made.dataset.trigger, made.train.steps, made.base.model) == ("hand", "hand", 400, "pocket")
     assert (tmp_path / "hand" / "recipe.toml").read_text(encoding="utf-8").startswith("# A style of 10 to 40 pictures")
 
     wrong = velatura("new", "mara", "--recipe", "sdxl-style", "--base", "pocket")
