@@ -1,6 +1,6 @@
 """The losses of the first steps of a training here, beside those of peft with the same start, pictures and noise.
 
-    python benchmarks/same_loss.py [--steps 20] [--rate 1e-3] [--half] [--folder DIR]
+    python benchmarks/same_loss.py [--steps 20] [--rate 1e-3] [--quantised half] [--folder DIR]
 
 What `training.py` trains (Stable Diffusion 1.5 of random weights, 256 px, rank 16 beside 192 layers, AdamW, fp32, one
 thread), first by the training loop's own parts and in its faster ways, then by peft's layers in diffusers' network,
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--half", action="store_true", help="the base rests in 16 bits here")
+    parser.add_argument("--quantised", choices=["half", "large"], help="what of the base rests in 16 bits here")
     parser.add_argument("--folder", type=Path, help="where base and pictures are kept; none: a folder for a while")
     told = parser.parse_args()
     torch.set_num_threads(1)
@@ -116,7 +116,7 @@ def main() -> None:
         prepare(folder)
         place = project(folder, (f"train.learning_rate={told.rate}",), 1)
         recipe = load(place)
-        policy = MemoryPolicy(in_turn=True, quantised="half" if told.half else None)
+        policy = MemoryPolicy(in_turn=True, quantised=told.quantised)
         model = load_base(folder / "sd15.safetensors", policy=policy)
         read_objective(model, recipe)
         pictures = read_pictures(recipe, place, model)

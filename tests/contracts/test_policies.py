@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from velatura.adapters.lora import LayerSpec, inject
 from velatura.adapters.merge import Applied
 from velatura.bases import FAMILIES
 from velatura.errors import ModelError
-from velatura.family import MemoryPolicy, Model, load_base
+from velatura.family import Conditioning, MemoryPolicy, Model, load_base
 from velatura.generation.generate import Painted, generate
 from velatura.generation.pictures import decode
 from velatura.generation.sampling import Job, Sampling
 from velatura.text.weighted import plain
 from velatura.training.samples import merged
+from velatura.weights import quantise, residence
+from velatura.weights.convolutions import FastConvolutions
 from velatura.weights.policy import apply
+from velatura.weights.quantise import planned
 
 PLAIN = MemoryPolicy()
 HALF = MemoryPolicy(dtype=torch.bfloat16)
@@ -83,6 +87,39 @@ def error(a: Tensor, b: Tensor) -> float:
 
 def all_of(gradients: dict[str, Tensor]) -> Tensor:
     return torch.cat([one.flatten() for one in gradients.values()])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"in_turn": True},
+        {"in_turn": True, "quantised": "half"},
+        {"in_turn": True, "quantised": "large"},
+        {"swapped_blocks": 1},
+        {"in_turn": True, "swapped_blocks": 1, "quantised": "half"},
+    ],
+)
+def test_a_denoiser_that_is_filled_at_its_first_call_computes_the_same_then_and_later(
+    loaded: Model, base: Path, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residence, "planned", functools.partial(planned, smallest=0))
+    monkeypatch.setattr(quantise, "WIDE", 1)
+    model = other(base, **told)
+
+    def told_to(model: Model) -> Conditioning:
+        text = model.family.encode_prompts(model, [plain("a red boat"), plain("a black cat")])
+        return conditioned(model, text)
+
+    def predicted(model: Model, conditioning: Conditioning) -> Tensor:
+        sigma_B = torch.tensor([0.4, 0.8], dtype=torch.float64)
+        return model.family.predict(model, latents(model), sigma_B, conditioning)
+
+    with torch.no_grad():
+        expected, conditioning = predicted(loaded, told_to(loaded)), told_to(model)
+        with FastConvolutions(model.parts["denoiser"]):
+            first = predicted(model, conditioning)
+        for found in (first, predicted(model, conditioning)):
+            assert error(found, expected) < (1e-3 if "quantised" in told else 1e-5), "rounded to 16 bits at most"
 
 
 class Calls:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from velatura.weights import products, winograd
 from velatura.weights.convolutions import FastConv2d, FastConvolutions, suited
 from velatura.weights.quantise import quantise_layer
+from velatura.weights.remade import remakable
 
 
 def drawn(*shape: int) -> Tensor:
@@ -94,6 +95,19 @@ def test_a_layer_whose_weight_rests_elsewhere_by_then_is_left_alone() -> None:
         assert type(net[0]) is kind
         net(x)
     assert type(net[0]) is kind
+
+
+def test_a_layer_whose_weight_comes_to_rest_elsewhere_meanwhile_stays_so() -> None:
+    """As where parts take turns: a network is filled at its first call, when it is at work already."""
+    net, x = network(), drawn(1, 64, 16, 16)
+    fast = FastConvolutions(net)
+    with fast:
+        assert remakable(net[0])
+        quantise_layer(net[0], "half")
+        kind, expected = type(net[0]), net(x)
+    assert type(net[0]) is kind and type(net[2]) is nn.Conv2d
+    assert torch.isfinite(expected).all()
+    torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_that_are_trained_or_not_in_fp32_stay_as_they_are() -> None:

@@ -23,9 +23,13 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.grad import conv2d_input
 
 from velatura.weights import products, winograd
+from velatura.weights.convolutions import FastConv2d
 from velatura.weights.products import Pieces, Place, places, whole
 
 Layer = nn.Linear | nn.Conv2d
+
+PLAIN = (nn.Linear, nn.Conv2d, FastConv2d)
+"""What layers that have their weight are. A network may be filled at its first call, when it is at work already."""
 
 STORED = "stored_weight"
 """The attribute in which a layer keeps what its weight is made from."""
@@ -110,7 +114,7 @@ class RemadeConv2d(nn.Conv2d):
 
 def remakable(layer: nn.Module) -> bool:
     """Whether the layer is of a kind that can be made anew, and frozen."""
-    known = type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.padding_mode == "zeros")
+    known = type(layer) in PLAIN and getattr(layer, "padding_mode", "zeros") == "zeros"
     return known and not any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
 
 

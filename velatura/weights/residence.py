@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from velatura.weights.networks import check, copied, count_positions, slots
 from velatura.weights.policy import MemoryPolicy
 from velatura.weights.quantise import LARGE, Kind, halved, planned, quantise_layer
-from velatura.weights.remade import Stored, plain, remake, stored
+from velatura.weights.remade import PLAIN, Stored, plain, remake, stored
 from velatura.weights.shelf import Shelf
 from velatura.weights.swap import Swapped, blocks_of, swap
 
@@ -184,6 +184,6 @@ def _shelve(layer: nn.Linear | nn.Conv2d, shelf: Shelf) -> None:
     kept = stored(layer)
     if kept is not None:
         kept.tensors = tuple(shelf.put(tensor) for tensor in kept.tensors)
-    elif type(layer) in (nn.Linear, nn.Conv2d):
+    elif type(layer) in PLAIN:
         resting, dtype, device = (shelf.put(layer.weight),), layer.weight.dtype, layer.weight.device
         remake(layer, Stored(resting, lambda tensors: tensors[0]), dtype=dtype, device=device)
