@@ -37,7 +37,7 @@ FIGURES = {
     },
     "flux1-style": {"train.steps": 1000, "dataset.hold_out": 0.2},
     "z-image-style": {"train.steps": 1000, "train.learning_rate": 1e-4, "adapter.rank": 16},
-    "pocket-style": {"train.steps": 240},
+    "pocket-style": {"train.steps": 400, "train.learning_rate": 5e-3, "adapter.rank": 16},
 }
 
 
